@@ -1,0 +1,96 @@
+// Package protocol is what core and its clients say to each other: REST bodies,
+// WebSocket frames and the closed list of errors. It is pure and has no state;
+// the server is core, a client for Go is edge/client, the one for browsers is
+// the chat page.
+//
+// WebSocket: one JSON object a frame. A frame with an id is a command; its reply
+// carries the same id. A frame without an id is a push.
+package protocol
+
+import "time"
+
+// Message is one publication of a conversation. Seq is its offset: it starts at 1,
+// has no gaps and is given when the message is stored, after it was accepted.
+type Message struct {
+	Conversation string    `json:"conversation"`
+	Seq          int64     `json:"seq"`
+	ClientID     string    `json:"client_id"` // chosen by the sender; sender + client id is the idempotency key
+	Sender       string    `json:"sender"`    // user name
+	Text         string    `json:"text"`
+	SentAt       time.Time `json:"sent_at"`  // when core accepted it
+	TraceID      string    `json:"trace_id"` // of the request that sent it
+}
+
+// Command is a client's frame; exactly one of the pointers is set.
+type Command struct {
+	ID     uint32  `json:"id"`
+	Send   *Send   `json:"send,omitempty"`
+	Resume *Resume `json:"resume,omitempty"`
+	Ping   *Ping   `json:"ping,omitempty"`
+}
+
+// Send asks to accept a message. Its reply comes when the message is durable.
+type Send struct {
+	Conversation string `json:"conversation"`
+	ClientID     string `json:"client_id"`
+	Text         string `json:"text"`
+}
+
+// Resume asks for what was missed: Positions maps a conversation to the last seq
+// the client has seen. Conversations that are not named are sent from their next
+// message on. Epoch is the one the client was told in its last Hello; where it
+// differs from the server's, the reply says Recovered: false.
+type Resume struct {
+	Token     string           `json:"token,omitempty"` // from Reconnect or Hello
+	Epoch     string           `json:"epoch"`
+	Positions map[string]int64 `json:"positions"`
+}
+
+// Ping asks for a Pong, so that a client may measure the round trip.
+type Ping struct{}
+
+// Frame is a server's frame: a reply (ID set) or a push.
+type Frame struct {
+	ID        uint32     `json:"id,omitempty"`
+	Error     *Error     `json:"error,omitempty"`
+	Accepted  *Accepted  `json:"accepted,omitempty"`
+	Resumed   *Resumed   `json:"resumed,omitempty"`
+	Pong      *Ping      `json:"pong,omitempty"`
+	Hello     *Hello     `json:"hello,omitempty"`
+	Message   *Message   `json:"message,omitempty"`
+	Reconnect *Reconnect `json:"reconnect,omitempty"`
+}
+
+// Accepted says that a message is durable in the log (Kafka, acks=all) and will be
+// stored, numbered and delivered even if this process dies now.
+type Accepted struct {
+	ClientID string `json:"client_id"`
+	TraceID  string `json:"trace_id"`
+}
+
+// Resumed ends a replay: what was missed has been pushed before it.
+type Resumed struct {
+	Recovered bool `json:"recovered"`
+	Replayed  int  `json:"replayed"`
+}
+
+// Hello is the first push on every connection.
+type Hello struct {
+	User    string `json:"user"`
+	Session string `json:"session"`
+	Epoch   string `json:"epoch"`
+	Resume  string `json:"resume"` // token for Resume on the next connection
+	Group   string `json:"group"`
+	Pool    string `json:"pool"`
+	Node    string `json:"node"`
+}
+
+// Reconnect asks the client to open a new connection after DelayMS and to resume
+// there; the edge will route it to where its group now lives. The old connection
+// goes on working until the client closes it, for at most GraceMS.
+type Reconnect struct {
+	DelayMS int64  `json:"delay_ms"`
+	GraceMS int64  `json:"grace_ms"`
+	Resume  string `json:"resume"`
+	Reason  string `json:"reason"`
+}

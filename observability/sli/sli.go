@@ -1,0 +1,50 @@
+// Package sli is the vocabulary of measurement: what was counted for one traffic
+// group in one window. observability/store fills it, controlplane/decide reads it.
+// It is pure.
+package sli
+
+import (
+	"time"
+
+	"github.com/tracegate/tracegate/mesh/group"
+)
+
+// Window is a half-open interval [From, To) of span start times.
+type Window struct {
+	From, To time.Time
+}
+
+// Stats is what was measured for one group, service and pool in a window, over
+// entry spans (semconv.Entry) only.
+type Stats struct {
+	Group    group.ID      `json:"group"`
+	Color    group.Color   `json:"color"`
+	Env      string        `json:"env"`
+	Tenant   string        `json:"tenant"`
+	Service  string        `json:"service"` // the service that served it, e.g. "core"
+	Pool     string        `json:"pool"`    // the pool that served it; empty when no upstream answered
+	Window   Window        `json:"window"`
+	Requests uint64        `json:"requests"`
+	Errors   uint64        `json:"errors"` // 5xx, no upstream, or span status Error
+	P50      time.Duration `json:"p50"`
+	P95      time.Duration `json:"p95"`
+	P99      time.Duration `json:"p99"`
+	Newest   time.Time     `json:"newest"` // start of the newest span counted: how fresh this is
+}
+
+// ErrorRatio is Errors/Requests, and 0 where nothing was counted.
+func (s Stats) ErrorRatio() float64 {
+	if s.Requests == 0 {
+		return 0
+	}
+	return float64(s.Errors) / float64(s.Requests)
+}
+
+// QPS is requests per second of the window.
+func (s Stats) QPS() float64 {
+	d := s.Window.To.Sub(s.Window.From).Seconds()
+	if d <= 0 {
+		return 0
+	}
+	return float64(s.Requests) / d
+}
