@@ -14,7 +14,7 @@ import "time"
 type Message struct {
 	Conversation string    `json:"conversation"`
 	Seq          int64     `json:"seq"`
-	ClientID     string    `json:"client_id"` // chosen by the sender; sender + client id is the idempotency key
+	ClientID     string    `json:"client_id"` // chosen by the sender; conversation + sender + client id is the idempotency key
 	Sender       string    `json:"sender"`    // user name
 	Text         string    `json:"text"`
 	SentAt       time.Time `json:"sent_at"`  // when core accepted it
@@ -39,7 +39,13 @@ type Send struct {
 // Resume asks for what was missed: Positions maps a conversation to the last seq
 // the client has seen. Conversations that are not named are sent from their next
 // message on. Epoch is the one the client was told in its last Hello; where it
-// differs from the server's, the reply says Recovered: false.
+// differs from the server's, the reply says Recovered: false and every
+// conversation is sent from its next message on.
+//
+// It should be the first command on every connection, with no positions on a first
+// one: the server holds messages back until the first command, or for two seconds
+// where none comes, so that what was missed is pushed before what is new. From then
+// on each conversation's messages come exactly once and in order on a connection.
 type Resume struct {
 	Token     string           `json:"token,omitempty"` // from Reconnect or Hello
 	Epoch     string           `json:"epoch"`
