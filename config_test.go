@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var update = flag.Bool("update", false, "rewrite generated documentation")
+
+func write(t *testing.T, content string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "tracegate.yaml")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestExampleConfigurationIsCurrentAndLoadsAsTheDefaults(t *testing.T) {
+	const file = "tracegate.example.yaml"
+	var want bytes.Buffer
+	printConfig(&want, defaultConfig())
+	if *update {
+		if err := os.WriteFile(file, want.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.String(), string(got)); diff != "" {
+		t.Errorf("%s is stale, run `go tool task generate` (-want +got):\n%s", file, diff)
+	}
+	cfg, err := loadConfig(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	def, err := loadConfig("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(def, cfg, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("the example does not load as the defaults (-want +got):\n%s", diff)
+	}
+}
+
+func TestEveryKeyIsDocumented(t *testing.T) {
+	for _, k := range append(configKeys(reflect.TypeFor[Config](), ""), configKeys(reflect.TypeFor[PoolConfig](), "core.pools[].")...) {
+		if len(k.doc) < 4 {
+			t.Errorf("%s has no doc tag", k.name)
+		}
+	}
+}
+
+func TestLoadConfigTakesFileEnvironmentAndFlags(t *testing.T) {
+	file := write(t, "edge: {listen: '127.0.0.1:1000', drain: 3s}\ncore:\n  pools:\n  - {name: baseline, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}\n")
+	t.Setenv("TRACEGATE_EDGE_ADMIN", "127.0.0.1:1001")
+	cfg, err := loadConfig(file, map[string]string{"data": "/somewhere", "observe.console": "127.0.0.1:1002"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := loadConfig("", nil)
+	want.Data = "/somewhere"
+	want.Edge.Listen, want.Edge.Drain, want.Edge.Admin = "127.0.0.1:1000", 3e9, "127.0.0.1:1001"
+	want.Observe.Console = "127.0.0.1:1002"
+	want.Core.Pools = []PoolConfig{{Name: "baseline", Listen: "127.0.0.1:1", Admin: "127.0.0.1:2"}}
+	// The environment is still set for want's load.
+	if diff := cmp.Diff(want, cfg, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("configuration (-want +got):\n%s", diff)
+	}
+}
+
+func TestLoadConfigRefuses(t *testing.T) {
+	for name, tc := range map[string]struct{ yaml, want string }{
+		"an unknown key with the nearest":   {"edge: {listn: '127.0.0.1:1'}", `unknown key "edge.listn"; did you mean "edge.listen"?`},
+		"an unknown key in a list":          {"core: {pools: [{name: baseline, listen: '127.0.0.1:1', admn: x}]}", "admn"},
+		"text where a number belongs":       {"edge: {concurrency: many}", "edge.concurrency"},
+		"a number out of range":             {"edge: {concurrency: -1}", "edge.concurrency"},
+		"an address without a port":         {"edge: {listen: localhost}", "edge.listen"},
+		"an open admin interface":           {"edge: {admin: '0.0.0.0:9901'}", "edge.admin"},
+		"an open control API":               {"controlplane: {api: ':18001'}", "controlplane.api"},
+		"an embedded queue on all networks": {"kafka: {brokers: ['0.0.0.0:9092']}", "kafka.brokers"},
+		"two parts on one address":          {"observe: {console: '127.0.0.1:8080'}", "is also the address of"},
+		"no baseline pool":                  {"core: {pools: [{name: canary, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}]}", "baseline"},
+		"a pool twice":                      {"core: {pools: [{name: baseline, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}, {name: baseline, listen: '127.0.0.1:3', admin: '127.0.0.1:4'}]}", "core.pools[1].name"},
+		"a level there is not":              {"log: {level: loud}", "log.level"},
+		"a database of another kind":        {"database: {url: 'mysql://x'}", "database.url"},
+		"yaml that is none":                 {"edge: [", "read configuration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := loadConfig(write(t, tc.yaml), nil)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error = %v, want one that contains %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestMakeSecretsOnceAndForTheOwnerOnly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "secrets")
+	if err := makeSecrets(dir); err != nil {
+		t.Fatal(err)
+	}
+	before := map[string]string{}
+	for _, name := range []string{secretControl, secretConsole, secretClickHouse, secretRedis, secretJWT} {
+		s, err := readSecret(dir, name)
+		if err != nil || len(s) < 16 {
+			t.Errorf("%s = %q, %v", name, s, err)
+		}
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
+		}
+		before[name] = s
+	}
+	if err := makeSecrets(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range before {
+		if got, _ := readSecret(dir, name); got != want {
+			t.Errorf("%s changed at the second start", name)
+		}
+	}
+	other := filepath.Join(t.TempDir(), "secrets")
+	if err := makeSecrets(other); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := readSecret(other, secretControl); got == before[secretControl] {
+		t.Error("two first starts made the same token")
+	}
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// The files of the secrets folder. All are made at first start, none has a default.
+const (
+	secretControl    = "ctl.token"
+	secretConsole    = "console.password"
+	secretClickHouse = "clickhouse.password"
+	secretRedis      = "redis.password"
+	secretJWT        = "jwt.ed25519" // PEM, PKCS #8
+)
+
+// makeSecrets writes the secrets that are missing, readable by their owner only.
+func makeSecrets(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make secrets folder: %w", err)
+	}
+	for name, length := range map[string]int{secretControl: 32, secretConsole: 12, secretClickHouse: 24, secretRedis: 24} {
+		random := make([]byte, length)
+		_, _ = rand.Read(random) // never returns an error: crypto/rand.Read
+		if err := writeOnce(filepath.Join(dir, name), []byte(base64.RawURLEncoding.EncodeToString(random)+"\n")); err != nil {
+			return err
+		}
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return fmt.Errorf("generate jwt key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("encode jwt key: %w", err)
+	}
+	return writeOnce(filepath.Join(dir, secretJWT), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// writeOnce writes a file whole or not at all, and leaves one that exists alone.
+func writeOnce(file string, content []byte) error {
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	tmp := file + ".new"
+	if err := os.WriteFile(tmp, content, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(file), err)
+	}
+	return os.Rename(tmp, file)
+}
+
+func readSecret(dir, name string) (string, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return "", fmt.Errorf("read secret: %w", err)
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
