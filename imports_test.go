@@ -1,0 +1,104 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tracegate/tracegate/"
+
+// pure packages decide in values: no adapter, no network, no clock of their own.
+// They may import each other and the leaves.
+var pure = map[string]bool{
+	"mesh/group": true, "mesh/placement": true, "observability/semconv": true, "observability/sli": true,
+	"wasm/color": true, "wasm/route": true, "core/protocol": true, "core/chat": true,
+	"controlplane/policy": true, "controlplane/decide": true, "controlplane/plan": true, "controlplane/xds": true,
+	"controlplane/ctl/ctlapi": true, "edge/bootstrap": true,
+}
+
+// libraries says where a library may be imported, and why only there.
+var libraries = map[string]struct {
+	where []string
+	why   string
+}{
+	"github.com/envoyproxy/go-control-plane":                  {[]string{"controlplane/xds", "controlplane/server", "edge/", "wasm/bench"}, "Envoy's types end where a plan begins"},
+	"github.com/ClickHouse/":                                  {[]string{"observability/store", "observability/engine"}, "one place knows the trace store"},
+	"github.com/tetratelabs/proxy-wasm-go-sdk":                {[]string{"wasm/filter", "wasm/stockgo"}, "the filter's thinking must run outside a filter"},
+	"database/sql":                                            {[]string{"core/store"}, "one place knows SQL"},
+	"github.com/jackc/pgx":                                    {[]string{"core/store"}, "one place knows SQL"},
+	"github.com/twmb/franz-go":                                {[]string{"core/queue"}, "one place knows Kafka"},
+	"github.com/redis/go-redis":                               {[]string{"core/fanout"}, "one place knows Redis"},
+	"github.com/ebitengine/purego":                            {[]string{"observability/engine"}, "one place calls C"},
+	"k8s.io/":                                                 {[]string{"mesh/", "controlplane/source"}, "Kubernetes ends where a source begins"},
+	"github.com/prometheus/client_golang/prometheus/promauto": {nil, "instruments are registered where they are wired, not by import"},
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+}
+
+// TestImportRules holds docs/architecture.md: main -> adapters -> pure -> leaves.
+func TestImportRules(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	packages := 0
+	for {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages++
+		from := strings.TrimPrefix(p.ImportPath, module)
+		for _, imported := range p.Imports {
+			checkImport(t, from, imported)
+		}
+	}
+	if packages < 20 {
+		t.Errorf("only %d packages listed", packages)
+	}
+}
+
+func checkImport(t *testing.T, from, imported string) {
+	t.Helper()
+	for lib, rule := range libraries {
+		if strings.HasPrefix(imported, lib) && !allowed(from, rule.where) {
+			t.Errorf("%s imports %s: %s", from, imported, rule.why)
+		}
+	}
+	to, own := strings.CutPrefix(imported, module)
+	if !own || from == strings.TrimSuffix(module, "/") || pure[to] {
+		return
+	}
+	if pure[from] {
+		t.Errorf("%s is pure and imports %s, which is not", from, to)
+	}
+	if top(from) != top(to) && !testOnly(from) {
+		t.Errorf("%s imports %s: adapters of two folders meet in main only", from, to)
+	}
+}
+
+func allowed(from string, where []string) bool {
+	for _, w := range where {
+		if strings.HasPrefix(from, w) {
+			return true
+		}
+	}
+	return false
+}
+
+func top(pkg string) string { return strings.SplitN(pkg, "/", 2)[0] }
+
+// testOnly packages are imported by tests and benchmarks, never by the product.
+func testOnly(pkg string) bool {
+	return strings.HasSuffix(pkg, "test") || strings.Contains(pkg, "/e2e") || strings.HasSuffix(pkg, "/bench")
+}
