@@ -51,6 +51,11 @@ func OfTrace(s string) (c Color, ok bool) {
 	if len(s) != 32 {
 		return Baseline, false
 	}
+	for i := 8; i < len(s); i++ {
+		if !isLowerHex(s[i]) {
+			return Baseline, false
+		}
+	}
 	return ParseColor(s[:8])
 }
 

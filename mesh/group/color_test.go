@@ -39,7 +39,7 @@ func TestOfTraceWantsAWholeTraceID(t *testing.T) {
 	if c, ok := group.OfTrace(id); !ok || c.String() != "f3aa1c20" {
 		t.Errorf("OfTrace = %v, %v", c, ok)
 	}
-	for _, in := range []string{"", id[:31], id + "0", strings.ToUpper(id), id[:8]} {
+	for _, in := range []string{"", id[:31], id + "0", strings.ToUpper(id), id[:8], id[:31] + "g", id[:8] + strings.Repeat("-", 24)} {
 		if _, ok := group.OfTrace(in); ok {
 			t.Errorf("OfTrace(%q) accepted", in)
 		}
