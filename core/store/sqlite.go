@@ -1,0 +1,72 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// openSQLite opens one writer and several readers. WAL lets them work at the same time,
+// in this process and in others; synchronous=FULL makes a commit wait for the disk.
+func openSQLite(cfg Config) (*Store, error) {
+	q := url.Values{}
+	q.Add("_pragma", "busy_timeout("+strconv.FormatInt(cfg.BusyTimeout.Milliseconds(), 10)+")")
+	q.Add("_pragma", "journal_mode(WAL)")
+	q.Add("_pragma", "synchronous(FULL)")
+	q.Add("_pragma", "foreign_keys(1)")
+	q.Set("_txlock", "immediate")
+	file := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: strings.TrimPrefix(cfg.URL, "sqlite:")}).EscapedPath()}).String()
+	write, err := sql.Open("sqlite", file+"?"+q.Encode())
+	if err != nil {
+		return nil, err
+	}
+	write.SetMaxOpenConns(1)
+	read, err := sql.Open("sqlite", file+"?"+q.Encode()+"&_pragma=query_only(1)")
+	if err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	read.SetMaxOpenConns(cfg.Conns)
+	read.SetMaxIdleConns(cfg.Conns)
+	return &Store{write: write, read: read, dialect: sqliteDialect()}, nil
+}
+
+func sqliteDialect() dialect {
+	const ids = `(SELECT value FROM json_each($1))`
+	return dialect{
+		name:              "sqlite",
+		lockConversations: `SELECT id, last_seq FROM conversations WHERE id IN ` + ids,
+		membersOf:         `SELECT conversation_id, user_id FROM members WHERE conversation_id IN ` + ids,
+		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
+			FROM json_each($1) j JOIN messages m
+			ON m.conversation_id = j.value ->> 'c' AND m.sender_id = j.value ->> 's' AND m.client_id = j.value ->> 'k'`,
+		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id)
+			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 's', j.value ->> 'n', j.value ->> 'k', j.value ->> 't', j.value ->> 'a', j.value ->> 'r'
+			FROM json_each($1) j`,
+		setLastSeq: `UPDATE conversations SET last_seq = j.value ->> 'q' FROM json_each($1) j WHERE conversations.id = j.value ->> 'c'`,
+		headsOf: `SELECT m.user_id, c.id, c.last_seq FROM members m JOIN conversations c ON c.id = m.conversation_id
+			WHERE m.user_id IN ` + ids,
+		permanent: func(err error) bool {
+			switch sqliteCode(err) & 0xff {
+			case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG:
+				return true
+			}
+			return false
+		},
+		unique: func(err error) bool {
+			c := sqliteCode(err)
+			return c == sqlite3.SQLITE_CONSTRAINT_UNIQUE || c == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+		},
+	}
+}
+
+func sqliteCode(err error) int {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()
+	}
+	return 0
+}
