@@ -1,0 +1,103 @@
+package decide
+
+import (
+	"fmt"
+	"time"
+)
+
+// Mode says whether a decision is carried out.
+type Mode string
+
+// The modes. In ModeObserve decisions are made, recorded and shown, and move nothing.
+const (
+	ModeObserve Mode = "observe"
+	ModeAct     Mode = "act"
+)
+
+// Policy bounds what is decided without a person. Durations and ratios are the
+// operator's; [DefaultPolicy] holds values for the pace of one machine.
+type Policy struct {
+	Mode Mode `yaml:"mode"`
+
+	// A group breaks its objectives when either is exceeded over ShortWindow.
+	MaxErrorRatio float64       `yaml:"maxErrorRatio"` // 0 to 1
+	MaxP95        time.Duration `yaml:"maxP95"`
+
+	// A group that breaks an objective is bad only where it is also worse than what
+	// it is compared with: error ratio higher by ErrorRatioDifference, or P95
+	// higher by P95Factor.
+	ErrorRatioDifference float64 `yaml:"errorRatioDifference"` // 0 to 1
+	P95Factor            float64 `yaml:"p95Factor"`            // at least 1
+
+	ShortWindow time.Duration `yaml:"shortWindow"`
+	LongWindow  time.Duration `yaml:"longWindow"` // what a group is compared with may be quiet for a moment
+	MinRequests uint64        `yaml:"minRequests"`
+	StaleAfter  time.Duration `yaml:"staleAfter"` // telemetry older than this decides nothing
+
+	// Hysteresis: BadEvaluations bad ones in a row enter isolation. An isolated
+	// group counts as well again only below LeaveFraction of every objective.
+	BadEvaluations int     `yaml:"badEvaluations"`
+	LeaveFraction  float64 `yaml:"leaveFraction"` // above 0, at most 1
+
+	Cooldown      time.Duration `yaml:"cooldown"`      // between two moves of one group
+	IsolateFor    time.Duration `yaml:"isolateFor"`    // then the group is tried in its own pool again
+	IsolateForMax time.Duration `yaml:"isolateForMax"` // IsolateFor doubles with each relapse up to this
+	MaxIsolated   int           `yaml:"maxIsolated"`   // groups isolated by policy at one time
+}
+
+// DefaultPolicy decides within three seconds of a fault in a group of some 50
+// requests a second: two seconds of data, and one for three evaluations.
+func DefaultPolicy() Policy {
+	return Policy{
+		Mode:                 ModeAct,
+		MaxErrorRatio:        0.05,
+		MaxP95:               500 * time.Millisecond,
+		ErrorRatioDifference: 0.02,
+		P95Factor:            2,
+		ShortWindow:          2 * time.Second,
+		LongWindow:           30 * time.Second,
+		MinRequests:          20,
+		StaleAfter:           2 * time.Second,
+		BadEvaluations:       3,
+		LeaveFraction:        0.8,
+		Cooldown:             5 * time.Second,
+		IsolateFor:           30 * time.Second,
+		IsolateForMax:        10 * time.Minute,
+		MaxIsolated:          3,
+	}
+}
+
+// FieldError is a value that cannot be used; Field is its key in the policy file.
+type FieldError struct {
+	Field string
+	Err   string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Err }
+
+// Validate returns every [FieldError] of p.
+func (p Policy) Validate() []*FieldError {
+	var errs []*FieldError
+	check := func(ok bool, field, format string, args ...any) {
+		if !ok {
+			errs = append(errs, &FieldError{Field: field, Err: fmt.Sprintf(format, args...)})
+		}
+	}
+	ratio := func(v float64) bool { return v >= 0 && v <= 1 } // false for NaN
+	check(p.Mode == ModeObserve || p.Mode == ModeAct, "mode", "%q is neither %q nor %q", p.Mode, ModeObserve, ModeAct)
+	check(ratio(p.MaxErrorRatio), "maxErrorRatio", "%v is not between 0 and 1", p.MaxErrorRatio)
+	check(p.MaxP95 > 0, "maxP95", "%v is not above 0", p.MaxP95)
+	check(ratio(p.ErrorRatioDifference), "errorRatioDifference", "%v is not between 0 and 1", p.ErrorRatioDifference)
+	check(p.P95Factor >= 1 && p.P95Factor <= 1000, "p95Factor", "%v is not between 1 and 1000", p.P95Factor)
+	check(p.ShortWindow >= time.Second && p.ShortWindow <= time.Minute, "shortWindow", "%v is not between 1s and 1m", p.ShortWindow)
+	check(p.LongWindow >= p.ShortWindow && p.LongWindow <= time.Hour, "longWindow", "%v is not between shortWindow (%v) and 1h", p.LongWindow, p.ShortWindow)
+	check(p.MinRequests >= 1, "minRequests", "0 would decide on nothing")
+	check(p.StaleAfter >= 500*time.Millisecond && p.StaleAfter <= time.Minute, "staleAfter", "%v is not between 500ms and 1m", p.StaleAfter)
+	check(p.BadEvaluations >= 1 && p.BadEvaluations <= 100, "badEvaluations", "%d is not between 1 and 100", p.BadEvaluations)
+	check(p.LeaveFraction > 0 && p.LeaveFraction <= 1, "leaveFraction", "%v is not above 0 and at most 1", p.LeaveFraction)
+	check(p.Cooldown >= p.ShortWindow && p.Cooldown <= time.Hour, "cooldown", "%v is not between shortWindow (%v) and 1h: a shorter one would judge a group by what its last pool served", p.Cooldown, p.ShortWindow)
+	check(p.IsolateFor >= p.Cooldown && p.IsolateFor <= 24*time.Hour, "isolateFor", "%v is not between cooldown (%v) and 24h", p.IsolateFor, p.Cooldown)
+	check(p.IsolateForMax >= p.IsolateFor && p.IsolateForMax <= 7*24*time.Hour, "isolateForMax", "%v is not between isolateFor (%v) and 168h", p.IsolateForMax, p.IsolateFor)
+	check(p.MaxIsolated >= 1 && p.MaxIsolated <= 10000, "maxIsolated", "%d is not between 1 and 10000", p.MaxIsolated)
+	return errs
+}

@@ -1,0 +1,111 @@
+package plan
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"path"
+	"slices"
+
+	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// ErrNothingToServe is an input without any endpoint. A plan of it would empty
+// the edge, so there is none.
+var ErrNothingToServe = errors.New("no endpoint in any baseline pool")
+
+// Build joins its inputs. Moves to a pool that no service has are left out: the
+// policy took that pool away, and the group is where its cohort is.
+func Build(p policy.Policy, e policy.Endpoints, moves map[group.ID]string, edge Edge) (Plan, error) {
+	if err := edge.check(); err != nil {
+		return Plan{}, err
+	}
+	filter, err := json.Marshal(p.Color)
+	if err != nil {
+		return Plan{}, fmt.Errorf("encode filter configuration: %w", err)
+	}
+	out := Plan{
+		Edge:       edge,
+		FailClosed: p.Failure == policy.FailClosed,
+		Filter:     string(filter),
+		Services:   services(p, e),
+		Cohorts:    cohorts(p),
+	}
+	if !out.canServe() {
+		return Plan{}, ErrNothingToServe
+	}
+	for _, id := range slices.Sorted(maps.Keys(moves)) {
+		if id.Valid() && out.hasPool(moves[id]) {
+			out.Moves = append(out.Moves, Move{Group: id, Pool: moves[id]})
+		}
+	}
+	return out, nil
+}
+
+func services(p policy.Policy, e policy.Endpoints) []Service {
+	var out []Service
+	for _, s := range p.Services {
+		svc := Service{Name: s.Name}
+		for _, pool := range s.Pools {
+			endpoints := slices.Sorted(slices.Values(e.Services[s.Name][pool.Name]))
+			svc.Pools = append(svc.Pools, Pool{Name: pool.Name, Endpoints: endpoints})
+		}
+		for _, r := range s.Routes {
+			svc.Routes = append(svc.Routes, Route(r))
+		}
+		out = append(out, svc)
+	}
+	return out
+}
+
+// cohorts keeps the policy's order and leaves out those that baseline serves anyway.
+func cohorts(p policy.Policy) []Cohort {
+	var out []Cohort
+	for _, c := range p.Color.Cohorts {
+		if pool := p.CohortPools[c.Name]; pool != "" && pool != semconv.PoolBaseline {
+			out = append(out, Cohort{Name: c.Name, Color: policy.ColorOf(c), Pool: pool})
+		}
+	}
+	return out
+}
+
+func (p Plan) hasPool(pool string) bool {
+	return slices.ContainsFunc(p.Services, func(s Service) bool { return s.Has(pool) })
+}
+
+func (p Plan) canServe() bool {
+	for _, s := range p.Services {
+		for _, pool := range s.Pools {
+			if pool.Name == semconv.PoolBaseline && len(pool.Endpoints) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (e Edge) check() error {
+	for key, v := range map[string]string{"listen": e.Listen, "observe": e.Observe} {
+		if ap, err := netip.ParseAddrPort(v); err != nil || ap.Port() == 0 {
+			return fmt.Errorf("edge %s: %q is not an IP address and port", key, v)
+		}
+	}
+	if e.JWKS != "" && !json.Valid([]byte(e.JWKS)) {
+		return errors.New("edge jwks: not JSON")
+	}
+	if e.Wasm.Path == "" {
+		return nil
+	}
+	if !path.IsAbs(e.Wasm.Path) {
+		return fmt.Errorf("edge wasm path: %q is not absolute: Envoy resolves it, not this process", e.Wasm.Path)
+	}
+	if b, err := hex.DecodeString(e.Wasm.SHA256); err != nil || len(b) != 32 {
+		return fmt.Errorf("edge wasm sha256: %q is not 64 hex digits", e.Wasm.SHA256)
+	}
+	return nil
+}

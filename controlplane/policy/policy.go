@@ -1,0 +1,142 @@
+// Package policy is what an operator wishes: which requests form which groups,
+// which pools exist, and when a group may be moved. It turns policy.yaml and
+// endpoints.yaml into checked values, whole or not at all; every error names the
+// key's path and line.
+//
+// It is pure: it reads bytes, not files (controlplane/source does), and knows
+// nothing of Envoy. controlplane/plan turns its values into a desired state.
+package policy
+
+import (
+	_ "embed"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/wasm/color"
+)
+
+// Default is the commented policy that a first start writes for the operator.
+//
+//go:embed default.yaml
+var Default []byte
+
+// Failure says what an edge does with a request that its filter could not color.
+type Failure string
+
+// FailOpen serves the request from baseline; FailClosed answers 503.
+const (
+	FailOpen   Failure = "open"
+	FailClosed Failure = "closed"
+)
+
+// Policy is the whole of policy.yaml.
+type Policy struct {
+	Color       color.Policy      `yaml:"color"`
+	Failure     Failure           `yaml:"failure"`
+	Services    []Service         `yaml:"services"`
+	CohortPools map[string]string `yaml:"cohortPools"` // cohort name -> pool name
+	Decide      decide.Policy     `yaml:"decide"`
+}
+
+// Service is one upstream application. Services are matched in order.
+type Service struct {
+	Name   string  `yaml:"name"`
+	Pools  []Pool  `yaml:"pools"`  // baseline is required
+	Routes []Route `yaml:"routes"` // matched in order
+}
+
+// Pool is a set of instances of its service.
+type Pool struct {
+	Name string `yaml:"name"`
+}
+
+// Route is one class of requests to a service. Exactly one of Path and Prefix is set.
+type Route struct {
+	Name      string        `yaml:"name"`   // http.route in telemetry; the path where empty
+	Path      string        `yaml:"path"`   // exact
+	Prefix    string        `yaml:"prefix"` // on path segments: /v1 takes /v1 and /v1/x, not /v1x
+	WebSocket bool          `yaml:"websocket"`
+	Timeout   time.Duration `yaml:"timeout"` // whole response, not for WebSockets; 15s where zero
+}
+
+// DefaultTimeout is a route's timeout where the policy names none.
+const DefaultTimeout = 15 * time.Second
+
+// MaxSize bounds a policy or endpoints document, in bytes.
+const MaxSize = 1 << 20
+
+// Parse reads a policy document. Its error is an [*Error].
+func Parse(data []byte) (Policy, error) {
+	p := Policy{Failure: FailOpen, Decide: decide.DefaultPolicy()}
+	var d document
+	if len(data) > MaxSize {
+		d.fail("", 0, "document has %d bytes, more than %d", len(data), MaxSize)
+		return Policy{}, d.err()
+	}
+	d.parse(data, &p)
+	if len(d.problems) == 0 {
+		d.checkPolicy(&p)
+	}
+	if err := d.err(); err != nil {
+		return Policy{}, err
+	}
+	return p, nil
+}
+
+// name is what services and pools may be called: it becomes part of cluster names
+// and metric labels.
+var name = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
+
+func (d *document) checkPolicy(p *Policy) {
+	if p.Failure != FailOpen && p.Failure != FailClosed {
+		d.invalid("failure", "%q is neither %q nor %q", clip(string(p.Failure)), FailOpen, FailClosed)
+	}
+	d.checkColor(p.Color)
+	d.checkServices(p)
+	d.checkCohortPools(p)
+	for _, e := range p.Decide.Validate() {
+		d.invalid("decide."+e.Field, "%s", e.Err)
+	}
+}
+
+// index gives "path[i]".
+func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
+
+func (d *document) checkName(path, got string) {
+	if !name.MatchString(got) {
+		d.invalid(path, "%q is not 1 to 40 lower-case letters, digits and inner hyphens", clip(got))
+	}
+}
+
+func (d *document) checkCohortPools(p *Policy) {
+	cohorts, pools := map[string]bool{}, map[string]bool{}
+	for _, c := range p.Color.Cohorts {
+		cohorts[c.Name] = true
+	}
+	for _, s := range p.Services {
+		for _, pool := range s.Pools {
+			pools[pool.Name] = true
+		}
+	}
+	for cohort, pool := range p.CohortPools {
+		path := join("cohortPools", cohort)
+		if !cohorts[cohort] {
+			d.invalid(path, "no cohort of this name in color.cohorts")
+		}
+		if !pools[pool] {
+			d.invalid(path, "no service has a pool %q", clip(pool))
+		}
+	}
+}
+
+// covers says whether every request that b takes is taken by a before it.
+func covers(a, b Route) bool {
+	if a.Prefix == "" {
+		return a.Path == b.Path
+	}
+	target := b.Path + b.Prefix
+	return a.Prefix == "/" || target == a.Prefix || strings.HasPrefix(target, strings.TrimSuffix(a.Prefix, "/")+"/")
+}

@@ -1,0 +1,104 @@
+package policy
+
+import (
+	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+const (
+	maxServices = 64
+	maxPools    = 16
+	maxRoutes   = 64
+)
+
+func (d *document) checkServices(p *Policy) {
+	switch n := len(p.Services); {
+	case n == 0:
+		d.invalid("services", "no service: an edge without one would serve nothing")
+	case n > maxServices:
+		d.invalid("services", "%d services, more than %d", n, maxServices)
+		return
+	}
+	names := map[string]bool{}
+	var before []Route // of all services so far, in the order the edge tries them
+	for i, s := range p.Services {
+		path := index("services", i)
+		d.checkName(path+".name", s.Name)
+		if names[s.Name] {
+			d.invalid(path+".name", "service %q appears twice", s.Name)
+		}
+		names[s.Name] = true
+		d.checkPools(path+".pools", s.Pools)
+		before = d.checkRoutes(path+".routes", s.Routes, before)
+	}
+}
+
+func (d *document) checkPools(path string, pools []Pool) {
+	if len(pools) > maxPools {
+		d.invalid(path, "%d pools, more than %d", len(pools), maxPools)
+		return
+	}
+	seen := map[string]bool{}
+	for i, pool := range pools {
+		d.checkName(index(path, i)+".name", pool.Name)
+		if seen[pool.Name] {
+			d.invalid(index(path, i)+".name", "pool %q appears twice", pool.Name)
+		}
+		seen[pool.Name] = true
+	}
+	if !seen[semconv.PoolBaseline] {
+		d.invalid(path, "no pool %q: every fallback needs it", semconv.PoolBaseline)
+	}
+}
+
+func (d *document) checkRoutes(path string, routes, before []Route) []Route {
+	switch n := len(routes); {
+	case n == 0:
+		d.invalid(path, "no route")
+	case n > maxRoutes:
+		d.invalid(path, "%d routes, more than %d", n, maxRoutes)
+		return before
+	}
+	for i := range routes {
+		r, at := &routes[i], index(path, i)
+		d.checkRoute(at, r)
+		for _, b := range before {
+			if covers(b, *r) {
+				d.invalid(at, "never reached: %q above takes its requests", b.Name)
+				break
+			}
+		}
+		before = append(before, *r)
+	}
+	return before
+}
+
+// checkRoute also fills in what the document left to defaults.
+func (d *document) checkRoute(at string, r *Route) {
+	key, target := ".path", r.Path
+	switch {
+	case r.Path == "" && r.Prefix == "":
+		d.invalid(at, "neither path nor prefix")
+	case r.Path != "" && r.Prefix != "":
+		d.invalid(at, "both path and prefix")
+	case r.Prefix != "":
+		key, target = ".prefix", r.Prefix
+	}
+	if target != "" && (!strings.HasPrefix(target, "/") || strings.ContainsAny(target, "?# \x00\r\n") || len(target) > 256) {
+		d.invalid(at+key, "%q is not a path: it starts with /, has at most 256 bytes and no query", clip(target))
+	}
+	if r.Name == "" {
+		r.Name = target
+	}
+	if len(r.Name) > 64 || strings.ContainsAny(r.Name, "\x00\r\n") {
+		d.invalid(at+".name", "longer than 64 bytes or not one line")
+	}
+	if r.Timeout == 0 {
+		r.Timeout = DefaultTimeout
+	}
+	if r.Timeout < 0 || r.Timeout > time.Hour {
+		d.invalid(at+".timeout", "%v is not between 0 and 1h", r.Timeout)
+	}
+}

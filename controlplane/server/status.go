@@ -1,0 +1,83 @@
+package server
+
+import (
+	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/controlplane/xds"
+)
+
+// Edge is what is known of one edge.
+type Edge struct {
+	ID        string
+	Connected bool
+	Since     time.Time           // of Connected
+	Version   string              // the snapshot it should have
+	InSync    bool                // it has acknowledged all of Version
+	Acked     map[xds.Type]string // type -> Version, where all of the type is acknowledged
+	Nacks     []Nack              // newest last
+}
+
+// Rejected says whether the edge refused a part of the snapshot.
+func (e Edge) Rejected(version string) (Nack, bool) {
+	for i := len(e.Nacks) - 1; i >= 0; i-- {
+		if e.Nacks[i].Version == version {
+			return e.Nacks[i], true
+		}
+	}
+	return Nack{}, false
+}
+
+// Nack is a configuration that an edge refused.
+type Nack struct {
+	Type     xds.Type
+	Resource string
+	Reason   string    // Envoy's own words
+	Version  string    // of the snapshot
+	Time     time.Time // the last one
+	Count    int       // of the same kind
+}
+
+const (
+	maxNacks  = 10
+	maxReason = 500
+)
+
+// remember adds n, or counts it where the last of its kind says the same.
+func remember(nacks []Nack, n Nack) []Nack {
+	for i, old := range nacks {
+		if old.Type == n.Type && old.Resource == n.Resource && old.Reason == n.Reason && old.Version == n.Version {
+			n.Count += old.Count
+			nacks = append(nacks[:i:i], nacks[i+1:]...)
+			break
+		}
+	}
+	if len(nacks) >= maxNacks {
+		nacks = nacks[1:]
+	}
+	return append(nacks[:len(nacks):len(nacks)], n)
+}
+
+func clip(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason] + "..."
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+func (e *edge) status() Edge {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := Edge{ID: e.id, Connected: !e.closed, Since: e.since, Acked: map[xds.Type]string{}, Nacks: e.nacks}
+	if e.target == nil {
+		return out
+	}
+	out.Version = e.target.Version
+	out.InSync = e.has.inSync(e.target)
+	for i := range e.has {
+		if t := xds.Type(i); e.has.at(t, e.target) {
+			out.Acked[t] = e.target.Version
+		}
+	}
+	return out
+}

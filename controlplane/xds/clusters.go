@@ -1,0 +1,215 @@
+package xds
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+const (
+	connectTimeout = 5 * time.Second
+	bufferLimit    = 32 << 10
+	// HealthTimeout bounds how long a new cluster warms: until every endpoint has
+	// been checked once.
+	HealthTimeout  = time.Second
+	healthInterval = 500 * time.Millisecond
+	healthPath     = "/healthz"
+)
+
+// clusters is one cluster for each service and pool, with its endpoints, and the
+// one that receives access logs.
+func clusters(p plan.Plan) ([]*clusterv3.Cluster, []*endpointv3.ClusterLoadAssignment, error) {
+	observe, err := observeCluster(p.Edge.Observe)
+	if err != nil {
+		return nil, nil, err
+	}
+	cs := []*clusterv3.Cluster{observe}
+	var es []*endpointv3.ClusterLoadAssignment
+	for _, s := range p.Services {
+		for _, pool := range s.Pools {
+			e, err := loadAssignment(s, pool)
+			if err != nil {
+				return nil, nil, err
+			}
+			cs, es = append(cs, poolCluster(s.Name, pool.Name)), append(es, e)
+		}
+	}
+	return cs, es, nil
+}
+
+func poolCluster(service, pool string) *clusterv3.Cluster {
+	c := cluster(plan.ClusterName(service, pool))
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
+	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()}
+	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	c.HealthChecks = []*corev3.HealthCheck{healthCheck()}
+	c.OutlierDetection = outlierDetection()
+	// An endpoint that is taken out of EDS gets no new requests at once; streams
+	// that are open on it, and on one that fails its checks, go on.
+	c.IgnoreHealthOnHostRemoval = true
+	c.TypedExtensionProtocolOptions = httpOptions(&httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+			HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+		},
+	})
+	return c
+}
+
+// cluster holds what is the same for all. Circuit breakers are set because Envoy's
+// defaults (1024, 3 retries) are "not considered safe" by its own edge guide; a
+// WebSocket holds a connection and a request each.
+func cluster(name string) *clusterv3.Cluster {
+	return &clusterv3.Cluster{
+		Name:                          name,
+		ConnectTimeout:                durationpb.New(connectTimeout),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit),
+		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+			MaxConnections:     wrapperspb.UInt32(20000),
+			MaxPendingRequests: wrapperspb.UInt32(4096),
+			MaxRequests:        wrapperspb.UInt32(20000),
+			MaxRetries:         wrapperspb.UInt32(1024),
+			TrackRemaining:     true,
+		}}},
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{CloseConnectionsOnHostSetChange: false},
+		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
+			KeepaliveTime: wrapperspb.UInt32(30), KeepaliveInterval: wrapperspb.UInt32(5), KeepaliveProbes: wrapperspb.UInt32(3),
+		}},
+	}
+}
+
+// healthCheck finds a dead process within a second, also where nobody sends requests.
+func healthCheck() *corev3.HealthCheck {
+	return &corev3.HealthCheck{
+		Timeout:               durationpb.New(HealthTimeout),
+		Interval:              durationpb.New(healthInterval),
+		NoTrafficInterval:     durationpb.New(healthInterval),
+		UnhealthyThreshold:    wrapperspb.UInt32(2),
+		HealthyThreshold:      wrapperspb.UInt32(1),
+		IntervalJitterPercent: 10,
+		HealthChecker: &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &corev3.HealthCheck_HttpHealthCheck{
+			Path: healthPath,
+		}},
+	}
+}
+
+// outlierDetection ejects for a few seconds what cannot be reached. What answers
+// with 5xx stays: moving a group for its errors is decided by controlplane/decide,
+// and an ejected pool would push a sick group's traffic onto baseline.
+func outlierDetection() *clusterv3.OutlierDetection {
+	off := wrapperspb.UInt32(0)
+	return &clusterv3.OutlierDetection{
+		SplitExternalLocalOriginErrors:         true,
+		ConsecutiveLocalOriginFailure:          wrapperspb.UInt32(3),
+		EnforcingConsecutiveLocalOriginFailure: wrapperspb.UInt32(100),
+		EnforcingConsecutive_5Xx:               off,
+		EnforcingConsecutiveGatewayFailure:     off,
+		EnforcingSuccessRate:                   off,
+		EnforcingLocalOriginSuccessRate:        off,
+		Interval:                               durationpb.New(time.Second),
+		BaseEjectionTime:                       durationpb.New(2 * time.Second),
+		MaxEjectionTime:                        durationpb.New(10 * time.Second),
+		MaxEjectionPercent:                     wrapperspb.UInt32(100),
+	}
+}
+
+// overprovisioning makes one healthy endpoint enough for a priority to keep all of
+// its traffic; Envoy's default (140) would spill a group onto baseline as soon as
+// a third of its pool is down.
+const overprovisioning = 100_000
+
+func loadAssignment(s plan.Service, pool plan.Pool) (*endpointv3.ClusterLoadAssignment, error) {
+	own, err := endpoints(pool.Endpoints, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", plan.ClusterName(s.Name, pool.Name), err)
+	}
+	out := &endpointv3.ClusterLoadAssignment{
+		ClusterName: plan.ClusterName(s.Name, pool.Name),
+		Endpoints:   []*endpointv3.LocalityLbEndpoints{own},
+		Policy:      &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(overprovisioning)},
+	}
+	for _, other := range s.Pools {
+		if other.Name != semconv.PoolBaseline || pool.Name == semconv.PoolBaseline {
+			continue
+		}
+		fallback, err := endpoints(other.Endpoints, 1)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", plan.ClusterName(s.Name, other.Name), err)
+		}
+		out.Endpoints = append(out.Endpoints, fallback)
+	}
+	return out, nil
+}
+
+func endpoints(addrs []string, priority uint32) (*endpointv3.LocalityLbEndpoints, error) {
+	out := &endpointv3.LocalityLbEndpoints{Priority: priority}
+	for _, a := range addrs {
+		addr, err := address(a)
+		if err != nil {
+			return nil, err
+		}
+		out.LbEndpoints = append(out.LbEndpoints, &endpointv3.LbEndpoint{
+			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: addr}},
+		})
+	}
+	return out, nil
+}
+
+func observeCluster(addr string) (*clusterv3.Cluster, error) {
+	e, err := endpoints([]string{addr}, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ObserveName, err)
+	}
+	c := cluster(ObserveName)
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{
+		ClusterName: ObserveName,
+		Endpoints:   []*endpointv3.LocalityLbEndpoints{e},
+	}
+	c.TypedExtensionProtocolOptions = httpOptions(&httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
+				Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(5 * time.Second),
+			}},
+		},
+	})
+	return c, nil
+}
+
+func httpOptions(explicit *httpv3.HttpProtocolOptions_ExplicitHttpConfig) map[string]*anypb.Any {
+	return map[string]*anypb.Any{
+		"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": mustPack(&httpv3.HttpProtocolOptions{
+			UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
+		}),
+	}
+}
+
+func address(s string) (*corev3.Address, error) {
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return nil, fmt.Errorf("parse address %q: %w", s, err)
+	}
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       ap.Addr().String(),
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(ap.Port())},
+	}}}, nil
+}
+
+// ads is the one stream all resources come from. A zero InitialFetchTimeout would
+// wait for ever; Envoy's 15 s default is kept except where a caller sets another.
+func ads() *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+	}
+}

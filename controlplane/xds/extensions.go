@@ -1,0 +1,164 @@
+package xds
+
+import (
+	"time"
+
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
+	wasmhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/wasm/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	wasmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/wasm/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// JWTName is the filter that verifies sessions, and its ECDS resource.
+const JWTName = "jwt"
+
+// SessionCookie carries a session's token from browsers.
+const SessionCookie = "tracegate_session"
+
+const (
+	jwtURL      = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+	wasmURL     = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+	mutationURL = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+)
+
+// extensions are the two filters that change in operation: keys rotate, policies
+// are edited. Each update of the Wasm filter makes new virtual machines, so moves
+// of groups, which are frequent, go by routes instead.
+func extensions(p plan.Plan) ([]*corev3.TypedExtensionConfig, error) {
+	jwt, err := packed(jwtAuthn(p.Edge.JWKS))
+	if err != nil {
+		return nil, err
+	}
+	filter := passThrough()
+	if p.Edge.Wasm.Path != "" {
+		if filter, err = wasm(p); err != nil {
+			return nil, err
+		}
+	}
+	return []*corev3.TypedExtensionConfig{
+		{Name: JWTName, TypedConfig: jwt},
+		{Name: FilterName, TypedConfig: filter},
+	}, nil
+}
+
+// discovered is a filter whose configuration comes by ECDS. A listener waits a
+// moment for it, so that the first requests are colored too, and then serves
+// without it rather than not at all: [passThrough] is baseline for everyone, and
+// where the policy says closed, the routes refuse what has no group.
+func discovered(name, url string) *hcmv3.HttpFilter {
+	source := ads()
+	source.InitialFetchTimeout = durationpb.New(2 * time.Second)
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{
+		ConfigDiscovery: &corev3.ExtensionConfigSource{
+			ConfigSource:  source,
+			DefaultConfig: passThrough(),
+			TypeUrls:      []string{url, mutationURL},
+		},
+	}}
+}
+
+// passThrough stands where a filter cannot. It takes away the claims, which are
+// for the Wasm filter only and would reach the upstream without it.
+func passThrough() *anypb.Any {
+	return mustPack(&headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
+		RequestMutations: []*mutationv3.HeaderMutation{{
+			Action: &mutationv3.HeaderMutation_Remove{Remove: semconv.HeaderClaims},
+		}},
+	}})
+}
+
+// jwtAuthn hands verified claims to the next filter and lets everyone through:
+// who may do what is core's business. The token itself is passed on for that.
+func jwtAuthn(jwks string) *jwtv3.JwtAuthentication {
+	if jwks == "" {
+		return &jwtv3.JwtAuthentication{}
+	}
+	const provider = "session"
+	return &jwtv3.JwtAuthentication{
+		Providers: map[string]*jwtv3.JwtProvider{provider: {
+			JwksSourceSpecifier: &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{
+				Specifier: &corev3.DataSource_InlineString{InlineString: jwks},
+			}},
+			RequireExpiration:    true,
+			Forward:              true,
+			FromHeaders:          []*jwtv3.JwtHeader{{Name: "Authorization", ValuePrefix: "Bearer "}},
+			FromCookies:          []string{SessionCookie},
+			ForwardPayloadHeader: semconv.HeaderClaims,
+			ClockSkewSeconds:     5,
+			JwtCacheConfig:       &jwtv3.JwtCacheConfig{JwtCacheSize: 1000, JwtMaxTokenSize: 4096},
+		}},
+		Rules: []*jwtv3.RequirementRule{{
+			Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+			RequirementType: &jwtv3.RequirementRule_Requires{Requires: &jwtv3.JwtRequirement{
+				RequiresType: &jwtv3.JwtRequirement_RequiresAny{RequiresAny: &jwtv3.JwtRequirementOrList{
+					Requirements: []*jwtv3.JwtRequirement{
+						{RequiresType: &jwtv3.JwtRequirement_ProviderName{ProviderName: provider}},
+						{RequiresType: &jwtv3.JwtRequirement_AllowMissingOrFailed{AllowMissingOrFailed: &emptypb.Empty{}}},
+					},
+				}},
+			}},
+		}},
+	}
+}
+
+func wasm(p plan.Plan) (*anypb.Any, error) {
+	config, err := packed(wrapperspb.String(p.Filter))
+	if err != nil {
+		return nil, err
+	}
+	failure := wasmv3.FailurePolicy_FAIL_OPEN
+	if p.FailClosed {
+		failure = wasmv3.FailurePolicy_FAIL_CLOSED
+	}
+	return packed(&wasmhttpv3.Wasm{Config: &wasmv3.PluginConfig{
+		Name:          FilterName,
+		RootId:        FilterName,
+		FailurePolicy: failure,
+		Configuration: config,
+		Vm: &wasmv3.PluginConfig_VmConfig{VmConfig: &wasmv3.VmConfig{
+			VmId:    FilterName + "-" + p.Edge.Wasm.SHA256[:min(12, len(p.Edge.Wasm.SHA256))],
+			Runtime: "envoy.wasm.runtime.v8",
+			Code: &corev3.AsyncDataSource{Specifier: &corev3.AsyncDataSource_Local{Local: &corev3.DataSource{
+				Specifier: &corev3.DataSource_Filename{Filename: p.Edge.Wasm.Path},
+			}}},
+		}},
+		CapabilityRestrictionConfig: capabilities(),
+	}})
+}
+
+// capabilities is everything the filter may ask of Envoy, and every callback it
+// may be given: no calls to other hosts, no shared queues, no files.
+func capabilities() *wasmv3.CapabilityRestrictionConfig {
+	allowed := map[string]*wasmv3.SanitizationConfig{}
+	for _, name := range []string{
+		// Life of a module and of a request.
+		"proxy_on_memory_allocate", "malloc", "_start", "_initialize", "main",
+		"proxy_abi_version_0_1_0", "proxy_abi_version_0_2_0", "proxy_abi_version_0_2_1",
+		"proxy_on_context_create", "proxy_on_vm_start", "proxy_on_configure",
+		"proxy_on_request_headers", "proxy_on_response_headers",
+		"proxy_on_done", "proxy_on_log", "proxy_on_delete",
+		// What the filter reads and writes.
+		"proxy_get_buffer_bytes", "proxy_get_property", "proxy_get_current_time_nanoseconds",
+		"proxy_get_header_map_value", "proxy_get_header_map_pairs",
+		"proxy_add_header_map_value", "proxy_replace_header_map_value", "proxy_remove_header_map_value", "proxy_set_header_map_pairs",
+		"proxy_define_metric", "proxy_increment_metric", "proxy_record_metric",
+		"proxy_log", "proxy_set_effective_context",
+		// What a Go program needs to start (WASI preview 1).
+		"args_get", "args_sizes_get", "environ_get", "environ_sizes_get",
+		"clock_time_get", "random_get", "fd_write", "sched_yield", "poll_oneoff", "proc_exit",
+	} {
+		allowed[name] = &wasmv3.SanitizationConfig{}
+	}
+	return &wasmv3.CapabilityRestrictionConfig{AllowedCapabilities: allowed}
+}

@@ -1,0 +1,223 @@
+package xds
+
+import (
+	"net/http"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// routes is the route configuration: one virtual host; for each service its moved
+// groups, then its cohorts, then baseline. Whoever is moved is matched first, so a
+// move is one place to add and one to take away.
+func routes(p plan.Plan) *routev3.RouteConfiguration {
+	var out []*routev3.Route
+	if p.FailClosed {
+		out = append(out, uncolored())
+	}
+	for _, s := range p.Services {
+		for _, m := range p.Moves {
+			if s.Has(m.Pool) {
+				out = append(out, poolRoutes(s, m.Pool, isGroup(m.Group))...)
+			}
+		}
+		for _, c := range p.Cohorts {
+			if s.Has(c.Pool) {
+				out = append(out, poolRoutes(s, c.Pool, isColor(c.Color), isColored())...)
+			}
+		}
+		out = append(out, poolRoutes(s, semconv.PoolBaseline)...)
+	}
+	return &routev3.RouteConfiguration{
+		Name: RoutesName,
+		VirtualHosts: []*routev3.VirtualHost{{
+			Name:                 RoutesName,
+			Domains:              []string{"*"},
+			Routes:               out,
+			ResponseHeadersToAdd: []*corev3.HeaderValueOption{setHeader(semconv.HeaderGroup, "%REQ("+semconv.HeaderGroup+")%")},
+			// Requests above this are not buffered for a retry; they are sent once.
+			RequestBodyBufferLimit: wrapperspb.UInt64(64 << 10),
+		}},
+		IgnorePortInHostMatching: true,
+	}
+}
+
+// poolRoutes sends requests that all of when match to one pool of s.
+//
+// A route becomes up to three: WebSocket upgrades have no timeout and are allowed
+// only where the policy says so; safe methods may be sent again after the upstream
+// has seen them; the others only when it has not.
+func poolRoutes(s plan.Service, pool string, when ...*routev3.HeaderMatcher) []*routev3.Route {
+	var out []*routev3.Route
+	add := func(r plan.Route, a *routev3.RouteAction, extra ...*routev3.HeaderMatcher) {
+		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: plan.ClusterName(s.Name, pool)}
+		headers := append(append([]*routev3.HeaderMatcher{}, when...), extra...)
+		out = append(out, &routev3.Route{Name: r.Name, Match: match(r, headers), Action: &routev3.Route_Route{Route: a}})
+	}
+	for _, r := range s.Routes {
+		if r.WebSocket {
+			add(r, websocket(), isUpgrade())
+		}
+		add(r, request(r.Timeout, retryOnSafe), isSafe())
+		add(r, request(r.Timeout, retryOnUnsent))
+	}
+	return out
+}
+
+// Retries. "Unsent" ones cannot have reached the application; a safe method
+// (RFC 9110, 9.2.1) may be repeated after a reset as well.
+const (
+	retryOnUnsent = "connect-failure,refused-stream,reset-before-request"
+	retryOnSafe   = retryOnUnsent + ",reset"
+	// With the back-off below: about two seconds, so that a process that is
+	// restarted at once costs latency and no error.
+	numRetries = 7
+)
+
+func request(timeout time.Duration, retryOn string) *routev3.RouteAction {
+	return &routev3.RouteAction{Timeout: durationpb.New(timeout), RetryPolicy: retryPolicy(retryOn)}
+}
+
+func websocket() *routev3.RouteAction {
+	return &routev3.RouteAction{
+		Timeout:        durationpb.New(0),
+		IdleTimeout:    durationpb.New(time.Hour), // core pings far more often
+		RetryPolicy:    retryPolicy(retryOnUnsent),
+		UpgradeConfigs: []*routev3.RouteAction_UpgradeConfig{{UpgradeType: "websocket", Enabled: wrapperspb.Bool(true)}},
+	}
+}
+
+// retryPolicy tries another host first and, where a pool has only one, the next
+// priority: baseline takes over before the health check has noticed anything.
+func retryPolicy(on string) *routev3.RetryPolicy {
+	return &routev3.RetryPolicy{
+		RetryOn:    on,
+		NumRetries: wrapperspb.UInt32(numRetries),
+		RetryPriority: &routev3.RetryPolicy_RetryPriority{
+			Name: "envoy.retry_priorities.previous_priorities",
+			ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{
+				TypedConfig: mustPack(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 1}),
+			},
+		},
+		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
+			Name: "envoy.retry_host_predicates.previous_hosts",
+			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
+				TypedConfig: mustPack(&previoushostsv3.PreviousHostsPredicate{}),
+			},
+		}},
+		HostSelectionRetryMaxAttempts: 3,
+		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{
+			BaseInterval: durationpb.New(50 * time.Millisecond),
+			MaxInterval:  durationpb.New(time.Second),
+		},
+	}
+}
+
+func match(r plan.Route, headers []*routev3.HeaderMatcher) *routev3.RouteMatch {
+	m := &routev3.RouteMatch{Headers: headers}
+	switch {
+	case r.Path != "":
+		m.PathSpecifier = &routev3.RouteMatch_Path{Path: r.Path}
+	case r.Prefix == "/":
+		m.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
+	default:
+		m.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: trimSlash(r.Prefix)}
+	}
+	return m
+}
+
+func trimSlash(prefix string) string {
+	for len(prefix) > 1 && prefix[len(prefix)-1] == '/' {
+		prefix = prefix[:len(prefix)-1]
+	}
+	return prefix
+}
+
+// uncolored answers for a filter that did not run, where the policy says closed.
+// It stands in the routes and not only in the filter's failure policy, because a
+// missing filter has no failure policy.
+func uncolored() *routev3.Route {
+	return &routev3.Route{
+		Name: "uncolored",
+		Match: &routev3.RouteMatch{
+			PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
+			Headers: []*routev3.HeaderMatcher{{
+				Name:                 semconv.HeaderGroup,
+				HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+				InvertMatch:          true,
+			}},
+		},
+		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
+			Status: http.StatusServiceUnavailable,
+			Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: "edge filter did not run"}},
+		}},
+	}
+}
+
+func isGroup(id group.ID) *routev3.HeaderMatcher {
+	return header(semconv.HeaderGroup, exact(string(id)))
+}
+
+func isColored() *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{
+		Name:                 semconv.HeaderGroup,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+	}
+}
+
+func isColor(c group.Color) *routev3.HeaderMatcher {
+	return header(semconv.HeaderTraceparent, &matcherv3.StringMatcher{
+		MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "00-" + c.String()},
+	})
+}
+
+func isUpgrade() *routev3.HeaderMatcher {
+	m := exact("websocket")
+	m.IgnoreCase = true
+	return header("upgrade", m)
+}
+
+func isSafe() *routev3.HeaderMatcher {
+	return header(":method", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: "GET|HEAD|OPTIONS"},
+	}})
+}
+
+func exact(s string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: s}}
+}
+
+func header(name string, m *matcherv3.StringMatcher) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{
+		Name:                 name,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: m},
+	}
+}
+
+func setHeader(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// mustPack is for messages without a value from outside; they always marshal.
+func mustPack(m proto.Message) *anypb.Any {
+	a, err := packed(m)
+	if err != nil {
+		panic("xds: marshal a constant message: " + err.Error())
+	}
+	return a
+}

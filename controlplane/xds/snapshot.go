@@ -1,0 +1,113 @@
+// Package xds renders a plan as Envoy resources: listener, route configuration,
+// clusters, endpoints and the filter's extension configuration. The same plan
+// gives the same bytes and so the same versions, on every machine.
+//
+// It is pure. It does not send anything (controlplane/server does) and decides
+// nothing (controlplane/plan and controlplane/decide did). docs/architecture.md,
+// section "Routes", is the contract of what it renders.
+package xds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Type is one of the discovery services an edge subscribes to.
+type Type int
+
+// The types, in the order in which an edge can make use of them.
+const (
+	Clusters   Type = iota // CDS
+	Endpoints              // EDS
+	Listeners              // LDS
+	Extensions             // ECDS
+	Routes                 // RDS
+	NumTypes   int  = iota
+)
+
+var typeNames = [NumTypes]string{"cds", "eds", "lds", "ecds", "rds"}
+
+var typeURLs = [NumTypes]string{
+	"type.googleapis.com/envoy.config.cluster.v3.Cluster",
+	"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+	"type.googleapis.com/envoy.config.listener.v3.Listener",
+	"type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+	"type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+}
+
+// String is the short name used in metrics and logs.
+func (t Type) String() string { return typeNames[t] }
+
+// URL is the type URL of the resources.
+func (t Type) URL() string { return typeURLs[t] }
+
+// TypeOf is the inverse of [Type.URL].
+func TypeOf(url string) (Type, bool) {
+	i := slices.Index(typeURLs[:], url)
+	return Type(i), i >= 0
+}
+
+// Resource is one named resource, rendered.
+type Resource struct {
+	Name    string
+	Version string // hash of Body
+	Body    *anypb.Any
+}
+
+// Snapshot is a plan as versioned resources. It is shared and never edited.
+type Snapshot struct {
+	Version   string               // hash of all of it
+	Resources [NumTypes][]Resource // sorted by name
+}
+
+// Find returns the resource of the name.
+func (s *Snapshot) Find(t Type, name string) (Resource, bool) {
+	i, ok := slices.BinarySearchFunc(s.Resources[t], name, func(r Resource, n string) int { return strings.Compare(r.Name, n) })
+	if !ok {
+		return Resource{}, false
+	}
+	return s.Resources[t][i], true
+}
+
+// NewSnapshot sorts the resources and computes the version of the whole.
+func NewSnapshot(resources [NumTypes][]Resource) *Snapshot {
+	hash := sha256.New()
+	for t := range resources {
+		slices.SortFunc(resources[t], func(a, b Resource) int { return strings.Compare(a.Name, b.Name) })
+		for _, r := range resources[t] {
+			fmt.Fprintf(hash, "%d\x00%s\x00%s\x00", t, r.Name, r.Version)
+		}
+	}
+	return &Snapshot{Version: short(hash.Sum(nil)), Resources: resources}
+}
+
+// NewResource marshals a message; equal messages give equal versions.
+func NewResource(name string, m proto.Message) (Resource, error) {
+	body, err := packed(m)
+	if err != nil {
+		return Resource{}, fmt.Errorf("marshal %s: %w", name, err)
+	}
+	return Resource{Name: name, Version: VersionOf(body), Body: body}, nil
+}
+
+// VersionOf is the version of a rendered resource.
+func VersionOf(body *anypb.Any) string {
+	sum := sha256.Sum256(body.GetValue())
+	return short(sum[:])
+}
+
+func short(sum []byte) string { return hex.EncodeToString(sum[:8]) }
+
+func packed(m proto.Message) (*anypb.Any, error) {
+	var a anypb.Any
+	if err := anypb.MarshalFrom(&a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		return nil, err
+	}
+	return &a, nil
+}
