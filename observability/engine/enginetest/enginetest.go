@@ -1,0 +1,204 @@
+// Package enginetest runs the embedded ClickHouse engine for tests, in a child process
+// as in the product: the test binary runs itself again. A package that uses it calls
+// [Main] from its TestMain.
+//
+// Tests skip where the engine's library is not to be had, and fail instead when CI=true.
+package enginetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tracegate/tracegate/observability/engine"
+)
+
+const (
+	// LibraryEnv names the variable that holds the path of libchdb.so.
+	LibraryEnv = "TRACEGATE_CLICKHOUSE_LIBRARY"
+	// childEnv makes the test binary an engine; it holds the engine's configuration.
+	childEnv = "TRACEGATE_ENGINETEST_CHILD"
+
+	// User and Password are those of every test engine.
+	User     = "tracegate"
+	Password = "test-password"
+
+	startTimeout = 60 * time.Second
+)
+
+// Main runs the tests, or the engine where this process is the child of one.
+func Main(m *testing.M) {
+	raw := os.Getenv(childEnv)
+	if raw == "" {
+		os.Exit(m.Run())
+	}
+	var cfg engine.Config
+	if err := json.Unmarshal([]byte(raw), &cfg); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	go func() { // the pipe's end means that the test process is gone
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := engine.Run(ctx, cfg, prometheus.NewRegistry(), log); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// Engine is a running engine.
+type Engine struct {
+	Addr string
+	Dir  string
+
+	t     testing.TB
+	cfg   engine.Config
+	cmd   *exec.Cmd
+	stdin io.Closer
+	out   *output
+}
+
+// Start runs an engine on a free port and a new folder until the test ends. Its
+// configuration is the default as changed by edits.
+func Start(t testing.TB, edits ...func(*engine.Config)) *Engine {
+	t.Helper()
+	lib := os.Getenv(LibraryEnv)
+	if lib == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%s is not set: the engine is required when CI=true", LibraryEnv)
+		}
+		t.Skipf("%s is not set: no ClickHouse engine to test with", LibraryEnv)
+	}
+	cfg := engine.DefaultConfig()
+	cfg.Library, cfg.DataDir, cfg.Addr, cfg.User, cfg.Password = lib, t.TempDir(), freeAddr(t), User, Password
+	for _, edit := range edits {
+		edit(&cfg)
+	}
+	e := &Engine{Addr: cfg.Addr, Dir: cfg.DataDir, t: t, cfg: cfg}
+	e.Restart()
+	t.Cleanup(func() {
+		e.Stop()
+		if t.Failed() {
+			t.Logf("engine's log:\n%s", e.out)
+		}
+	})
+	return e
+}
+
+// Restart starts the engine again on the same folder and address, after Kill or Stop.
+func (e *Engine) Restart() {
+	e.t.Helper()
+	raw, err := json.Marshal(e.cfg)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.out = &output{}
+	e.cmd = exec.Command(os.Args[0])
+	e.cmd.Env = append(os.Environ(), childEnv+"="+string(raw))
+	e.cmd.Stdout, e.cmd.Stderr = e.out, e.out
+	if e.stdin, err = e.cmd.StdinPipe(); err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.cmd.Start(); err != nil {
+		e.t.Fatal(err)
+	}
+	e.awaitReady()
+}
+
+func (e *Engine) awaitReady() {
+	e.t.Helper()
+	deadline := time.Now().Add(startTimeout)
+	for {
+		resp, err := http.Get("http://" + e.Addr + "/ping") //nolint:noctx // bounded by the deadline
+		if err == nil {
+			resp.Body.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			e.t.Fatalf("engine was not ready within %s: %v\n%s", startTimeout, err, e.out)
+		}
+		time.Sleep(5 * time.Millisecond) // polling a condition with a deadline
+	}
+}
+
+// Kill ends the engine at once, as kill -9 does.
+func (e *Engine) Kill() {
+	e.t.Helper()
+	if err := e.cmd.Process.Kill(); err != nil {
+		e.t.Fatal(err)
+	}
+	_ = e.cmd.Wait()
+	e.stdin.Close()
+}
+
+// Stop ends the engine in order. A second call does nothing.
+func (e *Engine) Stop() {
+	e.t.Helper()
+	if e.cmd.ProcessState != nil {
+		return
+	}
+	_ = e.cmd.Process.Signal(syscall.SIGTERM)
+	ended := make(chan error, 1)
+	go func() { ended <- e.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			e.t.Errorf("engine ended badly: %v\n%s", err, e.out)
+		}
+	case <-time.After(30 * time.Second):
+		_ = e.cmd.Process.Kill()
+		<-ended
+		e.t.Errorf("engine did not stop within 30 s\n%s", e.out)
+	}
+}
+
+// Log is what the engine's process has written.
+func (e *Engine) Log() string { return e.out.String() }
+
+// freeAddr is a loopback address that was free a moment ago.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
