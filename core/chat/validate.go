@@ -22,7 +22,7 @@ const (
 
 // invalid returns the error a client sees for a bad field.
 func invalid(field, format string, args ...any) *protocol.Error {
-	return &protocol.Error{Code: protocol.CodeInvalidArgument, Field: field, Message: field + " " + fmt.Sprintf(format, args...)}
+	return protocol.NewError(protocol.CodeInvalidArgument, field, field+" "+fmt.Sprintf(format, args...))
 }
 
 // CheckSend checks a message that a client wants to send; nil when it may be.
@@ -43,10 +43,7 @@ func CheckText(text string) *protocol.Error {
 	case text == "":
 		return invalid("text", "must not be empty")
 	case len(text) > MaxText:
-		return &protocol.Error{
-			Code: protocol.CodeTooLarge, Field: "text",
-			Message: fmt.Sprintf("text has %d bytes, at most %d are allowed", len(text), MaxText),
-		}
+		return protocol.NewError(protocol.CodeTooLarge, "text", fmt.Sprintf("text has %d bytes, at most %d are allowed", len(text), MaxText))
 	case !utf8.ValidString(text):
 		return invalid("text", "must be valid UTF-8")
 	case strings.IndexByte(text, 0) >= 0:

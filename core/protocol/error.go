@@ -28,6 +28,16 @@ type Error struct {
 
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 
+// NewError makes an error of the list; field may be empty.
+func NewError(code Code, field, message string) *Error {
+	return &Error{Code: code, Message: message, Field: field, Temporary: code.Temporary()}
+}
+
+// Temporary says whether the same call may succeed later.
+func (c Code) Temporary() bool {
+	return c == CodeRateLimited || c == CodeUnavailable || c == CodeInternal
+}
+
 // Status is the HTTP status of a code.
 func (c Code) Status() int {
 	switch c {

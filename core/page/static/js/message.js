@@ -1,0 +1,51 @@
+// One message on screen: its text, where it is on its way, and its trace.
+
+import { copy, h, put, toast } from "./dom.js";
+
+const STATES = { waiting: "Waiting", sending: "Sending", accepted: "Accepted", failed: "Not sent" };
+
+const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
+
+export const day = (time) => h("li", { class: "day" }, h("span", {}, dayFormat.format(new Date(time))));
+
+function create(m, own) {
+  return h("li", { class: own ? "message own" : "message" },
+    h("span", { class: "visually-hidden" }, own ? "You: " : `${m.sender}: `),
+    h("p", { class: "bubble" }, m.text),
+    h("div", { class: "meta" },
+      h("time", { dateTime: m.sent_at, title: new Date(m.sent_at).toLocaleString() }, clock(m.sent_at)),
+      h("span", { class: "sent" }), h("button", { type: "button", class: "trace", hidden: true }),
+      h("button", { type: "button", class: "link retry", hidden: true }, "Retry"),
+      h("button", { type: "button", class: "link discard", hidden: true }, "Discard")));
+}
+
+// update shows where a message is: in the outbox (state) or in the conversation (seq).
+function update(el, m, on) {
+  const [, sent, traceButton, retry, discard] = el.querySelector(".meta").children;
+  const state = m.seq ? "delivered" : m.state;
+  if (el.dataset.state === state && el.dataset.trace === (m.trace_id ?? "")) return;
+  el.dataset.state = state;
+  el.dataset.trace = m.trace_id ?? "";
+  const own = el.classList.contains("own");
+  put(sent, m.seq ? `${own ? "Delivered " : ""}#${m.seq}` : STATES[state] + (state === "failed" && m.error ? `: ${m.error}` : ""));
+  traceButton.hidden = !m.trace_id;
+  if (m.trace_id) trace(traceButton, m.trace_id);
+  retry.hidden = discard.hidden = state !== "failed";
+  retry.onclick = () => on.retry(m.client_id);
+  discard.onclick = () => on.discard(m.client_id);
+}
+
+// trace makes a button that copies a trace id; its first eight digits are the color.
+function trace(button, id) {
+  button.replaceChildren("trace ", h("code", {}, h("b", {}, id.slice(0, 8)), id.slice(8, 12), "…"));
+  button.title = `Copy trace id ${id}`;
+  button.setAttribute("aria-label", button.title);
+  button.onclick = async () => toast((await copy(id)) ? "Trace id copied" : `Trace id: ${id}`);
+}
+
+function clock(time) {
+  return clockFormat.format(new Date(time));
+}
+
+export const message = { create, update, trace, clock };

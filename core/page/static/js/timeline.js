@@ -1,0 +1,58 @@
+// The messages of one conversation in order of seq, each once, whatever order they
+// come in. A pure value: it fetches nothing and draws nothing.
+
+// What is kept ahead of a missing message. When it is full the newest are dropped;
+// the history has them, and is asked for to close the gap anyway.
+const MAX_EARLY = 256;
+
+export class Timeline {
+  /** Messages without a gap, oldest first. */
+  messages = [];
+  /** Seq before the first of messages; older ones can be loaded. */
+  start = 0;
+  /** Seq of the last message; null until seed has said where the conversation stands. */
+  last = null;
+  #early = new Map();
+
+  /** seed says that messages after seq `after` follow, or that there are none yet. */
+  seed(after) {
+    if (this.last !== null) return;
+    this.start = this.last = after;
+  }
+
+  /**
+   * add takes a message as it came and returns those that are new and in order now.
+   * A message that is already there gives none.
+   */
+  add(message) {
+    const { seq } = message;
+    if (this.last === null || seq > this.last + 1) {
+      if (this.#early.size < MAX_EARLY) this.#early.set(seq, message);
+      return [];
+    }
+    if (seq <= this.last) return [];
+    const added = [message];
+    this.last = seq;
+    for (let next; (next = this.#early.get(this.last + 1)); ) {
+      this.#early.delete(next.seq);
+      this.last = next.seq;
+      added.push(next);
+    }
+    for (const old of this.#early.keys()) if (old <= this.last) this.#early.delete(old);
+    this.messages.push(...added);
+    return added;
+  }
+
+  /** prepend takes older messages, oldest first, that end where this begins. */
+  prepend(older) {
+    const fit = older.filter((m) => m.seq <= this.start);
+    if (fit.length === 0) return;
+    this.messages.unshift(...fit);
+    this.start = fit[0].seq - 1;
+  }
+
+  /** gap says whether something came that cannot be shown before what is missing. */
+  get gap() {
+    return this.#early.size > 0;
+  }
+}
