@@ -1,3 +1,10 @@
+// Package decide says what should happen to a traffic group: nothing, isolation,
+// release. [Decide] is a pure function of policy, state, statistics and time; an
+// operator's orders are [State.Isolate] and [State.Release].
+//
+// It reads no clock, asks no database and moves nothing: controlplane feeds it and
+// carries out what it returns. README.md beside it says how it decides, and which
+// designs lost.
 package decide
 
 import (

@@ -57,7 +57,7 @@ func DefaultPolicy() Policy {
 		ShortWindow:          2 * time.Second,
 		LongWindow:           30 * time.Second,
 		MinRequests:          20,
-		StaleAfter:           2 * time.Second,
+		StaleAfter:           5 * time.Second,
 		BadEvaluations:       3,
 		LeaveFraction:        0.8,
 		Cooldown:             5 * time.Second,

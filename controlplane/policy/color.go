@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"errors"
+
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/wasm/color"
 )
@@ -14,32 +16,26 @@ func ColorOf(c color.Cohort) group.Color {
 	return group.ColorOf(c.Name)
 }
 
-// checkColor checks what routing needs of the coloring rules: named cohorts with
-// colors of their own.
+// checkColor refuses what the filter would refuse: both compile the same policy
+// with the same code.
 func (d *document) checkColor(p color.Policy) {
-	names, colors := map[string]bool{}, map[group.Color]string{}
-	for i, c := range p.Cohorts {
-		path := index("color.cohorts", i)
-		switch {
-		case c.Name == "":
-			d.invalid(path+".name", "missing")
-			continue
-		case names[c.Name]:
-			d.invalid(path+".name", "cohort %q appears twice", clip(c.Name))
-			continue
-		}
-		names[c.Name] = true
-		if _, ok := group.ParseColor(c.Color); c.Color != "" && !ok {
-			d.invalid(path+".color", "%q is not eight lower-case hex digits", clip(c.Color))
-			continue
-		}
-		v := ColorOf(c)
-		if v == group.Baseline {
-			d.invalid(path+".color", "%s is the color of baseline", v)
-		}
-		if other, taken := colors[v]; taken {
-			d.invalid(path, "has the same color %s as cohort %q: set another by hand", v, clip(other))
-		}
-		colors[v] = c.Name
+	if _, err := color.Compile(p); err != nil {
+		d.fieldErrors("color", err)
 	}
+}
+
+// fieldErrors takes a joined error apart.
+func (d *document) fieldErrors(path string, err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			d.fieldErrors(path, e)
+		}
+		return
+	}
+	var field *color.FieldError
+	if errors.As(err, &field) {
+		d.invalid(path+"."+field.Field, "%s", field.Problem)
+		return
+	}
+	d.invalid(path, "%v", err)
 }

@@ -99,8 +99,7 @@ func (h *have) inSync(target *xds.Snapshot) bool {
 // alone will change the answer.
 func (h *have) next(t xds.Type, target *xds.Snapshot, now time.Time, warmup time.Duration) (updated []xds.Resource, removed []string, wait time.Duration) {
 	ts := &h[t]
-	if len(ts.restore) > 0 {
-		updated, removed = h.rollback(t)
+	if updated, removed = h.rollback(t); len(updated)+len(removed) > 0 {
 		return updated, removed, 0
 	}
 	if ok, wait := h.gate(t, target, now, warmup); !ok {

@@ -60,10 +60,13 @@ func connectionManager() *hcmv3.HttpConnectionManager {
 		AccessLog:                     accessLogs(),
 		LocalReplyConfig:              localReplies(),
 
-		// Who is the client: the peer, not what it says about itself. No address
-		// counts as internal, so x-envoy-* and x-forwarded-* of clients are dropped.
-		UseRemoteAddress:      wrapperspb.Bool(true),
-		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		// Who is the client: the peer, not what it says about itself. No peer counts
+		// as internal, so its x-envoy-* headers are dropped. The list must name
+		// something: Envoy takes an empty one for "private and loopback".
+		UseRemoteAddress: wrapperspb.Bool(true),
+		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{
+			CidrRanges: []*corev3.CidrRange{{AddressPrefix: "0.0.0.0", PrefixLen: wrapperspb.UInt32(32)}},
+		},
 
 		// One spelling of a path for the filter, the routes and the upstream.
 		NormalizePath:                wrapperspb.Bool(true),
@@ -112,6 +115,6 @@ func httpFilters() []*hcmv3.HttpFilter {
 	return []*hcmv3.HttpFilter{
 		discovered(JWTName, jwtURL),     // first: the filter behind it reads the claims it verified
 		discovered(FilterName, wasmURL), // colors the request; the router matches what it wrote
-		{Name: "envoy.filters.http.router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: mustPack(&routerv3.Router{})}},
+		{Name: "envoy.filters.http.router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: mustPack(&routerv3.Router{SuppressEnvoyHeaders: true})}},
 	}
 }

@@ -1,0 +1,216 @@
+package decide
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/semconv"
+	"github.com/tracegate/tracegate/observability/sli"
+)
+
+// finding is what was found out about a group.
+type finding struct {
+	noData   bool
+	stats    sli.Stats
+	baseline *sli.Stats // nil: nothing to compare with
+	global   bool       // baseline breaks the same objective
+	words    string
+}
+
+// judge compares a group with its baseline, service by service, and returns the
+// first bad finding. Bad without a baseline, or with a bad one, is bad all the
+// same: [evaluation.mayNot] says then why nothing moves.
+func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, bool) {
+	out := finding{noData: true}
+	for _, service := range e.services(id) {
+		st, ok := e.measured(id, service, pool)
+		if !ok {
+			continue
+		}
+		out.noData = false
+		errors, slow := st.ErrorRatio() > e.MaxErrorRatio, st.P95 > e.MaxP95
+		if !errors && !slow {
+			continue
+		}
+		f := finding{stats: st, words: e.figures(st)}
+		base, against, ok := e.baselineOf(id, g, st)
+		if !ok {
+			return f, true
+		}
+		f.baseline = &base
+		f.words += "; " + against + " has " + e.figures(base)
+		baseErrors, baseSlow := base.ErrorRatio() > e.MaxErrorRatio, base.P95 > e.MaxP95
+		worseErrors := errors && st.ErrorRatio()-base.ErrorRatio() >= e.ErrorRatioDifference
+		worseSlow := slow && float64(st.P95) >= e.P95Factor*float64(base.P95)
+		f.global = (!errors || baseErrors) && (!slow || baseSlow)
+		if f.global || (worseErrors && !baseErrors) || (worseSlow && !baseSlow) {
+			return f, true
+		}
+	}
+	return out, false
+}
+
+func (e *evaluation) services(id group.ID) []string {
+	var out []string
+	for _, st := range e.Short {
+		if st.Group == id && st.Service != "" {
+			out = append(out, st.Service)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// measured is what the group got in the short window: in its pool, or where that
+// pool fell back to another, in the one that served most. Requests that no
+// upstream answered count as the errors they were. ok is false below MinRequests.
+// An empty service stands for the one with most requests.
+func (e *evaluation) measured(id group.ID, service, pool string) (sli.Stats, bool) {
+	var best, lost sli.Stats
+	for _, st := range e.Short {
+		switch {
+		case st.Group != id || service != "" && st.Service != service && st.Service != "":
+		case st.Pool == "":
+			requests, errors := lost.Requests+st.Requests, lost.Errors+st.Errors
+			lost = st
+			lost.Requests, lost.Errors = requests, errors
+		case best.Group == "", st.Pool == pool && best.Pool != pool, best.Pool != pool && st.Requests > best.Requests:
+			best = st
+		}
+	}
+	if best.Group == "" {
+		best = lost
+		if service != "" {
+			best.Service = service
+		}
+	} else {
+		best.Requests += lost.Requests
+		best.Errors += lost.Errors
+	}
+	return best, best.Requests >= e.MinRequests
+}
+
+// baselineOf is what a group is compared with: the same tenant in the baseline
+// pool, else the rest of the service in other pools, else the rest of it in the
+// same pool; over the short window, else the long one.
+func (e *evaluation) baselineOf(id group.ID, g GroupState, st sli.Stats) (base sli.Stats, words string, ok bool) {
+	others := func(o sli.Stats) bool {
+		return o.Group != id && o.Service == st.Service && o.Pool != "" && o.Pool != semconv.PoolIsolated
+	}
+	for _, c := range []struct {
+		words string
+		takes func(sli.Stats) bool
+	}{
+		{"tenant " + g.Tenant + " in " + semconv.PoolBaseline, func(o sli.Stats) bool {
+			return others(o) && o.Tenant == g.Tenant && o.Pool == semconv.PoolBaseline && o.Pool != st.Pool
+		}},
+		{"the rest of " + st.Service + " in other pools", func(o sli.Stats) bool { return others(o) && o.Pool != st.Pool }},
+		{"the rest of " + st.Service + " in pool " + st.Pool, func(o sli.Stats) bool { return others(o) && o.Pool == st.Pool }},
+	} {
+		for _, window := range [][]sli.Stats{e.Short, e.Long} {
+			if m := merge(window, c.takes); m.Requests >= e.MinRequests {
+				return m, c.words, true
+			}
+		}
+	}
+	return sli.Stats{}, "", false
+}
+
+// pooled is what others than the group got from a pool in the short window.
+func (e *evaluation) pooled(id group.ID, service, pool string) (sli.Stats, bool) {
+	m := merge(e.Short, func(o sli.Stats) bool {
+		return o.Group != id && o.Pool == pool && (service == "" || o.Service == service)
+	})
+	return m, m.Requests >= e.MinRequests
+}
+
+// merge adds up several groups. Percentiles cannot be added: it takes the median
+// of theirs, weighted by requests, so that one sick group among many does not
+// make the rest look sick.
+func merge(in []sli.Stats, takes func(sli.Stats) bool) sli.Stats {
+	var (
+		out  sli.Stats
+		took []sli.Stats
+	)
+	for _, st := range in {
+		if !takes(st) || st.Requests == 0 {
+			continue
+		}
+		took = append(took, st)
+		out.Requests += st.Requests
+		out.Errors += st.Errors
+		if st.Newest.After(out.Newest) {
+			out.Newest = st.Newest
+		}
+	}
+	if len(took) == 0 {
+		return out
+	}
+	if len(took) == 1 {
+		return took[0]
+	}
+	out.Service, out.Window = took[0].Service, took[0].Window
+	out.Pool, out.Tenant, out.Env = same(took, func(s sli.Stats) string { return s.Pool }), same(took, func(s sli.Stats) string { return s.Tenant }), same(took, func(s sli.Stats) string { return s.Env })
+	out.P50 = weighted(took, out.Requests, func(s sli.Stats) time.Duration { return s.P50 })
+	out.P95 = weighted(took, out.Requests, func(s sli.Stats) time.Duration { return s.P95 })
+	out.P99 = weighted(took, out.Requests, func(s sli.Stats) time.Duration { return s.P99 })
+	return out
+}
+
+// same is the value that all share, or nothing.
+func same(in []sli.Stats, of func(sli.Stats) string) string {
+	for _, st := range in[1:] {
+		if of(st) != of(in[0]) {
+			return ""
+		}
+	}
+	return of(in[0])
+}
+
+func weighted(in []sli.Stats, total uint64, of func(sli.Stats) time.Duration) time.Duration {
+	sorted := slices.SortedFunc(slices.Values(in), func(a, b sli.Stats) int { return int(of(a) - of(b)) })
+	var seen uint64
+	for _, st := range sorted {
+		if seen += st.Requests; 2*seen >= total {
+			return of(st)
+		}
+	}
+	return 0
+}
+
+// breaks says whether st exceeds fraction of an objective.
+func (e *evaluation) breaks(st sli.Stats, fraction float64) bool {
+	return st.ErrorRatio() > e.MaxErrorRatio*fraction || float64(st.P95) > float64(e.MaxP95)*fraction
+}
+
+// figures says what was measured, and against which objective where one is broken.
+func (e *evaluation) figures(st sli.Stats) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "P95 %s", round(st.P95))
+	if st.P95 > e.MaxP95 {
+		fmt.Fprintf(&b, " (objective %s)", e.MaxP95)
+	}
+	fmt.Fprintf(&b, ", errors %.1f%%", 100*st.ErrorRatio())
+	if st.ErrorRatio() > e.MaxErrorRatio {
+		fmt.Fprintf(&b, " (objective %.1f%%)", 100*e.MaxErrorRatio)
+	}
+	fmt.Fprintf(&b, " of %d requests", st.Requests)
+	if d := st.Window.To.Sub(st.Window.From); d > 0 {
+		fmt.Fprintf(&b, " in %s", round(d))
+	}
+	return b.String()
+}
+
+func round(d time.Duration) time.Duration {
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(time.Second)
+	case d >= 10*time.Millisecond:
+		return d.Round(time.Millisecond)
+	default:
+		return d.Round(10 * time.Microsecond)
+	}
+}

@@ -1,0 +1,89 @@
+package decide
+
+import (
+	"maps"
+	"time"
+
+	"github.com/tracegate/tracegate/mesh/group"
+)
+
+// State is what must be remembered between evaluations. It is a value: Decide
+// returns a new one and leaves its argument alone. It is saved as JSON, so that
+// isolated groups stay isolated when the control plane restarts.
+type State struct {
+	Groups map[group.ID]GroupState `json:"groups"`
+}
+
+// GroupState is one group's.
+type GroupState struct {
+	Color  group.Color `json:"color"`
+	Env    string      `json:"env"`
+	Tenant string      `json:"tenant"`
+
+	// Pool is where the group was moved to; empty: it is at home, in the pool of
+	// its cohort.
+	Pool  string    `json:"pool,omitempty"`
+	Since time.Time `json:"since,omitzero"` // of the last move
+	By    string    `json:"by,omitempty"`   // of the last move
+	// Until is when an operator's word ends; zero: with their next word. It counts
+	// while Manual is set, and then nothing but time and the operator moves the group.
+	Manual bool      `json:"manual,omitempty"`
+	Until  time.Time `json:"until,omitzero"`
+
+	IsolatedFor time.Duration `json:"isolated_for,omitempty"` // how long this or the last isolation by policy is meant to be
+	Released    time.Time     `json:"released,omitzero"`      // when the last isolation by policy ended
+
+	Bad      int       `json:"bad,omitempty"` // bad evaluations in a row
+	FirstBad time.Time `json:"first_bad,omitzero"`
+	Held     string    `json:"held,omitempty"` // why it is not moved though it is bad; said once
+	Seen     time.Time `json:"seen,omitzero"`  // last evaluation with requests
+}
+
+// Group is the group the state is about.
+func (g GroupState) Group() group.Group {
+	return group.Group{Color: g.Color, Env: g.Env, Tenant: g.Tenant}
+}
+
+// Moves maps each moved group to its pool.
+func (s State) Moves() map[group.ID]string {
+	out := map[group.ID]string{}
+	for id, g := range s.Groups {
+		if g.Pool != "" {
+			out[id] = g.Pool
+		}
+	}
+	return out
+}
+
+func (s State) clone() State {
+	out := State{Groups: maps.Clone(s.Groups)}
+	if out.Groups == nil {
+		out.Groups = map[group.ID]GroupState{}
+	}
+	return out
+}
+
+// isolated counts the groups that policy isolated.
+func (s State) isolated() int {
+	n := 0
+	for _, g := range s.Groups {
+		if g.Pool != "" && !g.Manual {
+			n++
+		}
+	}
+	return n
+}
+
+const (
+	maxGroups = 10_000           // remembered; more are not decided on
+	forget    = 15 * time.Minute // after which a quiet group that is at home is forgotten
+)
+
+// prune forgets groups about which there is nothing to remember.
+func (s State) prune(now time.Time) {
+	for id, g := range s.Groups {
+		if g.Pool == "" && !g.Manual && now.Sub(g.Seen) > forget && now.Sub(g.Released) > max(forget, g.IsolatedFor) {
+			delete(s.Groups, id)
+		}
+	}
+}
