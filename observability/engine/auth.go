@@ -4,11 +4,13 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
+
+	"github.com/tracegate/tracegate/observability/secret"
 )
 
 // authenticate checks HTTP basic authentication or ClickHouse's headers, in a time
 // that does not tell how much of the name or the password was right.
-func authenticate(h *http.Request, user string, password Secret) error {
+func authenticate(h *http.Request, user string, password secret.Text) error {
 	gotUser, gotPassword, ok := h.BasicAuth()
 	if !ok {
 		gotUser, gotPassword = h.Header.Get("X-ClickHouse-User"), h.Header.Get("X-ClickHouse-Key")

@@ -6,6 +6,8 @@ import (
 	"net"
 	"path/filepath"
 	"time"
+
+	"github.com/tracegate/tracegate/observability/secret"
 )
 
 // Config says where the engine keeps its data and what a client may ask of it.
@@ -19,7 +21,7 @@ type Config struct {
 	Addr string
 	// User and Password are asked of every client. Password must not be empty.
 	User     string
-	Password Secret
+	Password secret.Text
 	// MaxBody bounds a request's body, and once more its decompressed size, in bytes.
 	MaxBody int64
 	// MaxQuery bounds SQL text that comes in the body, with the data of an INSERT
@@ -33,12 +35,6 @@ type Config struct {
 	// Drain is how long running statements may go on after the context's end.
 	Drain time.Duration
 }
-
-// Secret is text that does not print itself.
-type Secret string
-
-// String hides the secret in logs and errors.
-func (Secret) String() string { return "[redacted]" }
 
 // DefaultConfig is Config without Library, DataDir and Password.
 func DefaultConfig() Config {
