@@ -44,7 +44,7 @@ func Ensure(ctx context.Context, dir string, a Artifact, log *slog.Logger) (stri
 	if err := os.MkdirAll(filepath.Dir(home), 0o755); err != nil {
 		return "", fmt.Errorf("create cache folder: %w; set TRACEGATE_CACHE to a folder that can be written", err)
 	}
-	unlock, err := lock(ctx, home+".lock", log)
+	unlock, err := Lock(ctx, home+".lock", log)
 	if err != nil {
 		return "", fmt.Errorf("lock %s %s: %w", a.Name, a.Version, err)
 	}

@@ -7,5 +7,5 @@ import (
 	"log/slog"
 )
 
-// lock is nothing here: no artifact is offered for a platform without flock.
-func lock(context.Context, string, *slog.Logger) (unlock func(), err error) { return func() {}, nil }
+// Lock is nothing here: no artifact is offered for a platform without flock.
+func Lock(context.Context, string, *slog.Logger) (unlock func(), err error) { return func() {}, nil }

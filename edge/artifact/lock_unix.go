@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// lock takes path for this process until unlock; the kernel lets go of it when the
+// Lock takes path for this process until unlock; the kernel lets go of it when the
 // process dies, so a kill leaves nothing to clean up. The file itself stays:
 // removing it would let two processes lock two different files of one name.
-func lock(ctx context.Context, path string, log *slog.Logger) (unlock func(), err error) {
+func Lock(ctx context.Context, path string, log *slog.Logger) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err

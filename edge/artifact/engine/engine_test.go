@@ -1,0 +1,72 @@
+//go:build unix
+
+package engine_test
+
+import (
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tracegate/tracegate/edge/artifact/engine"
+)
+
+func logger(t *testing.T) *slog.Logger {
+	t.Helper()
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
+}
+
+func missing(t *testing.T, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+}
+
+func says(t *testing.T, e engine.Engine, program, want string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(e.Bin, program), "--version")
+	cmd.Env = append(os.Environ(), e.Env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("%s --version: %v: %s", program, err, out)
+	}
+}
+
+func TestRedis(t *testing.T) {
+	e, err := engine.Redis(t.Context(), logger(t))
+	missing(t, err)
+	says(t, e, "redis-server", "Redis server")
+	says(t, e, "redis-cli", "redis-cli")
+}
+
+func TestPostgreSQL(t *testing.T) {
+	e, err := engine.PostgreSQL(t.Context(), logger(t))
+	missing(t, err)
+	for _, program := range []string{"postgres", "initdb", "psql"} {
+		says(t, e, program, "PostgreSQL")
+	}
+}
+
+func TestKafka(t *testing.T) {
+	classpath, err := engine.Kafka(t.Context(), logger(t))
+	missing(t, err)
+	out, err := exec.CommandContext(t.Context(), "java", "-cp", classpath, "kafka.Kafka", "--version").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), engine.KafkaVersion) {
+		t.Errorf("kafka --version: %v: %s", err, out)
+	}
+}
+
+func TestChromium(t *testing.T) {
+	path, err := engine.Chromium(t.Context(), logger(t))
+	missing(t, err)
+	if out, err := exec.CommandContext(t.Context(), path, "--version").CombinedOutput(); err != nil || !strings.Contains(string(out), "Chrom") {
+		t.Errorf("%s --version: %v: %s", path, err, out)
+	}
+}
