@@ -1,0 +1,277 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// Bounds of the waits of a circle; that for a decision is five times its limit. What
+// does not come in time is reported as missing and the story goes on.
+const (
+	awaitProgrammed = 10 * time.Second
+	awaitSockets    = 20 * time.Second
+)
+
+// Circle follows one fault all the way round, and writes the report to out in
+// cfg.Format. The error says that the run itself did not work; whether the promises
+// held is Report.OK.
+func Circle(ctx context.Context, cfg Config, out io.Writer, log *slog.Logger) (Report, error) {
+	if err := cfg.Validate(); err != nil {
+		return Report{}, fmt.Errorf("load circle: %w", err)
+	}
+	if cfg.Cores[cfg.FaultPool] == "" {
+		return Report{}, fmt.Errorf("load circle: fault pool: no admin address of core in pool %q", cfg.FaultPool)
+	}
+	var s story
+	_, err := run(ctx, cfg, log, func(ctx context.Context, l *lab) error {
+		s = story{lab: l, crowd: l.crowd(cfg.FaultGroup)}
+		return s.tell(ctx)
+	})
+	if err != nil {
+		return Report{}, fmt.Errorf("load circle: %w", err)
+	}
+	r := s.report()
+	if err := write(out, cfg.Format, r, r.text); err != nil {
+		return r, fmt.Errorf("write report: %w", err)
+	}
+	return r, nil
+}
+
+// story is what is done to the product, and when it was.
+type story struct {
+	*lab
+	crowd *crowd // the one that is hurt
+
+	faultOn, faultOff time.Time
+	isolate, release  decide.Decision // zero where they did not come
+	moved, back       time.Time       // all sockets
+	movedN, backN     int
+}
+
+// tell does it: baseline, fault, detection, isolation, fault off, release, after. A
+// sixth of the duration goes to each end.
+func (s *story) tell(ctx context.Context) error {
+	if s.crowd == nil {
+		return fmt.Errorf("fault group: there is no group %q", s.cfg.FaultGroup)
+	}
+	if err := s.settled(ctx); err != nil {
+		return err
+	}
+	edge, hurt := s.cfg.Duration/6, s.cfg.Duration/4
+	s.log.Info("baseline", "for", edge)
+	if !until(ctx, s.start.Add(edge)) {
+		return ctx.Err()
+	}
+	if err := s.hurt(ctx, hurt); err != nil {
+		return err
+	}
+	if !s.isolate.Time.IsZero() {
+		s.awaitRelease(ctx, s.start.Add(s.cfg.Duration-edge))
+	}
+	end := s.start.Add(s.cfg.Duration)
+	if late := s.release.Time.Add(edge); late.After(end) {
+		end = late
+	}
+	until(ctx, end)
+	return ctx.Err()
+}
+
+// settled makes sure that the group is served by its own pool, as a run before may have
+// left it isolated.
+func (s *story) settled(ctx context.Context) error {
+	home := func() bool {
+		_, _, ok := arrived(s.crowd.sockets.snapshot(), len(s.crowd.people), s.crowd.Pool, time.Time{})
+		return ok
+	}
+	if home() {
+		return nil
+	}
+	s.log.Info("group is not in its own pool, releasing it", "group", s.crowd.id)
+	if _, err := s.control.release(ctx, s.crowd.id, "start of a load run"); err != nil {
+		return err
+	}
+	if !poll(ctx, time.Now().Add(awaitSockets), home) {
+		return fmt.Errorf("group %s: its sockets are not in pool %s", s.crowd.Name, s.crowd.Pool)
+	}
+	s.start = time.Now()
+	return nil
+}
+
+// hurt switches the fault on for a while and watches the product get out of it.
+func (s *story) hurt(ctx context.Context, hurt time.Duration) (err error) {
+	admin := s.cfg.Cores[s.cfg.FaultPool]
+	s.faultOn = time.Now() // before the call, so that what is promised since is not flattered
+	err = s.control.breakCore(ctx, admin, faultRequest{
+		LatencyMS: s.cfg.FaultLatency.Milliseconds(), ErrorRatio: s.cfg.FaultErrors,
+		ForMS: (s.cfg.Duration + s.cfg.ReleaseWait).Milliseconds(),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = errors.Join(err, s.control.mendCore(clean, admin))
+		s.faultOff = time.Now()
+		s.log.Info("fault is off", "pool", s.cfg.FaultPool)
+	}()
+	s.log.Info("fault is on", "pool", s.cfg.FaultPool, "latency", s.cfg.FaultLatency, "error_ratio", s.cfg.FaultErrors)
+
+	s.isolate = s.await(ctx, decide.Isolate, s.faultOn, s.faultOn.Add(5*s.cfg.Limits.Decision))
+	if !s.isolate.Time.IsZero() {
+		s.moved, s.movedN = s.awaitSockets(ctx, semconv.PoolIsolated, s.isolate.Time)
+		s.log.Info("sockets moved", "n", s.movedN, "of", len(s.crowd.people))
+	}
+	until(ctx, s.faultOn.Add(hurt))
+	return ctx.Err()
+}
+
+// awaitRelease waits for the policy's release, and asks for one when it does not come.
+func (s *story) awaitRelease(ctx context.Context, by time.Time) {
+	s.release = s.await(ctx, decide.Release, s.isolate.Time, by.Add(s.cfg.ReleaseWait))
+	if s.release.Time.IsZero() && ctx.Err() == nil {
+		s.log.Warn("no release by policy in time, asking for one")
+		since := time.Now()
+		if _, err := s.control.release(ctx, s.crowd.id, "load run waited long enough"); err != nil {
+			s.log.Error("release", "error", err)
+			return
+		}
+		s.release = s.await(ctx, decide.Release, since, since.Add(5*s.cfg.Limits.Decision))
+	}
+	if !s.release.Time.IsZero() {
+		s.back, s.backN = s.awaitSockets(ctx, s.crowd.Pool, s.release.Time)
+		s.log.Info("sockets are back", "n", s.backN, "of", len(s.crowd.people))
+	}
+}
+
+// await waits for a decision about the group, and then for its acknowledgment.
+func (s *story) await(ctx context.Context, action decide.Action, since, by time.Time) decide.Decision {
+	about := func(d decide.Decision) bool {
+		return d.Action == action && string(d.Group) == s.crowd.id && !d.Time.Before(since)
+	}
+	d, ok := s.decisions.await(ctx, by, about)
+	if !ok {
+		return decide.Decision{}
+	}
+	s.log.Info("decision", "action", d.Action, "group", d.Group, "reason", d.Reason, "after", d.Time.Sub(since))
+	applied, ok := s.decisions.await(ctx, time.Now().Add(awaitProgrammed), func(n decide.Decision) bool {
+		return n.ID == d.ID && !n.Programmed.IsZero()
+	})
+	if ok {
+		d = applied
+	}
+	return d
+}
+
+func (s *story) awaitSockets(ctx context.Context, pool string, since time.Time) (last time.Time, n int) {
+	poll(ctx, time.Now().Add(awaitSockets), func() (ok bool) {
+		last, n, ok = arrived(s.crowd.sockets.snapshot(), len(s.crowd.people), pool, since)
+		return ok
+	})
+	if n < len(s.crowd.people) {
+		return time.Time{}, n
+	}
+	return last, n
+}
+
+// report puts together what was done and what was seen.
+func (s *story) report() Report {
+	cfg := s.cfg
+	r := Report{
+		Schema:  CircleSchema,
+		Started: s.start, Ended: s.end,
+		Settings: Settings{
+			DurationMS: ms(cfg.Duration), Rate: cfg.Rate, Users: cfg.Users,
+			FaultGroup: cfg.FaultGroup, FaultPool: cfg.FaultPool,
+			FaultLatency: ms(cfg.FaultLatency), FaultErrors: cfg.FaultErrors,
+		},
+		Timeline: timeline(s.faultOn, s.marks()),
+	}
+	for _, d := range []decide.Decision{s.isolate, s.release} {
+		if d.ID != "" {
+			r.Records = append(r.Records, d)
+		}
+	}
+	for _, c := range s.crowds {
+		r.Groups = append(r.Groups, s.group(c))
+	}
+	r.Promises = circlePromises(r.Timeline, r.Groups, cfg.Limits)
+	r.OK = allHeld(r.Promises)
+	return r
+}
+
+func (s *story) group(c *crowd) GroupReport {
+	samples, tries := c.record.snapshot()
+	calm, free := s.faultOn, s.release.Time
+	if free.IsZero() {
+		free = s.end
+	}
+	out := later(s.moved, s.isolate.Programmed)
+	if out.IsZero() || s.moved.IsZero() {
+		out = free
+	}
+	far := s.end.Add(time.Hour)
+	return GroupReport{
+		Name: c.Name, ID: c.id, Faulty: c == s.crowd,
+		Phases: Phases{
+			Before:   summarize(samples, tries, s.start, calm),
+			Fault:    summarize(samples, tries, calm, out),
+			Isolated: summarize(samples, tries, out, free),
+			After:    summarize(samples, tries, free, far),
+		},
+		Total:    summarize(samples, tries, s.start, far),
+		Sockets:  tally(c.sockets.snapshot()),
+		Messages: c.ledger.Verdict(),
+	}
+}
+
+// marks are the moments of the story, in the order in which they should come.
+func (s *story) marks() []Mark {
+	samples, tries := s.crowd.record.snapshot()
+	before := summarize(samples, tries, s.start, s.faultOn)
+	bad := firstBadSecond(samples, tries, s.faultOn, s.end, time.Duration(2*before.P95*float64(time.Millisecond))+s.cfg.FaultLatency/2)
+	var firstIsolated, firstReleased time.Time
+	if !s.isolate.Time.IsZero() {
+		firstIsolated = firstServed(tries, semconv.PoolIsolated, s.isolate.Time)
+	}
+	if !s.release.Time.IsZero() {
+		firstReleased = firstServed(tries, s.crowd.Pool, s.release.Time)
+	}
+	all := len(s.crowd.people)
+	return []Mark{
+		{Event: EventLoadOn, Time: s.start},
+		{Event: EventFaultOn, Time: s.faultOn, Note: fmt.Sprintf("pool %s: +%v, %.0f%% errors", s.cfg.FaultPool, s.cfg.FaultLatency, 100*s.cfg.FaultErrors)},
+		{Event: EventFirstBad, Time: bad, Note: "as the clients saw it"},
+		{Event: EventDecision, Time: s.isolate.Time, Note: s.isolate.Reason},
+		{Event: EventProgrammed, Time: s.isolate.Programmed, Note: versionNote(s.isolate)},
+		{Event: EventFirstIsolated, Time: firstIsolated},
+		{Event: EventSocketsMoved, Time: s.moved, Note: fmt.Sprintf("%d of %d", s.movedN, all)},
+		{Event: EventFaultOff, Time: s.faultOff},
+		{Event: EventRelease, Time: s.release.Time, Note: s.release.Reason},
+		{Event: EventReleaseApplied, Time: s.release.Programmed, Note: versionNote(s.release)},
+		{Event: EventFirstReleased, Time: firstReleased},
+		{Event: EventSocketsBack, Time: s.back, Note: fmt.Sprintf("%d of %d", s.backN, all)},
+		{Event: EventLoadOff, Time: s.end},
+	}
+}
+
+func versionNote(d decide.Decision) string {
+	if d.Version == "" {
+		return ""
+	}
+	return "version " + d.Version
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

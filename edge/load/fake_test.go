@@ -1,0 +1,205 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/edge/client/coretest"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// product is the whole product as far as the lab can see it: the edge with core behind
+// it, the control API, core's and Envoy's admin interfaces. Its decisions follow a
+// fault after a fixed time instead of measurements.
+type product struct {
+	core    *coretest.Server
+	control *httptest.Server
+
+	// How it behaves; set before use.
+	decideAfter, programAfter, releaseAfter time.Duration
+	moveSockets                             bool
+	listenerTouched                         bool // a change touches a listener
+	chaos                                   func(change int)
+
+	mu        sync.Mutex
+	decisions []decide.Decision
+	changed   chan struct{}
+	changes   int
+	policy    string
+	timers    []*time.Timer
+}
+
+func newProduct(t *testing.T) *product {
+	t.Helper()
+	p := &product{
+		core:        coretest.New(),
+		decideAfter: 200 * time.Millisecond, programAfter: 20 * time.Millisecond, releaseAfter: 300 * time.Millisecond,
+		moveSockets: true,
+		changed:     make(chan struct{}),
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/fault", p.fault)
+	mux.HandleFunc("DELETE /v1/fault", p.mend)
+	mux.HandleFunc("GET /v1/decisions/watch", p.watch)
+	mux.HandleFunc("POST /v1/groups/{id}/{what}", p.move)
+	mux.HandleFunc("PUT /v1/policy", p.putPolicy)
+	mux.HandleFunc("GET /stats", p.stats)
+	p.control = httptest.NewServer(mux)
+	t.Cleanup(func() {
+		p.mu.Lock()
+		for _, timer := range p.timers {
+			timer.Stop()
+		}
+		p.mu.Unlock()
+		p.control.CloseClientConnections()
+		p.control.Close()
+		p.core.Close()
+	})
+	return p
+}
+
+func (p *product) config() Config {
+	cfg := DefaultConfig()
+	cfg.Edge, cfg.EdgeAdmin, cfg.Control, cfg.Token = p.core.URL, p.control.URL, p.control.URL, "token"
+	cfg.Cores = map[string]string{semconv.PoolCanary: p.control.URL}
+	cfg.Duration, cfg.ReleaseWait, cfg.Settle = 2*time.Second, 2*time.Second, 2*time.Second
+	cfg.FaultLatency = 50 * time.Millisecond
+	return cfg
+}
+
+func (p *product) after(d time.Duration, f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timers = append(p.timers, time.AfterFunc(d, f))
+}
+
+func victim() group.Group {
+	return group.Group{Color: group.ColorOf("canary"), Env: "canary", Tenant: "payment"}
+}
+
+func (p *product) fault(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != "Bearer token" {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	var f faultRequest
+	_ = json.NewDecoder(r.Body).Decode(&f)
+	p.core.SetFault(semconv.PoolCanary, coretest.Fault{Latency: time.Duration(f.LatencyMS) * time.Millisecond, ErrorRatio: f.ErrorRatio})
+	if p.decideAfter > 0 {
+		p.after(p.decideAfter, func() { p.decide(victim(), decide.Isolate, semconv.PoolIsolated) })
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (p *product) mend(w http.ResponseWriter, _ *http.Request) {
+	p.core.SetFault(semconv.PoolCanary, coretest.Fault{})
+	if p.releaseAfter > 0 {
+		p.after(p.releaseAfter, func() { p.decide(victim(), decide.Release, "") })
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// decide publishes a decision, and its acknowledgment a little later.
+func (p *product) decide(g group.Group, action decide.Action, pool string) decide.Decision {
+	d := decide.Decision{
+		ID: fmt.Sprint(time.Now().UnixNano()), Time: time.Now(), Action: action,
+		Group: g.ID(), Reason: "because", By: "policy", ToPool: pool,
+	}
+	p.publish(d)
+	p.after(p.programAfter, func() {
+		ask := protocol.Reconnect{DelayMS: 5, GraceMS: 5000}
+		if p.moveSockets {
+			p.core.Move(g.ID(), pool, ask)
+		}
+		d.Programmed, d.Version = time.Now(), "7"
+		p.publish(d)
+	})
+	return d
+}
+
+func (p *product) publish(d decide.Decision) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.decisions = append(p.decisions, d)
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *product) watch(w http.ResponseWriter, r *http.Request) {
+	next := 0
+	enc := json.NewEncoder(w)
+	for {
+		p.mu.Lock()
+		fresh, changed := p.decisions[next:], p.changed
+		next = len(p.decisions)
+		p.mu.Unlock()
+		for _, d := range fresh {
+			if enc.Encode(d) != nil {
+				return
+			}
+		}
+		w.(http.Flusher).Flush()
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (p *product) move(w http.ResponseWriter, r *http.Request) {
+	g := victim()
+	if id := group.ID(r.PathValue("id")); id != g.ID() {
+		g = group.Group{Tenant: string(id)} // any other; only the decision's id is looked at
+	}
+	action, pool := decide.Isolate, semconv.PoolIsolated
+	if r.PathValue("what") == "release" {
+		action, pool = decide.Release, ""
+	}
+	d := p.decide(g, action, pool)
+	p.change()
+	_ = json.NewEncoder(w).Encode(d)
+}
+
+func (p *product) putPolicy(w http.ResponseWriter, _ *http.Request) {
+	p.change()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (p *product) change() {
+	p.mu.Lock()
+	p.changes++
+	n := p.changes
+	p.mu.Unlock()
+	if p.chaos != nil {
+		p.chaos(n)
+	}
+}
+
+func (p *product) stats(w http.ResponseWriter, _ *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	modified := 0
+	if p.listenerTouched {
+		modified = p.changes
+	}
+	fmt.Fprintf(w, "listener_manager.listener_added: 1\nlistener_manager.listener_modified: %d\n", modified)
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func deadline(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}

@@ -1,0 +1,142 @@
+package load
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// setupTime bounds registering, logging in and connecting.
+const setupTime = 2 * time.Minute
+
+// lab is a run: crowds that press, and what may be done to the product meanwhile.
+type lab struct {
+	cfg       Config
+	log       *slog.Logger
+	control   *control
+	decisions *decisions
+	crowds    []*crowd
+	start     time.Time // of the load
+	end       time.Time
+}
+
+// run gathers the crowds, plays the story while they press, waits until all is quiet
+// and completes the ledgers. Everything it starts has ended when it returns.
+func run(ctx context.Context, cfg Config, log *slog.Logger, story func(context.Context, *lab) error) (*lab, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	l := &lab{cfg: cfg, log: log, control: newControl(cfg), decisions: newDecisions()}
+	g.Go(func() error { return l.control.follow(ctx, l.decisions, log) })
+	err := l.play(ctx, g, story)
+	cancel()
+	if werr := g.Wait(); err == nil || ctx.Err() != nil && werr != nil {
+		err = werr // what made the rest stop
+	}
+	return l, err
+}
+
+func (l *lab) play(ctx context.Context, g *errgroup.Group, story func(context.Context, *lab) error) error {
+	if err := l.gather(ctx, g); err != nil {
+		return fmt.Errorf("gather the crowds: %w", err)
+	}
+	if err := l.press(ctx, story); err != nil {
+		return err
+	}
+	l.log.Info("load has ended, waiting for messages on their way")
+	settle, done := context.WithTimeout(ctx, l.cfg.Settle)
+	defer done()
+	for _, c := range l.crowds {
+		c.settle(settle)
+	}
+	for _, c := range l.crowds {
+		if err := c.reconcile(ctx); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (l *lab) gather(ctx context.Context, g *errgroup.Group) error {
+	setup, done := context.WithTimeout(ctx, setupTime)
+	defer done()
+	name := strings.ToLower("lab-" + rand.Text()[:6])
+	for _, spec := range l.cfg.Groups {
+		c, err := gather(setup, l.cfg, spec, name)
+		if err != nil {
+			return err
+		}
+		c.connect(ctx, g)
+		l.crowds = append(l.crowds, c)
+	}
+	for _, c := range l.crowds {
+		if err := c.ready(setup); err != nil {
+			return err
+		}
+		l.log.Info("group is connected", "group", c.id, "name", c.Name, "users", len(c.people))
+	}
+	return nil
+}
+
+// press runs the load while the story is told.
+func (l *lab) press(ctx context.Context, story func(context.Context, *lab) error) error {
+	load, stop := context.WithCancel(ctx)
+	defer stop()
+	l.start = time.Now().Add(100 * time.Millisecond)
+	var wg sync.WaitGroup
+	for i, c := range l.crowds {
+		// Groups do not start in step, so that three requests do not come at once.
+		offset := time.Duration(float64(i) / float64(len(l.crowds)) / l.cfg.Rate * float64(time.Second))
+		wg.Go(func() { c.press(load, l.cfg, l.start.Add(offset)) })
+	}
+	err := story(ctx, l)
+	stop()
+	l.end = time.Now()
+	wg.Wait()
+	return err
+}
+
+// crowd finds a group by name.
+func (l *lab) crowd(name string) *crowd {
+	for _, c := range l.crowds {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// until waits for a moment, and says whether ctx was still alive then.
+func until(ctx context.Context, t time.Time) bool {
+	timer := time.NewTimer(time.Until(t))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// poll asks ok every 20 ms, until it says yes, the moment has come or ctx is done.
+func poll(ctx context.Context, by time.Time, ok func() bool) bool {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case now := <-tick.C:
+			if now.After(by) {
+				return ok()
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
