@@ -31,6 +31,7 @@ type fakeCore struct {
 	opened, logins int
 	sends          int  // commands that were received
 	refuse         int  // so many sends are answered with a temporary error
+	ignore         int  // so many sends are lost, and their connection is cut
 	swallow        int  // so many sends take effect without an answer
 	lose           int  // so many pushes are lost by the fan-out
 	down           bool // no socket is accepted
@@ -323,6 +324,12 @@ func (f *fakeCore) send(s *socket, c protocol.Command) {
 	if c.Send.Text == "refuse me" {
 		f.mu.Unlock()
 		s.write(protocol.Frame{ID: c.ID, Error: &protocol.Error{Code: protocol.CodeTooLarge, Field: "text", Message: "text is too long"}})
+		return
+	}
+	if f.ignore > 0 {
+		f.ignore--
+		f.mu.Unlock()
+		_ = s.conn.Close()
 		return
 	}
 	m := f.store(s.user, *c.Send)

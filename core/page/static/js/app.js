@@ -303,10 +303,16 @@ export class App {
         id,
         peer,
         last: timeline.messages.at(-1),
-        unread: Math.max(0, (timeline.last ?? 0) - (this.#read[id] ?? 0)),
+        unread: this.#unread(id, timeline),
         open: id === this.#open,
       }))
       .sort((a, b) => (b.last?.sent_at ?? "").localeCompare(a.last?.sent_at ?? "") || a.peer.localeCompare(b.peer));
+  }
+
+  // unread counts what others wrote; what is not loaded counts whoever wrote it.
+  #unread(id, { start, messages }) {
+    const read = this.#read[id] ?? 0;
+    return Math.max(0, start - read) + messages.filter((m) => m.seq > read && m.sender !== this.#me.user.name).length;
   }
 
   #saveSoon() {

@@ -14,19 +14,21 @@ function create(m, own) {
     h("span", { class: "visually-hidden" }, own ? "You: " : `${m.sender}: `),
     h("p", { class: "bubble" }, m.text),
     h("div", { class: "meta" },
-      h("time", { dateTime: m.sent_at, title: new Date(m.sent_at).toLocaleString() }, clock(m.sent_at)),
-      h("span", { class: "sent" }), h("button", { type: "button", class: "trace", hidden: true }),
+      h("time"), h("span", { class: "sent" }), h("button", { type: "button", class: "trace", hidden: true }),
       h("button", { type: "button", class: "link retry", hidden: true }, "Retry"),
       h("button", { type: "button", class: "link discard", hidden: true }, "Discard")));
 }
 
 // update shows where a message is: in the outbox (state) or in the conversation (seq).
 function update(el, m, on) {
-  const [, sent, traceButton, retry, discard] = el.querySelector(".meta").children;
+  const [time, sent, traceButton, retry, discard] = el.querySelector(".meta").children;
   const state = m.seq ? "delivered" : m.state;
   if (el.dataset.state === state && el.dataset.trace === (m.trace_id ?? "")) return;
   el.dataset.state = state;
   el.dataset.trace = m.trace_id ?? "";
+  put(time, clock(m.sent_at));
+  time.dateTime = m.sent_at;
+  time.title = new Date(m.sent_at).toLocaleString();
   const own = el.classList.contains("own");
   put(sent, m.seq ? `${own ? "Delivered " : ""}#${m.seq}` : STATES[state] + (state === "failed" && m.error ? `: ${m.error}` : ""));
   traceButton.hidden = !m.trace_id;
@@ -37,10 +39,9 @@ function update(el, m, on) {
 }
 
 // trace makes a button that copies a trace id; its first eight digits are the color.
-function trace(button, id) {
-  button.replaceChildren("trace ", h("code", {}, h("b", {}, id.slice(0, 8)), id.slice(8, 12), "…"));
+function trace(button, id, word = "trace ") {
+  button.replaceChildren(h("span", { class: "visually-hidden" }, "Copy "), word, h("code", {}, h("b", {}, id.slice(0, 8)), id.slice(8, 12), "…"));
   button.title = `Copy trace id ${id}`;
-  button.setAttribute("aria-label", button.title);
   button.onclick = async () => toast((await copy(id)) ? "Trace id copied" : `Trace id: ${id}`);
 }
 

@@ -87,7 +87,7 @@ export class View {
     put($("r-env"), env || "-");
     put($("r-tenant"), tenant || "-");
     $("r-trace").hidden = !trace_id;
-    if (trace_id) message.trace($("r-trace"), trace_id);
+    if (trace_id) message.trace($("r-trace"), trace_id, "");
   }
 
   roundTrip(ms) {
