@@ -108,6 +108,11 @@ func (a *Admin) ConfigDump(ctx context.Context) (json.RawMessage, error) {
 	return body, nil
 }
 
+// Prometheus returns all metrics in Prometheus' text format.
+func (a *Admin) Prometheus(ctx context.Context) ([]byte, error) {
+	return a.do(ctx, http.MethodGet, "/stats/prometheus")
+}
+
 // Post runs an admin command, such as /healthcheck/fail.
 func (a *Admin) Post(ctx context.Context, path string) error {
 	_, err := a.do(ctx, http.MethodPost, path)
