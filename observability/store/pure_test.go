@@ -1,0 +1,92 @@
+package store
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tracegate/tracegate/observability/sli"
+)
+
+func TestReadMigrations(t *testing.T) {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	got, err := readMigrations(fstest.MapFS{"migrations/0001_a.sql": file("-- x\nCREATE a;\n\nCREATE b;\n"), "migrations/0002_b.sql": file("CREATE c")})
+	want := []migration{{1, "0001_a", []string{"-- x\nCREATE a", "CREATE b"}}, {2, "0002_b", []string{"CREATE c"}}}
+	if err != nil || cmp.Diff(want, got, cmp.AllowUnexported(migration{})) != "" {
+		t.Errorf("migrations = %+v, %v; want %+v", got, err, want)
+	}
+	for name, fsys := range map[string]fstest.MapFS{
+		"none":        {},
+		"a gap":       {"migrations/0001_a.sql": file("x"), "migrations/0003_b.sql": file("x")},
+		"no number":   {"migrations/a.sql": file("x")},
+		"same number": {"migrations/0001_a.sql": file("x"), "migrations/0001_b.sql": file("x")},
+	} {
+		if _, err := readMigrations(fsys); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestWhole(t *testing.T) {
+	at := func(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+	for _, tc := range []struct{ from, to, wantFrom, wantTo int64 }{
+		{1000, 3000, 1000, 3000}, {1001, 3000, 1000, 3000}, {1999, 3001, 1000, 4000}, {1000, 1000, 1000, 1000},
+	} {
+		got := Whole(sli.Window{From: at(tc.from), To: at(tc.to)})
+		if want := (sli.Window{From: at(tc.wantFrom), To: at(tc.wantTo)}); got != want {
+			t.Errorf("Whole(%d, %d) = %v, want %v", tc.from, tc.to, got, want)
+		}
+	}
+}
+
+func TestTree(t *testing.T) {
+	span := func(id, parent string) Span { return Span{SpanID: id, ParentSpanID: parent} }
+	var show func(nodes []*Node) string
+	show = func(nodes []*Node) string {
+		var parts []string
+		for _, n := range nodes {
+			parts = append(parts, n.SpanID+show(n.Children))
+		}
+		if len(parts) == 0 {
+			return ""
+		}
+		return "(" + strings.Join(parts, " ") + ")"
+	}
+	for _, tc := range []struct {
+		name  string
+		spans []Span
+		want  string
+	}{
+		{"none", nil, ""},
+		{"children before their parent", []Span{span("b", "a"), span("c", "b"), span("a", "")}, "(a(b(c)))"},
+		{"parent missing", []Span{span("b", "gone"), span("c", "b")}, "(b(c))"},
+		{"its own parent", []Span{span("a", "a")}, "(a)"},
+		{"a circle", []Span{span("a", "b"), span("b", "a"), span("c", "a")}, "(a(c) b)"},
+		{"an id twice", []Span{span("a", ""), span("a", ""), span("b", "a")}, "(a(b) a)"},
+	} {
+		if got := show(Tree(tc.spans)); got != tc.want {
+			t.Errorf("%s: tree = %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestConfigValidateNamesTheKey(t *testing.T) {
+	if err := DefaultConfig().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for key, edit := range map[string]func(*Config){
+		"addr":     func(c *Config) { c.Addr = "nope" },
+		"database": func(c *Config) { c.Database = "x; DROP DATABASE y" },
+		"user":     func(c *Config) { c.User = "" },
+		"timeout":  func(c *Config) { c.Timeout = 0 },
+	} {
+		c := DefaultConfig()
+		edit(&c)
+		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), key+":") {
+			t.Errorf("error = %v, want one that starts with %s", err, key)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+// Package store keeps spans, group statistics and decisions in ClickHouse, embedded
+// (observability/engine) or a server: one client, clickhouse-go over HTTP, and the same
+// SQL for both. Nothing else in the product knows ClickHouse's SQL.
+//
+// observability/ingest writes spans; the control plane reads [Store.GroupStats] every
+// second and saves its decisions; the console reads everything. The package starts no
+// goroutines and retries nothing: who calls it decides about that, with [Temporary].
+//
+// Group statistics come from one-second states that a materialized view keeps as spans
+// arrive, so reading a window costs milliseconds however many spans it had. Counting
+// raw spans on each read is simpler and lost: it grew with traffic (1 million spans:
+// README.md), and the decision loop asks once a second.
+//
+// The tables are MergeTree, not replicated: on a cluster, create them with the
+// Replicated engines under the same names before the first start.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/tracegate/tracegate/observability/secret"
+)
+
+// Config says which ClickHouse to use.
+type Config struct {
+	// Addr is host:port of the HTTP interface.
+	Addr string
+	// Database is made by Migrate where it does not exist.
+	Database string
+	User     string
+	Password secret.Text
+	// Timeout bounds each statement.
+	Timeout time.Duration
+}
+
+// DefaultConfig is the embedded engine, without its password.
+func DefaultConfig() Config {
+	return Config{Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate", Timeout: 10 * time.Second}
+}
+
+var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// Validate names the key that is wrong.
+func (c Config) Validate() error {
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		return fmt.Errorf("addr: %w", err)
+	}
+	switch {
+	case !databaseName.MatchString(c.Database):
+		return fmt.Errorf("database: %q is not a name of letters, digits and underscores", c.Database)
+	case c.User == "":
+		return errors.New("user: must not be empty")
+	case c.Timeout <= 0:
+		return errors.New("timeout: must be positive")
+	}
+	return nil
+}
+
+// Store is safe for concurrent use.
+type Store struct {
+	cfg  Config
+	conn driver.Conn
+}
+
+// Open checks cfg and connects to nothing yet, so it works while ClickHouse is away.
+func Open(cfg Config) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("clickhouse configuration: %w", err)
+	}
+	conn, err := connect(cfg, cfg.Database)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{cfg: cfg, conn: conn}, nil
+}
+
+// Close ends idle connections.
+func (s *Store) Close() error { return s.conn.Close() }
+
+// Ping returns nil where ClickHouse answers and lets us in.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	if err := s.conn.Ping(ctx); err != nil {
+		return fmt.Errorf("ping clickhouse: %w", err)
+	}
+	return nil
+}
+
+func connect(cfg Config, database string) (driver.Conn, error) {
+	conn, err := clickhouse.Open(&clickhouse.Options{
+		Protocol:     clickhouse.HTTP,
+		Addr:         []string{cfg.Addr},
+		Auth:         clickhouse.Auth{Database: database, Username: cfg.User, Password: string(cfg.Password)},
+		Compression:  &clickhouse.Compression{Method: clickhouse.CompressionLZ4},
+		DialTimeout:  2 * time.Second,
+		ReadTimeout:  cfg.Timeout,
+		MaxOpenConns: 8,
+		MaxIdleConns: 8,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open clickhouse client: %w", err)
+	}
+	return conn, nil
+}
+
+// Temporary says whether what failed with err may succeed later unchanged: everything,
+// except where ClickHouse refuses the data itself.
+func Temporary(err error) bool {
+	var ex *clickhouse.Exception
+	if !errors.As(err, &ex) {
+		return !errors.Is(err, errEncode)
+	}
+	switch ex.Code {
+	case 6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 131, 321, 349: // cannot parse, type mismatch, incorrect data, too large, out of range
+		return false
+	}
+	return true
+}
+
+// errEncode marks spans that do not fit the columns.
+var errEncode = errors.New("encode spans")

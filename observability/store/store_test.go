@@ -1,0 +1,464 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/engine/enginetest"
+	"github.com/tracegate/tracegate/observability/sli"
+	"github.com/tracegate/tracegate/observability/store"
+)
+
+func TestMain(m *testing.M) { enginetest.Main(m) }
+
+func config(e *enginetest.Engine) store.Config {
+	cfg := store.DefaultConfig()
+	cfg.Addr, cfg.User, cfg.Password = e.Addr, enginetest.User, enginetest.Password
+	return cfg
+}
+
+// open returns a migrated store on a new engine, and a plain connection to look inside.
+func open(t *testing.T) (*store.Store, driver.Conn, *enginetest.Engine) {
+	t.Helper()
+	e := enginetest.Start(t)
+	s, err := store.Open(config(e))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := clickhouse.Open(&clickhouse.Options{
+		Protocol: clickhouse.HTTP, Addr: []string{e.Addr},
+		Auth: clickhouse.Auth{Database: "tracegate", Username: enginetest.User, Password: enginetest.Password},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return s, c, e
+}
+
+// at is a moment within what the tables keep.
+func at(offset time.Duration) time.Time {
+	return time.Now().UTC().Truncate(time.Hour).Add(-time.Hour + offset)
+}
+
+func entry(color group.Color, env, tenant, pool string, start time.Time, took time.Duration, status string) store.Span {
+	g := group.Group{Color: color, Env: env, Tenant: tenant}
+	return store.Span{
+		Timestamp: start, TraceID: color.String() + fmt.Sprintf("%024x", rand.Uint64()), SpanID: fmt.Sprintf("%016x", rand.Uint64()|1),
+		Name: "GET /", Kind: "Server", Service: "edge", Status: status, Duration: took,
+		Resource: map[string]string{"service.name": "edge"}, Attributes: map[string]string{"http.request.method": "GET"},
+		Traffic: store.Traffic{Group: g.ID(), Color: color, Env: env, Tenant: tenant, Service: "core", Pool: pool, Route: "/", Entry: true},
+	}
+}
+
+func count(t *testing.T, c driver.Conn, sql string) uint64 {
+	t.Helper()
+	var n uint64
+	if err := c.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+func TestMigrateTwice(t *testing.T) {
+	s, c, e := open(t)
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.Stop()
+	e.Restart()
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatalf("after a restart: %v", err)
+	}
+	if n := count(t, c, "SELECT count() FROM schema_migrations"); n != 3 {
+		t.Errorf("migrations recorded = %d, want 3", n)
+	}
+	if err := c.Exec(t.Context(), "INSERT INTO schema_migrations (Version, Name) VALUES (99, 'later')"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "schema 99") {
+		t.Errorf("error = %v, want one about schema 99", err)
+	}
+}
+
+func TestSpanComesBackWhole(t *testing.T) {
+	s, _, _ := open(t)
+	root := entry(7, "prod", "search", "baseline", at(123456789*time.Nanosecond), 1500*time.Microsecond, "Ok")
+	root.TraceState, root.ScopeName, root.ScopeVersion, root.StatusText = "tg=x", "scope", "1", "fine"
+	root.Events = []store.Event{{Timestamp: root.Timestamp.Add(time.Microsecond), Name: "retry", Attributes: map[string]string{"n": "1"}}, {Timestamp: root.Timestamp, Name: "x", Attributes: map[string]string{}}}
+	child := root
+	child.SpanID, child.ParentSpanID, child.Service, child.Timestamp = "00000000000000aa", root.SpanID, "core", root.Timestamp.Add(time.Millisecond)
+	child.Traffic.Entry, child.Events = false, nil
+	if err := s.InsertSpans(t.Context(), "t1", []store.Span{child, root}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Trace(t.Context(), root.TraceID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]store.Span{root, child}, got); diff != "" {
+		t.Errorf("trace (-want +got):\n%s", diff)
+	}
+	tree := store.Tree(got)
+	if len(tree) != 1 || tree[0].SpanID != root.SpanID || len(tree[0].Children) != 1 {
+		t.Errorf("tree = %+v", tree)
+	}
+	window := sli.Window{From: at(0), To: at(time.Second)}
+	for _, tc := range []struct {
+		name string
+		q    store.TraceQuery
+		want int
+	}{
+		{"any", store.TraceQuery{Window: window, Limit: 10}, 1},
+		{"its group", store.TraceQuery{Group: root.Traffic.Group, Window: window, Limit: 10}, 1},
+		{"another group", store.TraceQuery{Group: "ffffff", Window: window, Limit: 10}, 0},
+		{"an attempt at SQL", store.TraceQuery{Group: "' OR 1 = 1 --", Window: window, Limit: 10}, 0},
+		{"slow", store.TraceQuery{MinDuration: 1500 * time.Microsecond, Window: window, Limit: 10}, 1},
+		{"slower", store.TraceQuery{MinDuration: 1501 * time.Microsecond, Window: window, Limit: 10}, 0},
+		{"errors", store.TraceQuery{ErrorsOnly: true, Window: window, Limit: 10}, 0},
+		{"a nanosecond late", store.TraceQuery{Window: sli.Window{From: root.Timestamp.Add(1), To: window.To}, Limit: 10}, 0},
+		{"just in time", store.TraceQuery{Window: sli.Window{From: root.Timestamp, To: root.Timestamp.Add(1)}, Limit: 10}, 1},
+	} {
+		if spans, err := s.Traces(t.Context(), tc.q); err != nil || len(spans) != tc.want {
+			t.Errorf("%s: %d traces, error %v; want %d", tc.name, len(spans), err, tc.want)
+		}
+	}
+}
+
+// TestColumnsFit compares the types that inserts announce with those of the table.
+func TestColumnsFit(t *testing.T) {
+	_, c, _ := open(t)
+	rows, err := c.Query(t.Context(), "SELECT name, type FROM system.columns WHERE database = 'tracegate' AND table = 'otel_traces' ORDER BY position")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var got []string
+	for rows.Next() {
+		var name, typ string
+		if err := rows.Scan(&name, &typ); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, name+" "+typ)
+	}
+	if diff := cmp.Diff(store.ColumnTypes(), got); diff != "" {
+		t.Errorf("columns (-insert +table):\n%s", diff)
+	}
+}
+
+// TestGroupStatsAgreesWithSpans inserts random spans in random batches, in no order of
+// time, and compares statistics from the view with the raw spans.
+func TestGroupStatsAgreesWithSpans(t *testing.T) {
+	s, c, _ := open(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	var spans []store.Span
+	for range 20_000 {
+		status := "Unset"
+		if r.IntN(10) == 0 {
+			status = "Error"
+		}
+		sp := entry(group.Color(r.IntN(3)), []string{"prod", "canary"}[r.IntN(2)], []string{"search", "payment"}[r.IntN(2)],
+			[]string{"baseline", "canary", ""}[r.IntN(3)], at(time.Duration(r.Int64N(int64(10*time.Second)))), time.Duration(r.ExpFloat64()*5e7), status)
+		sp.Traffic.Entry = r.IntN(4) != 0
+		spans = append(spans, sp)
+	}
+	for i, rest := 0, spans; len(rest) > 0; i++ {
+		n := min(len(rest), 1+r.IntN(3000))
+		if err := s.InsertSpans(t.Context(), fmt.Sprint("batch", i), rest[:n]); err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[n:]
+	}
+	for _, seconds := range [][2]int{{0, 10}, {3, 5}, {9, 10}, {20, 30}} {
+		w := sli.Window{From: at(time.Duration(seconds[0]) * time.Second), To: at(time.Duration(seconds[1]) * time.Second)}
+		got, err := s.GroupStats(t.Context(), w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, expected(spans, w), got)
+		series, err := s.GroupSeries(t.Context(), w, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []exact
+		for sec := w.From; sec.Before(w.To); sec = sec.Add(time.Second) {
+			want = append(want, expected(spans, sli.Window{From: sec, To: sec.Add(time.Second)})...)
+		}
+		compare(t, want, series)
+	}
+	if err := c.Exec(t.Context(), "OPTIMIZE TABLE traffic_group_1s FINAL"); err != nil {
+		t.Fatal(err)
+	}
+	w := sli.Window{From: at(0), To: at(10 * time.Second)}
+	got, err := s.GroupStats(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, expected(spans, w), got) // merging parts changes nothing
+}
+
+// exact is statistics counted in Go, with every duration in order.
+type exact struct {
+	sli.Stats
+	durations []time.Duration
+}
+
+// expected counts spans in Go.
+func expected(spans []store.Span, w sli.Window) []exact {
+	type key struct {
+		id            group.ID
+		service, pool string
+	}
+	durations := map[key][]time.Duration{}
+	stats := map[key]*sli.Stats{}
+	for _, sp := range spans {
+		if !sp.Traffic.Entry || sp.Timestamp.Before(w.From) || !sp.Timestamp.Before(w.To) {
+			continue
+		}
+		k := key{sp.Traffic.Group, sp.Traffic.Service, sp.Traffic.Pool}
+		st := stats[k]
+		if st == nil {
+			st = &sli.Stats{Group: k.id, Color: sp.Traffic.Color, Env: sp.Traffic.Env, Tenant: sp.Traffic.Tenant, Service: k.service, Pool: k.pool, Window: w}
+			stats[k] = st
+		}
+		st.Requests++
+		if sp.Status == "Error" {
+			st.Errors++
+		}
+		if sp.Timestamp.After(st.Newest) {
+			st.Newest = sp.Timestamp
+		}
+		durations[k] = append(durations[k], sp.Duration)
+	}
+	var out []exact
+	for k, st := range stats {
+		slices.Sort(durations[k])
+		out = append(out, exact{*st, durations[k]})
+	}
+	slices.SortFunc(out, func(a, b exact) int {
+		return strings.Compare(string(a.Group)+a.Service+a.Pool, string(b.Group)+b.Service+b.Pool)
+	})
+	return out
+}
+
+// compare wants counts equal and quantiles near in rank: a t-digest is an estimate that
+// may lie between two samples.
+func compare(t *testing.T, want []exact, got []sli.Stats) {
+	t.Helper()
+	if len(want) != len(got) {
+		t.Fatalf("statistics of %d groups, want %d", len(got), len(want))
+	}
+	for i, w := range want {
+		g := got[i]
+		for _, q := range []struct {
+			rank float64
+			got  time.Duration
+		}{{0.5, g.P50}, {0.95, g.P95}, {0.99, g.P99}} {
+			n := float64(len(w.durations))
+			slack := 0.02*n + 1.5
+			low := w.durations[int(max(0, q.rank*n-slack))]
+			high := w.durations[int(min(n-1, q.rank*n+slack))]
+			if q.got < low-time.Microsecond || q.got > high+time.Microsecond { // float32 in between
+				t.Errorf("group %s pool %q: quantile %.2f = %s, want %s to %s (%d samples)", g.Group, g.Pool, q.rank, q.got, low, high, len(w.durations))
+			}
+		}
+		g.P50, g.P95, g.P99 = 0, 0, 0
+		if diff := cmp.Diff(w.Stats, g); diff != "" {
+			t.Errorf("statistics (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestRetriedInsertCountsOnce(t *testing.T) {
+	s, c, e := open(t)
+	var spans []store.Span
+	for i := range 100 {
+		spans = append(spans, entry(1, "prod", "search", "baseline", at(time.Duration(i)*100*time.Millisecond), time.Millisecond, "Error"))
+	}
+	check := func(when string, want uint64) {
+		t.Helper()
+		if n := count(t, c, "SELECT count() FROM otel_traces"); n != want {
+			t.Errorf("%s: spans = %d, want %d", when, n, want)
+		}
+		if n := count(t, c, "SELECT sum(Requests) FROM traffic_group_1s"); n != want {
+			t.Errorf("%s: requests = %d, want %d", when, n, want)
+		}
+	}
+	for range 3 {
+		if err := s.InsertSpans(t.Context(), "same", spans); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("retried", 100)
+	e.Kill()
+	e.Restart()
+	if err := s.InsertSpans(t.Context(), "same", spans); err != nil {
+		t.Fatal(err)
+	}
+	check("retried after kill -9", 100)
+	if err := s.InsertSpans(t.Context(), "other", spans); err != nil {
+		t.Fatal(err)
+	}
+	check("the same spans under another token", 200)
+}
+
+// TestRetryMakesUpForTheView has the view fail once: the spans are in the table then and
+// the statistics are not, until the batch is retried.
+func TestRetryMakesUpForTheView(t *testing.T) {
+	s, c, _ := open(t)
+	spans := []store.Span{entry(1, "prod", "search", "baseline", at(0), time.Millisecond, "Ok")}
+	exec := func(sql string) {
+		t.Helper()
+		if err := c.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("ALTER TABLE traffic_group_1s ADD CONSTRAINT broken CHECK Requests = 0")
+	if err := s.InsertSpans(t.Context(), "t", spans); err == nil {
+		t.Fatal("insert with a failing view succeeded")
+	}
+	exec("ALTER TABLE traffic_group_1s DROP CONSTRAINT broken")
+	if err := s.InsertSpans(t.Context(), "t", spans); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, c, "SELECT sum(Requests) FROM traffic_group_1s"); n != 1 {
+		t.Errorf("requests = %d, want 1", n)
+	}
+	if n := count(t, c, "SELECT count() FROM otel_traces"); n != 1 {
+		t.Errorf("spans = %d, want 1", n)
+	}
+}
+
+func TestLateSpanLandsInItsSecond(t *testing.T) {
+	s, _, _ := open(t)
+	for i, start := range []time.Time{at(30 * time.Second), at(10 * time.Second), at(10*time.Second + 999_999_999), at(11 * time.Second)} {
+		if err := s.InsertSpans(t.Context(), fmt.Sprint(i), []store.Span{entry(1, "prod", "search", "baseline", start, time.Hour, "Ok")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	series, err := s.GroupSeries(t.Context(), sli.Window{From: at(0), To: at(time.Minute)}, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[time.Duration]uint64{}
+	for _, st := range series {
+		got[st.Window.From.Sub(at(0))] = st.Requests
+	}
+	if diff := cmp.Diff(map[time.Duration]uint64{10 * time.Second: 2, 11 * time.Second: 1, 30 * time.Second: 1}, got); diff != "" {
+		t.Errorf("requests by second (-want +got):\n%s", diff)
+	}
+}
+
+func TestDecisions(t *testing.T) {
+	s, _, _ := open(t)
+	if got, err := s.Decisions(t.Context(), 5); err != nil || len(got) != 0 {
+		t.Fatalf("decisions = %v, %v", got, err)
+	}
+	d := decide.Decision{
+		ID: "1", Time: at(0), Action: decide.Isolate, Group: "abcdef", Color: 5, Env: "canary", Tenant: "payment", Service: "core", FromPool: "canary", ToPool: "isolated",
+		Reason: "P95 is 'high'\n", By: "policy", Stats: sli.Stats{Group: "abcdef", Requests: 3, P95: time.Second}, Baseline: &sli.Stats{Requests: 9}, FirstBad: at(-time.Second),
+	}
+	later := d
+	later.ID, later.Time, later.Action, later.By, later.Baseline = "2", at(time.Second), decide.Release, "operator:ada", nil
+	for _, x := range []decide.Decision{d, later} {
+		if err := s.SaveDecision(t.Context(), x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Programmed, d.Version = at(300*time.Millisecond), "v7"
+	if err := s.SaveDecision(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Decisions(t.Context(), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]decide.Decision{later, d}, got); diff != "" {
+		t.Errorf("decisions (-want +got):\n%s", diff)
+	}
+	if got, err := s.Decisions(t.Context(), 1); err != nil || len(got) != 1 || got[0].ID != "2" {
+		t.Errorf("newest = %v, %v; want decision 2", got, err)
+	}
+}
+
+// TestClickHouseIDIsTheGroupID holds the SQL expression to the vectors that Go and the
+// edge filter are held to.
+func TestClickHouseIDIsTheGroupID(t *testing.T) {
+	_, c, _ := open(t)
+	raw, err := os.ReadFile("../../mesh/group/testdata/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vectors []struct{ Name, TraceID, Env, Tenant, Group string }
+	if err := json.Unmarshal(raw, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	if len(vectors) == 0 {
+		t.Fatal("no vectors")
+	}
+	sql := "SELECT " + fmt.Sprintf(group.ClickHouseID, "{env:String}", "{tenant:String}") + " FROM (SELECT {id:String} AS TraceId)"
+	for _, v := range vectors {
+		ctx := clickhouse.Context(t.Context(), clickhouse.WithParameters(clickhouse.Parameters{"id": v.TraceID, "env": v.Env, "tenant": v.Tenant}))
+		var got string
+		if err := c.QueryRow(ctx, sql).Scan(&got); err != nil {
+			t.Fatal(err)
+		}
+		if got != v.Group {
+			t.Errorf("%s: group = %s, want %s", v.Name, got, v.Group)
+		}
+	}
+}
+
+func TestErrorsAreTemporaryUnlessTheDataIsBad(t *testing.T) {
+	s, c, e := open(t)
+	good := []store.Span{entry(1, "prod", "search", "baseline", at(0), time.Millisecond, "Ok")}
+	if err := c.Exec(t.Context(), "RENAME TABLE otel_traces TO away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.InsertSpans(t.Context(), "a", good); err == nil || !store.Temporary(err) {
+		t.Errorf("no table: error = %v, want a temporary one", err)
+	}
+	if err := c.Exec(t.Context(), "RENAME TABLE away TO otel_traces"); err != nil {
+		t.Fatal(err)
+	}
+	e.Kill()
+	if err := s.InsertSpans(t.Context(), "a", good); err == nil || !store.Temporary(err) {
+		t.Errorf("engine away: error = %v, want a temporary one", err)
+	}
+	e.Restart()
+	cfg := config(e)
+	cfg.Password = "wrong"
+	w, err := store.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := w.InsertSpans(t.Context(), "a", good); err == nil || !store.Temporary(err) {
+		t.Errorf("wrong password: error = %v, want a temporary one", err)
+	}
+	if err := fmt.Errorf("insert: %w", &clickhouse.Exception{Code: 117}); store.Temporary(err) {
+		t.Errorf("incorrect data: %v is said to be temporary", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.InsertSpans(ctx, "c", good); err == nil || !store.Temporary(err) {
+		t.Errorf("cancelled: error = %v, want a temporary one", err)
+	}
+}
