@@ -3,6 +3,7 @@ package group
 import (
 	"crypto/md5"
 	"encoding/binary"
+	"errors"
 )
 
 // Color is the cohort of a trace: the first four bytes of its TraceID.
@@ -72,6 +73,19 @@ func (c Color) Append(dst []byte) []byte {
 		dst = append(dst, digits[c>>shift&0xf])
 	}
 	return dst
+}
+
+// MarshalText makes JSON and YAML show a color as people write it.
+func (c Color) MarshalText() ([]byte, error) { return c.Append(nil), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (c *Color) UnmarshalText(text []byte) error {
+	v, ok := ParseColor(string(text))
+	if !ok {
+		return errors.New("color is not eight lower-case hex digits")
+	}
+	*c = v
+	return nil
 }
 
 func isLowerHex(b byte) bool {
