@@ -11,6 +11,9 @@ import (
 // it would have to guess what it cannot see.
 const recordVersion = 1
 
+// maxMicros is the end of the year 9999, the last that RFC 3339 can write.
+const maxMicros = 253402300799_999999
+
 // ErrRecord says that bytes of the log are not a message that can be stored. Such a
 // record will never become storable, so it belongs into the dead-letter topic.
 var ErrRecord = errors.New("not a storable record")
@@ -61,6 +64,9 @@ func DecodeRecord(b []byte) (Record, error) {
 	}
 	if len(v.TraceID) > 32 || !only(v.TraceID, isClientIDByte) {
 		return Record{}, fmt.Errorf("%w: trace_id is not an id", ErrRecord)
+	}
+	if v.SentAtMicros < 0 || v.SentAtMicros > maxMicros {
+		return Record{}, fmt.Errorf("%w: sent_at_us is no time that JSON can say", ErrRecord)
 	}
 	return Record{
 		Conversation: v.Conversation, ClientID: v.ClientID, SenderID: v.SenderID, Sender: v.Sender,

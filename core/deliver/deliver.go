@@ -1,0 +1,134 @@
+// Package deliver is what happens to an accepted message: it is stored, and then shown
+// to its conversation's members, on this process directly and on others by the fan-out.
+// It is the queue's handler.
+//
+// Only storing counts: a push that gets lost is found by the session that misses it. A
+// record that was stored before is pushed again, as a hint without content, because the
+// process that stored it may have died before it pushed.
+package deliver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tracegate/tracegate/core/chat"
+	"github.com/tracegate/tracegate/core/fanout"
+	"github.com/tracegate/tracegate/core/protocol"
+)
+
+// Store stores batches.
+type Store interface {
+	// Append stores all records of a batch or none, and numbers them without gaps. It
+	// answers chat.ErrUnstorable where the database refuses some row of it for good.
+	Append(ctx context.Context, records []chat.Record) ([]chat.Numbered, error)
+}
+
+// Local pushes to the connections of this process; it must not block.
+type Local interface {
+	Deliver(user, conversation string, seq int64, frame []byte)
+}
+
+// Remote pushes to those of other processes; it must not block.
+type Remote interface {
+	Publish([]fanout.Push)
+}
+
+// Deliverer stores and pushes.
+type Deliverer struct {
+	store  Store
+	local  Local
+	remote Remote
+	stored *prometheus.CounterVec
+	log    *slog.Logger
+}
+
+// New prepares a deliverer.
+func New(store Store, local Local, remote Remote, reg prometheus.Registerer, log *slog.Logger) (*Deliverer, error) {
+	d := &Deliverer{
+		store: store, local: local, remote: remote, log: log,
+		stored: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "core_stored_messages_total", Help: "Messages by what became of them: stored, duplicate or refused.",
+		}, []string{"result"}),
+	}
+	if err := reg.Register(d.stored); err != nil {
+		return nil, fmt.Errorf("register deliver metrics: %w", err)
+	}
+	return d, nil
+}
+
+// Store is the queue's handler: it stores a batch and pushes what came of it.
+func (d *Deliverer) Store(ctx context.Context, batch []chat.Record) ([]chat.Reason, error) {
+	numbered, err := d.store.Append(ctx, batch)
+	if errors.Is(err, chat.ErrUnstorable) {
+		d.log.Warn("the database refuses a batch, storing one by one", "records", len(batch), "error", err)
+		numbered, err = d.oneByOne(ctx, batch)
+	}
+	if err != nil {
+		return nil, err
+	}
+	reasons := make([]chat.Reason, len(numbered))
+	pushes := make([]fanout.Push, 0, 2*len(numbered))
+	for i, n := range numbered {
+		reasons[i] = n.Refused
+		d.count(n)
+		if n.Refused == "" {
+			pushes = d.push(pushes, n)
+		}
+	}
+	d.remote.Publish(pushes)
+	return reasons, nil
+}
+
+// oneByOne finds the record that the database refuses; the order is kept.
+func (d *Deliverer) oneByOne(ctx context.Context, batch []chat.Record) ([]chat.Numbered, error) {
+	out := make([]chat.Numbered, 0, len(batch))
+	for _, r := range batch {
+		n, err := d.store.Append(ctx, []chat.Record{r})
+		switch {
+		case errors.Is(err, chat.ErrUnstorable):
+			out = append(out, chat.Numbered{Record: r, Refused: chat.ReasonRefused})
+		case err != nil:
+			return nil, err
+		default:
+			out = append(out, n...)
+		}
+	}
+	return out, nil
+}
+
+func (d *Deliverer) push(pushes []fanout.Push, n chat.Numbered) []fanout.Push {
+	var frame []byte
+	if !n.Duplicate { // the stored one may differ from a repetition in time and trace
+		frame = Frame(protocol.Message{
+			Conversation: n.Conversation, Seq: n.Seq, ClientID: n.ClientID, Sender: n.Sender,
+			Text: n.Text, SentAt: n.SentAt, TraceID: n.TraceID,
+		})
+	}
+	for _, user := range n.Members {
+		d.local.Deliver(user, n.Conversation, n.Seq, frame)
+		pushes = append(pushes, fanout.Push{User: user, Conversation: n.Conversation, Seq: n.Seq, Frame: frame})
+	}
+	return pushes
+}
+
+// Frame is the wire form of a message, made once for all who get it.
+func Frame(m protocol.Message) []byte {
+	b, _ := json.Marshal(protocol.Frame{Message: &m}) // strings, numbers and a valid time always encode
+	return b
+}
+
+func (d *Deliverer) count(n chat.Numbered) {
+	result := "stored"
+	switch {
+	case n.Refused != "":
+		result = "refused"
+	case n.Duplicate:
+		result = "duplicate"
+	}
+	d.stored.WithLabelValues(result).Inc()
+}

@@ -1,0 +1,297 @@
+// Package fanout carries stored messages to the processes where their recipients are
+// connected, by Redis Pub/Sub, and keeps who is connected (presence).
+//
+// A process subscribes to one channel for each user that is connected to it. Redis
+// promises nothing (at most once), and nothing here tries to improve on that: a push
+// is only a hint that arrives early. Whenever this package cannot know whether pushes
+// were missed (after every subscription, first or renewed) it tells the [Receiver] to
+// look into the store, and sessions also do so by a slow tick. So Redis may be down, or
+// lose its memory, and messages come late, never lost, twice or out of order.
+//
+// On Redis 7 and Valkey channels are sharded (SSUBSCRIBE): a cluster carries a push
+// through one shard instead of all. Channels are spread over a fixed number of hash
+// tags, because one connection can subscribe only within one slot. Elsewhere plain
+// Pub/Sub is used over one connection.
+//
+// One channel a node, and a directory of who is where, would need fewer subscriptions
+// and lost: the directory is wrong whenever a node dies, and reading it costs a round
+// trip for each message.
+//
+// Its callers are core/deliver (Publish), core/session (Subscribe) and core.Run.
+package fanout
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says where Redis is.
+type Config struct {
+	Addrs    []string // one server, or some nodes of a cluster
+	Cluster  bool     // Addrs are of a cluster; implied by more than one
+	Username string
+	Password string
+	Prefix   string // of all keys and channels
+
+	Queue       int           // pushes waiting to be published; beyond it they are dropped
+	Timeout     time.Duration // of one round trip
+	PresenceTTL time.Duration // a process that dies is seen as connected for so long
+}
+
+// DefaultConfig is Redis's own port on loopback.
+func DefaultConfig() Config {
+	return Config{
+		Addrs: []string{"127.0.0.1:6379"}, Prefix: "tracegate", Queue: 8192,
+		Timeout: time.Second, PresenceTTL: 30 * time.Second,
+	}
+}
+
+// Validate names the key that is wrong.
+func (c Config) Validate() error {
+	switch {
+	case len(c.Addrs) == 0:
+		return errors.New("addrs: name at least one")
+	case c.Prefix == "" || strings.ContainsAny(c.Prefix, "{}"):
+		return errors.New("prefix: must not be empty or contain braces")
+	case c.Queue < 1:
+		return errors.New("queue: must be at least 1")
+	case c.Timeout < 10*time.Millisecond:
+		return errors.New("timeout: must be at least 10ms")
+	case c.PresenceTTL < 3*time.Second:
+		return errors.New("presence_ttl: must be at least 3s")
+	}
+	return nil
+}
+
+// Push is a stored message on its way to one user.
+type Push struct {
+	User         string // id
+	Conversation string
+	Seq          int64
+	// Frame is what the user's connections are to be sent. Empty where it is not at
+	// hand: then Seq is only a hint that there is something to read.
+	Frame []byte
+}
+
+// Receiver is told what comes for the users of this process. Its methods must not
+// block.
+type Receiver interface {
+	// Deliver is at most once and in no promised order. An empty frame is only a hint.
+	Deliver(user, conversation string, seq int64, frame []byte)
+	// CatchUp says that pushes for a user may have been missed until now.
+	CatchUp(user string)
+}
+
+// slots is how many hash tags channels are spread over where they are sharded. It is a
+// constant because all processes must agree on it.
+const slots = 16
+
+// Fanout is this process's part in it. Run it.
+type Fanout struct {
+	cfg     Config
+	node    string
+	client  redis.UniversalClient
+	out     chan []Push
+	queued  atomic.Int64 // pushes in out
+	up      atomic.Int64 // links that work
+	sharded atomic.Bool
+	ready   chan struct{} // closed when sharded is known
+	changed chan string   // users who came or went; may lose some, presence is said again and again
+	metrics metrics
+	log     *slog.Logger
+
+	mu    sync.Mutex
+	users map[string]struct{} // wanted
+	links []*link
+}
+
+// New prepares a fan-out; node must be unique among processes. It connects in Run.
+func New(cfg Config, node string, reg prometheus.Registerer, log *slog.Logger) (*Fanout, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("fanout config: %w", err)
+	}
+	f := &Fanout{
+		cfg: cfg, node: node, log: log, users: map[string]struct{}{}, ready: make(chan struct{}),
+		out: make(chan []Push, cfg.Queue), changed: make(chan string, 1024),
+		client: redis.NewUniversalClient(&redis.UniversalOptions{
+			Addrs: cfg.Addrs, IsClusterMode: cfg.Cluster, Username: cfg.Username, Password: cfg.Password,
+			DialTimeout: cfg.Timeout, ReadTimeout: cfg.Timeout, WriteTimeout: cfg.Timeout, ContextTimeoutEnabled: true,
+			MaxRetries: 1, DisableIdentity: true, Protocol: 2,
+		}),
+	}
+	for i := range slots {
+		f.links = append(f.links, &link{f: f, slot: i, wake: make(chan struct{}, 1)})
+	}
+	m, err := newMetrics(reg, f)
+	if err != nil {
+		return nil, fmt.Errorf("register fanout metrics: %w", err)
+	}
+	f.metrics = m
+	return f, nil
+}
+
+// Run publishes and receives until ctx is done, then publishes what still waits, for at
+// most Timeout, and disconnects. Redis being down is no error.
+func (f *Fanout) Run(ctx context.Context, to Receiver) error {
+	defer f.client.Close() //nolint:errcheck // nothing is lost by it
+	if !f.detect(ctx) {
+		return nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range f.links[:f.width()] {
+		g.Go(func() error { l.run(ctx, to); return nil })
+	}
+	g.Go(func() error { f.publishLoop(ctx); return nil })
+	g.Go(func() error { f.presenceLoop(ctx); return nil })
+	return g.Wait()
+}
+
+// width is how many links there are.
+func (f *Fanout) width() int {
+	if f.sharded.Load() {
+		return slots
+	}
+	return 1
+}
+
+// detect finds out whether the server knows sharded channels, and waits for a server
+// that answers; false when ctx is done.
+func (f *Fanout) detect(ctx context.Context) bool {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := f.client.SPublish(ctx, f.channel("probe", true), "").Err()
+		unknown := err != nil && strings.Contains(strings.ToLower(err.Error()), "unknown command")
+		if err == nil || unknown {
+			f.sharded.Store(err == nil)
+			close(f.ready)
+			return true
+		}
+		if pause == 50*time.Millisecond {
+			f.log.Warn("redis is not ready, messages reach other processes by the slow way", "addrs", f.cfg.Addrs, "error", err)
+		}
+		if !sleep(ctx, pause) {
+			return false
+		}
+	}
+}
+
+// Healthy says whether pushes can be expected to arrive. While they cannot, sessions
+// look into the store more often.
+func (f *Fanout) Healthy() bool {
+	select {
+	case <-f.ready:
+		return int(f.up.Load()) == f.width()
+	default:
+		return false
+	}
+}
+
+// Subscribe makes pushes for a user arrive. It does not wait: CatchUp tells when the
+// subscription stands.
+func (f *Fanout) Subscribe(user string) {
+	f.mu.Lock()
+	f.users[user] = struct{}{}
+	f.mu.Unlock()
+	f.wake(user)
+}
+
+// Unsubscribe ends it.
+func (f *Fanout) Unsubscribe(user string) {
+	f.mu.Lock()
+	delete(f.users, user)
+	f.mu.Unlock()
+	f.wake(user)
+}
+
+func (f *Fanout) wake(user string) {
+	l := f.links[0]
+	if f.sharded.Load() {
+		l = f.links[slotOf(user)]
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case f.changed <- user:
+	default:
+	}
+}
+
+// wanted is the set of users whose channels belong to a link.
+func (f *Fanout) wanted(slot int) map[string]struct{} {
+	sharded := f.sharded.Load()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make(map[string]struct{}, len(f.users)/f.width()+1)
+	for u := range f.users {
+		if !sharded || slotOf(u) == slot {
+			out[u] = struct{}{}
+		}
+	}
+	return out
+}
+
+func slotOf(user string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(user))
+	return int(h.Sum32() % slots)
+}
+
+// channel names a user's channel; the braces are Redis's hash tag.
+func (f *Fanout) channel(user string, sharded bool) string {
+	if sharded {
+		return f.cfg.Prefix + ":{" + strconv.Itoa(slotOf(user)) + "}:user:" + user
+	}
+	return f.cfg.Prefix + ":user:" + user
+}
+
+// userOf is the inverse of channel.
+func userOf(channel string) string {
+	return channel[strings.LastIndex(channel, ":user:")+len(":user:"):]
+}
+
+// encode writes node, conversation and seq, each ended by NUL, before the frame.
+func encode(node string, p Push) []byte {
+	b := make([]byte, 0, len(node)+len(p.Conversation)+len(p.Frame)+24)
+	b = append(append(b, node...), 0)
+	b = append(append(b, p.Conversation...), 0)
+	b = append(strconv.AppendInt(b, p.Seq, 10), 0)
+	return append(b, p.Frame...)
+}
+
+func decode(user string, b []byte) (node string, p Push, ok bool) {
+	parts := bytes.SplitN(b, []byte{0}, 4)
+	if len(parts) != 4 {
+		return "", p, false
+	}
+	seq, err := strconv.ParseInt(string(parts[2]), 10, 64)
+	if err != nil || seq < 1 {
+		return "", p, false
+	}
+	return string(parts[0]), Push{User: user, Conversation: string(parts[1]), Seq: seq, Frame: parts[3]}, true
+}
+
+// sleep is false when ctx was done first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,206 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// link is one subscribing connection: the only one, or that of one hash tag.
+type link struct {
+	f    *Fanout
+	slot int
+	wake chan struct{} // the wanted set may have changed
+}
+
+// silence is how long a link waits for anything before it asks the server for a sign of
+// life, and then again before it takes the connection for dead.
+const silence = 5 * time.Second
+
+// run keeps the link's subscriptions equal to what is wanted, over any number of
+// connections.
+func (l *link) run(ctx context.Context, to Receiver) {
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		start := time.Now()
+		err := l.connection(ctx, to)
+		if ctx.Err() != nil {
+			return
+		}
+		l.f.metrics.reconnects.Inc()
+		if time.Since(start) > 10*time.Second {
+			pause = 20 * time.Millisecond
+			l.f.log.Warn("redis subscription broke", "slot", l.slot, "error", err)
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+// connection lives until the connection breaks. Reading happens in a goroutine of its
+// own, which ends with the connection; it reports users whose channels the server took
+// away (a slot that moved to another node) by ending the connection too.
+func (l *link) connection(ctx context.Context, to Receiver) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ps := l.f.client.Subscribe(ctx) // without a channel it does not connect yet
+	failed := make(chan error, 1)
+	reading := false
+	up := false
+	defer func() {
+		_ = ps.Close()
+		if reading {
+			<-failed
+		}
+		if up {
+			l.f.up.Add(-1)
+		}
+	}()
+	have := map[string]struct{}{}
+	keep := l.f.channel("", false) // one channel that is always there, so that the link connects
+	if l.f.sharded.Load() {
+		keep = l.keepChannel()
+	}
+	if err := l.subscribe(ctx, ps, keep); err != nil {
+		return err
+	}
+	if _, err := ps.ReceiveTimeout(ctx, l.f.cfg.Timeout); err != nil {
+		return err
+	}
+	up = true
+	l.f.up.Add(1)
+	reading = true
+	go func() { failed <- l.read(ctx, ps, to) }()
+	for {
+		if err := l.reconcile(ctx, ps, have); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-failed:
+			reading = false
+			return err
+		case <-l.wake:
+		}
+	}
+}
+
+// keepChannel is a channel in the link's slot that no user has.
+func (l *link) keepChannel() string {
+	return l.f.cfg.Prefix + ":{" + itoa(l.slot) + "}:keep"
+}
+
+// batch bounds the channels of one command.
+const batch = 256
+
+// reconcile makes have equal to what is wanted.
+func (l *link) reconcile(ctx context.Context, ps *redis.PubSub, have map[string]struct{}) error {
+	sharded := l.f.sharded.Load()
+	want := l.f.wanted(l.slot)
+	var add, drop []string
+	for u := range want {
+		if _, ok := have[u]; !ok {
+			have[u] = struct{}{}
+			add = append(add, l.f.channel(u, sharded))
+		}
+	}
+	for u := range have {
+		if _, ok := want[u]; !ok {
+			delete(have, u)
+			drop = append(drop, l.f.channel(u, sharded))
+		}
+	}
+	for len(add) > 0 {
+		n := min(len(add), batch)
+		if err := l.subscribe(ctx, ps, add[:n]...); err != nil {
+			return err
+		}
+		add = add[n:]
+	}
+	for len(drop) > 0 {
+		n := min(len(drop), batch)
+		if err := l.unsubscribe(ctx, ps, drop[:n]...); err != nil {
+			return err
+		}
+		drop = drop[n:]
+	}
+	return nil
+}
+
+func (l *link) subscribe(ctx context.Context, ps *redis.PubSub, channels ...string) error {
+	if l.f.sharded.Load() {
+		return ps.SSubscribe(ctx, channels...)
+	}
+	return ps.Subscribe(ctx, channels...)
+}
+
+func (l *link) unsubscribe(ctx context.Context, ps *redis.PubSub, channels ...string) error {
+	if l.f.sharded.Load() {
+		return ps.SUnsubscribe(ctx, channels...)
+	}
+	return ps.Unsubscribe(ctx, channels...)
+}
+
+var errTakenAway = errors.New("the server took a subscription away")
+
+// read passes on what arrives until the connection breaks.
+func (l *link) read(ctx context.Context, ps *redis.PubSub, to Receiver) error {
+	asked := false
+	for {
+		msg, err := ps.ReceiveTimeout(ctx, silence)
+		if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() && !asked && ctx.Err() == nil {
+			asked = true
+			if err := ps.Ping(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		asked = false
+		switch m := msg.(type) {
+		case *redis.Subscription:
+			switch m.Kind {
+			case "subscribe", "ssubscribe":
+				if user := userOf(m.Channel); user != "" && m.Channel != l.keepChannel() {
+					to.CatchUp(user)
+				}
+			case "sunsubscribe", "unsubscribe":
+				if l.unexpected(m.Channel) {
+					return errTakenAway
+				}
+			}
+		case *redis.Message:
+			l.message(m, to)
+		}
+	}
+}
+
+// unexpected says that nobody here has asked for the end of a subscription.
+func (l *link) unexpected(channel string) bool {
+	if channel == l.keepChannel() {
+		return true
+	}
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	_, wanted := l.f.users[userOf(channel)]
+	return wanted
+}
+
+func (l *link) message(m *redis.Message, to Receiver) {
+	node, p, ok := decode(userOf(m.Channel), []byte(m.Payload))
+	switch {
+	case !ok:
+		l.f.metrics.received.WithLabelValues("garbage").Inc()
+	case node == l.f.node: // it has been delivered here already
+		l.f.metrics.received.WithLabelValues("own").Inc()
+	default:
+		l.f.metrics.received.WithLabelValues("ok").Inc()
+		to.Deliver(p.User, p.Conversation, p.Seq, p.Frame)
+	}
+}

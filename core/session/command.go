@@ -1,0 +1,243 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tracegate/tracegate/core/chat"
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// maxPositions bounds a Resume; there cannot be more in a frame of the default limit.
+const maxPositions = 10_000
+
+// readLoop reads commands until the connection ends.
+func (c *conn) readLoop() {
+	for {
+		kind, b, err := c.ws.ReadMessage()
+		if err != nil {
+			c.ended(readLabel(err))
+			_ = c.ws.Close()
+			return
+		}
+		c.seen()
+		if c.isClosed() {
+			continue // nobody could answer; the client will ask again elsewhere
+		}
+		if kind != websocket.TextMessage {
+			c.refuse("frame must be text")
+			continue
+		}
+		cmd, err := decode(b)
+		if err != nil {
+			c.refuse(err.Error())
+			continue
+		}
+		c.handle(cmd)
+	}
+}
+
+func readLabel(err error) string {
+	if websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway) {
+		return "client"
+	}
+	if errors.Is(err, websocket.ErrReadLimit) {
+		return "too_large"
+	}
+	return "lost"
+}
+
+// refuse ends a connection whose client does not speak the protocol. What it sends
+// until it is gone is read and thrown away by the caller's loop.
+func (c *conn) refuse(why string) {
+	c.send(protocol.Frame{Error: protocol.NewError(protocol.CodeInvalidArgument, "frame", why)})
+	c.close(protocol.CloseProtocol, "not the protocol", true)
+}
+
+// decode reads one command strictly.
+func decode(b []byte) (protocol.Command, error) {
+	var cmd protocol.Command
+	if !utf8.Valid(b) { // the JSON decoder would replace what is not
+		return cmd, errors.New("frame is not valid UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&cmd); err != nil {
+		return cmd, errors.New("frame is not a command: " + err.Error())
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return cmd, errors.New("frame holds more than one command")
+	}
+	return cmd, nil
+}
+
+func (c *conn) handle(cmd protocol.Command) {
+	set := 0
+	for _, is := range []bool{cmd.Send != nil, cmd.Resume != nil, cmd.Ping != nil} {
+		if is {
+			set++
+		}
+	}
+	switch {
+	case cmd.ID == 0:
+		c.refuse("a command needs an id above 0")
+	case set != 1:
+		c.fail(cmd.ID, protocol.NewError(protocol.CodeInvalidArgument, "", "exactly one of send, resume and ping must be set"))
+	case !c.limiter.Allow():
+		c.hub.metrics.commands.WithLabelValues("limited").Inc()
+		c.fail(cmd.ID, protocol.NewError(protocol.CodeRateLimited, "", "too many commands"))
+	case cmd.Resume != nil:
+		c.hub.metrics.commands.WithLabelValues("resume").Inc()
+		c.resume(cmd.ID, cmd.Resume)
+	default:
+		c.mu.Lock()
+		if c.state == waiting { // the first command is no Resume
+			c.begin(nil, 0)
+		}
+		c.mu.Unlock()
+		if cmd.Ping != nil {
+			c.hub.metrics.commands.WithLabelValues("ping").Inc()
+			c.send(protocol.Frame{ID: cmd.ID, Pong: &protocol.Ping{}})
+			return
+		}
+		c.hub.metrics.commands.WithLabelValues("send").Inc()
+		c.accept(cmd.ID, *cmd.Send)
+	}
+}
+
+func (c *conn) fail(id uint32, err *protocol.Error) {
+	c.send(protocol.Frame{ID: id, Error: err})
+}
+
+// accept hands a message to the log; the reply is sent when it is durable. While too
+// many wait for that, the connection is not read.
+func (c *conn) accept(id uint32, m protocol.Send) {
+	c.slots <- struct{}{}
+	ctx, span := c.startSpan()
+	delay, fail := c.hub.deps.Fault.Roll()
+	done := func(a protocol.Accepted, err error) {
+		after(delay, func() {
+			c.reply(span, id, a, err)
+			<-c.slots
+		})
+	}
+	if fail {
+		done(protocol.Accepted{}, protocol.NewError(protocol.CodeInternal, "", "injected fault"))
+		return
+	}
+	c.hub.deps.Sender.Accept(ctx, c.who.User, m, span.SpanContext().TraceID().String(), done)
+}
+
+// after calls f after a delay, at once where there is none.
+func after(d time.Duration, f func()) {
+	if d <= 0 {
+		f()
+		return
+	}
+	time.AfterFunc(d, f)
+}
+
+func (c *conn) reply(span trace.Span, id uint32, a protocol.Accepted, err error) {
+	defer span.End()
+	if err == nil {
+		c.send(protocol.Frame{ID: id, Accepted: &a})
+		return
+	}
+	pe, ok := errors.AsType[*protocol.Error](err)
+	if !ok {
+		pe = protocol.NewError(protocol.CodeInternal, "", "internal error")
+	}
+	if pe.Code.Status() >= 500 {
+		span.SetStatus(codes.Error, err.Error())
+		c.hub.deps.Log.Warn("ws send", "user", c.who.User.Name, "error", err)
+	}
+	span.SetAttributes(attribute.String("error.type", string(pe.Code)))
+	c.hub.metrics.sendErrors.WithLabelValues(string(pe.Code)).Inc()
+	c.fail(id, pe)
+}
+
+// startSpan starts the trace of one command. It is a trace of its own, so that one
+// connection is not one endless trace, and its id has the color of the connection's
+// group, so that it counts for the group.
+func (c *conn) startSpan() (context.Context, trace.Span) {
+	ctx := baggage.ContextWithBaggage(context.Background(), c.who.Baggage)
+	ctx = trace.ContextWithRemoteSpanContext(ctx, c.coloredParent())
+	opts := []trace.SpanStartOption{
+		trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(
+			attribute.Bool(semconv.Entry, true),
+			attribute.String("http.route", "ws send"),
+			attribute.String("user.id", c.who.User.ID),
+		),
+	}
+	if c.who.Upgrade.IsValid() {
+		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: c.who.Upgrade}))
+	}
+	return c.hub.deps.Tracer.Start(ctx, "ws send", opts...)
+}
+
+// coloredParent is how a new trace gets an id of our choice: the SDK takes it from a
+// parent. The parent's span does not exist.
+func (c *conn) coloredParent() trace.SpanContext {
+	var tid trace.TraceID
+	var sid trace.SpanID
+	_, _ = crand.Read(tid[4:]) // never fails
+	_, _ = crand.Read(sid[:])
+	binary.BigEndian.PutUint32(tid[:4], uint32(c.who.Group.Color))
+	return trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: tid, SpanID: sid, TraceFlags: trace.FlagsSampled | trace.FlagsRandom, Remote: true,
+	})
+}
+
+// resume answers a Resume. The first command decides where a connection starts; a later
+// one can only be told that nothing is missing, or that what is cannot be given in order.
+func (c *conn) resume(id uint32, r *protocol.Resume) {
+	if err := checkResume(r); err != nil {
+		c.fail(id, err)
+		return
+	}
+	c.mu.Lock()
+	if c.state == waiting {
+		c.begin(r, id)
+		c.mu.Unlock()
+		return
+	}
+	recovered := c.positions != nil || len(r.Positions) == 0
+	for conversation, seq := range r.Positions {
+		recovered = recovered && seq == c.positions[conversation]
+	}
+	c.mu.Unlock()
+	c.send(protocol.Frame{ID: id, Resumed: &protocol.Resumed{Recovered: recovered}})
+}
+
+func checkResume(r *protocol.Resume) *protocol.Error {
+	switch {
+	case len(r.Positions) > maxPositions:
+		return protocol.NewError(protocol.CodeTooLarge, "positions", "too many positions")
+	case len(r.Token) > 64 || len(r.Epoch) > 64:
+		return protocol.NewError(protocol.CodeInvalidArgument, "token", "token or epoch is too long")
+	}
+	for conversation, seq := range r.Positions {
+		if err := chat.CheckConversationID("positions", conversation); err != nil {
+			return err
+		}
+		if seq < 0 {
+			return protocol.NewError(protocol.CodeInvalidArgument, "positions", "a position must not be negative")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,335 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/mesh/placement"
+)
+
+// Deps are what a hub works with.
+type Deps struct {
+	Node, Pool string
+	History    History
+	Sender     Sender
+	Fanout     Subscriptions
+	Fault      Fault
+	Tracer     trace.Tracer
+	Registerer prometheus.Registerer
+	Log        *slog.Logger
+}
+
+// Hub is the connections of this process. Run it; it is safe for concurrent use.
+type Hub struct {
+	cfg      Config
+	deps     Deps
+	upgrader websocket.Upgrader
+	metrics  metrics
+	readers  chan struct{} // replays that read from the store
+	running  sync.WaitGroup
+
+	mu       sync.Mutex
+	users    map[string][]*conn
+	sockets  int
+	draining bool
+	place    placement.Placement // the newest; see placed
+	placed   bool                // one has come
+	placedAt time.Time           // when its version was first seen
+	moves    map[group.ID]*move
+
+	catchUp chan struct{} // there is something in pending
+	pendMu  sync.Mutex
+	pending map[string]struct{} // users whose positions are to be compared with the store
+}
+
+// New prepares a hub.
+func New(cfg Config, deps Deps) (*Hub, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("session config: %w", err)
+	}
+	h := &Hub{
+		cfg: cfg, deps: deps, users: map[string][]*conn{}, moves: map[group.ID]*move{},
+		readers: make(chan struct{}, cfg.ReplayReaders),
+		catchUp: make(chan struct{}, 1), pending: map[string]struct{}{},
+	}
+	h.upgrader = websocket.Upgrader{
+		HandshakeTimeout: 5 * time.Second, ReadBufferSize: 1024, WriteBufferPool: &sync.Pool{}, WriteBufferSize: 1024,
+		CheckOrigin: h.originAllowed,
+	}
+	m, err := newMetrics(deps.Registerer, h)
+	if err != nil {
+		return nil, fmt.Errorf("register session metrics: %w", err)
+	}
+	h.metrics = m
+	return h, nil
+}
+
+// Run does what happens by the clock (heartbeats, expiry, moves, comparing with the
+// store) until ctx is done. Drain is separate, because connections are asked to leave
+// while everything still works.
+func (h *Hub) Run(ctx context.Context) error {
+	h.running.Go(func() { h.catchUpLoop(ctx) })
+	t := time.NewTicker(250 * time.Millisecond)
+	defer t.Stop()
+	var compared time.Time
+	for {
+		select {
+		case now := <-t.C:
+			h.tick(now)
+			every := h.cfg.CatchUpEvery
+			if !h.deps.Fanout.Healthy() {
+				every = h.cfg.CatchUpFast
+			}
+			if now.Sub(compared) >= every {
+				compared = now
+				h.compareAll()
+			}
+		case <-ctx.Done():
+			h.closeAll(protocol.CloseShutdown, "shutdown")
+			h.running.Wait()
+			return nil
+		}
+	}
+}
+
+// tick does what is due for every connection.
+func (h *Hub) tick(now time.Time) {
+	h.each(func(c *conn) { c.tick(now) })
+	h.movePlaced(now)
+}
+
+// Upgrade makes a request a connection and returns at once, or returns the
+// *protocol.Error that the client is to get by HTTP. Where the handshake itself failed,
+// the client has been answered and the error is nil.
+func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, who Who) error {
+	if !websocket.IsWebSocketUpgrade(r) {
+		return protocol.NewError(protocol.CodeInvalidArgument, "upgrade", "this is a WebSocket endpoint")
+	}
+	if !h.originAllowed(r) {
+		h.metrics.refused.WithLabelValues("origin").Inc()
+		return protocol.NewError(protocol.CodePermissionDenied, "origin", "origin is not allowed")
+	}
+	if err := h.reserve(who.User.ID); err != nil {
+		return err
+	}
+	ws, err := h.upgrader.Upgrade(w, r, h.header())
+	if err != nil {
+		h.release()
+		h.metrics.refused.WithLabelValues("handshake").Inc()
+		return nil
+	}
+	c := newConn(h, ws, who)
+	// The read loop runs in a goroutine of its own, so that net/http frees what it
+	// holds for the request.
+	go h.serve(c) // counted by reserve
+	return nil
+}
+
+func (h *Hub) header() http.Header {
+	return http.Header{"X-Traffic-Pool": {h.deps.Pool}, "X-Traffic-Node": {h.deps.Node}}
+}
+
+// reserve counts a connection before it exists, so that bounds hold.
+func (h *Hub) reserve(user string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.draining:
+		h.metrics.refused.WithLabelValues("draining").Inc()
+		return protocol.NewError(protocol.CodeUnavailable, "", "this process is shutting down")
+	case h.sockets >= h.cfg.MaxSockets:
+		h.metrics.refused.WithLabelValues("full").Inc()
+		return protocol.NewError(protocol.CodeUnavailable, "", "too many connections")
+	case len(h.users[user]) >= h.cfg.MaxPerUser:
+		h.metrics.refused.WithLabelValues("user").Inc()
+		return protocol.NewError(protocol.CodeRateLimited, "", "too many connections of this user")
+	}
+	h.sockets++
+	h.running.Add(1) // under the lock that draining is set under, so never after Run waits
+	return nil
+}
+
+func (h *Hub) release() {
+	h.mu.Lock()
+	h.sockets--
+	h.mu.Unlock()
+	h.running.Done()
+}
+
+// serve is the life of a connection.
+func (h *Hub) serve(c *conn) {
+	h.add(c)
+	c.send(protocol.Frame{Hello: &protocol.Hello{
+		User: c.who.User.Name, Session: c.id, Epoch: h.deps.History.Epoch(), Resume: c.id,
+		Group: string(c.group), Pool: h.deps.Pool, Node: h.deps.Node,
+	}})
+	c.readLoop()
+	h.remove(c)
+	h.release()
+}
+
+func (h *Hub) add(c *conn) {
+	h.mu.Lock()
+	list := h.users[c.who.User.ID]
+	h.users[c.who.User.ID] = append(slices.Clone(list), c)
+	if len(list) == 0 {
+		h.deps.Fanout.Subscribe(c.who.User.ID) // under the lock, as its opposite: the last one must win
+	}
+	draining := h.draining
+	h.mu.Unlock()
+	h.metrics.opened.Inc()
+	if draining { // it slipped in
+		c.close(protocol.CloseShutdown, "shutdown", true)
+	}
+}
+
+func (h *Hub) remove(c *conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	id := c.who.User.ID
+	list := slices.DeleteFunc(slices.Clone(h.users[id]), func(o *conn) bool { return o == c })
+	if len(list) > 0 {
+		h.users[id] = list
+		return
+	}
+	delete(h.users, id)
+	h.deps.Fanout.Unsubscribe(id)
+}
+
+// Deliver pushes to the connections that a user has here. It does not block.
+func (h *Hub) Deliver(user, conversation string, seq int64, frame []byte) {
+	h.mu.Lock()
+	list := h.users[user] // replaced, never changed in place
+	h.mu.Unlock()
+	for _, c := range list {
+		c.deliver(conversation, seq, frame)
+	}
+}
+
+// CatchUp makes the connections of a user compare their positions with the store soon.
+func (h *Hub) CatchUp(user string) {
+	h.pendMu.Lock()
+	h.pending[user] = struct{}{}
+	h.pendMu.Unlock()
+	select {
+	case h.catchUp <- struct{}{}:
+	default:
+	}
+}
+
+func (h *Hub) compareAll() {
+	h.mu.Lock()
+	users := make([]string, 0, len(h.users))
+	for u := range h.users {
+		users = append(users, u)
+	}
+	h.mu.Unlock()
+	if len(users) == 0 {
+		return
+	}
+	h.pendMu.Lock()
+	for _, u := range users {
+		h.pending[u] = struct{}{}
+	}
+	h.pendMu.Unlock()
+	select {
+	case h.catchUp <- struct{}{}:
+	default:
+	}
+}
+
+// catchUpLoop asks the store for the heads of many users at a time.
+func (h *Hub) catchUpLoop(ctx context.Context) {
+	const atOnce = 200
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.catchUp:
+		}
+		for {
+			users := h.takePending(atOnce)
+			if len(users) == 0 {
+				break
+			}
+			heads, err := h.heads(ctx, users...)
+			if err != nil {
+				h.metrics.storeErrors.Inc() // the next tick asks again
+				break
+			}
+			for _, u := range users {
+				h.compare(u, heads[u])
+			}
+		}
+	}
+}
+
+func (h *Hub) takePending(n int) []string {
+	h.pendMu.Lock()
+	defer h.pendMu.Unlock()
+	users := make([]string, 0, min(n, len(h.pending)))
+	for u := range h.pending {
+		if len(users) == n {
+			break
+		}
+		users = append(users, u)
+		delete(h.pending, u)
+	}
+	return users
+}
+
+func (h *Hub) compare(user string, heads map[string]int64) {
+	h.mu.Lock()
+	list := h.users[user]
+	h.mu.Unlock()
+	for _, c := range list {
+		c.compare(heads)
+	}
+}
+
+func (h *Hub) heads(ctx context.Context, users ...string) (map[string]map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.WriteTimeout)
+	defer cancel()
+	return h.deps.History.Heads(ctx, users...)
+}
+
+// each calls f for every connection, without the lock.
+func (h *Hub) each(f func(*conn)) {
+	h.mu.Lock()
+	all := make([]*conn, 0, h.sockets)
+	for _, list := range h.users {
+		all = append(all, list...)
+	}
+	h.mu.Unlock()
+	for _, c := range all {
+		f(c)
+	}
+}
+
+func (h *Hub) closeAll(code int, reason string) {
+	h.mu.Lock()
+	h.draining = true
+	h.mu.Unlock()
+	h.each(func(c *conn) { c.close(code, reason, true) })
+}
+
+// originAllowed keeps pages of other sites from connecting with the user's cookie.
+// Clients that are no browsers send no origin, and have no cookie of one.
+func (h *Hub) originAllowed(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	return origin == "" || origin == "http://"+r.Host || origin == "https://"+r.Host || slices.Contains(h.cfg.Origins, origin)
+}
+
+func newID() string { return rand.Text() }

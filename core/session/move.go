@@ -1,0 +1,203 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/mesh/placement"
+)
+
+// moving is a connection that was asked to go elsewhere; guarded by its conn's mu.
+type moving struct {
+	until time.Time // when it is closed; zero when it has not been asked
+	code  int
+}
+
+// move is what a group was asked lately, so that connections which come back (the
+// other pool has no healthy endpoint, and the edge sent them here on purpose) are not
+// sent in circles.
+type move struct {
+	version int64
+	next    time.Time // not asked again before
+	pause   time.Duration
+}
+
+// settle is how long after a new placement connections may still arrive that the edge
+// has routed by the old one.
+const settle = time.Second
+
+// Place takes a placement. Older ones than the newest are ignored.
+func (h *Hub) Place(p placement.Placement) {
+	now := time.Now()
+	h.mu.Lock()
+	if h.placed && p.Version < h.place.Version {
+		h.mu.Unlock()
+		return
+	}
+	if !h.placed || p.Version > h.place.Version {
+		h.placedAt = now
+	}
+	h.place, h.placed = p, true
+	for g, m := range h.moves {
+		if m.version < p.Version {
+			delete(h.moves, g)
+		}
+	}
+	h.mu.Unlock()
+	h.movePlaced(now)
+}
+
+// movePlaced asks the connections whose group belongs elsewhere to move, once for each
+// placement, and again after a pause that grows.
+func (h *Hub) movePlaced(now time.Time) {
+	h.mu.Lock()
+	place, placed, placedAt := h.place, h.placed, h.placedAt
+	h.mu.Unlock()
+	if !placed {
+		return
+	}
+	due := map[group.ID]bool{} // decided once for each group
+	h.each(func(c *conn) {
+		if place.Pool(c.who.Group) == h.deps.Pool {
+			c.stay()
+			return
+		}
+		ask, known := due[c.group]
+		if !known {
+			ask = h.due(c.group, place.Version, now)
+			due[c.group] = ask
+		}
+		if ask || c.born.Before(placedAt.Add(settle)) {
+			c.askToMove(now, h.cfg.MoveSpread, h.cfg.MoveGrace, protocol.CloseMoved, "placement")
+		}
+	})
+}
+
+// due says whether a group is to be asked now, and notes that it is.
+func (h *Hub) due(g group.ID, version int64, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.moves[g]
+	switch {
+	case m == nil:
+		h.moves[g] = &move{version: version, next: now.Add(h.cfg.MoveBackoff), pause: h.cfg.MoveBackoff}
+		return true
+	case now.Before(m.next):
+		return false
+	default:
+		m.pause = min(2*m.pause, h.cfg.MoveBackoffMax)
+		m.next = now.Add(m.pause)
+		return true
+	}
+}
+
+// askToMove asks a client once; the delay that spreads many is the client's to wait.
+func (c *conn) askToMove(now time.Time, spread, grace time.Duration, code int, reason string) {
+	delay := jitter(spread)
+	c.mu.Lock()
+	asked := !c.moving.until.IsZero() || c.out.closed
+	if !asked {
+		c.moving = moving{until: now.Add(delay + grace), code: code}
+	}
+	c.mu.Unlock()
+	if asked {
+		return
+	}
+	c.hub.metrics.moves.WithLabelValues(reason).Inc()
+	c.send(protocol.Frame{Reconnect: &protocol.Reconnect{
+		DelayMS: delay.Milliseconds(), GraceMS: grace.Milliseconds(), Resume: c.id, Reason: reason,
+	}})
+}
+
+// stay forgets that a client was asked to move: its group belongs here again.
+func (c *conn) stay() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.moving.code == protocol.CloseMoved {
+		c.moving = moving{}
+	}
+}
+
+// closeMoved closes a connection whose grace is over.
+func (c *conn) closeMoved(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.moving; !m.until.IsZero() && now.After(m.until) {
+		c.closeLocked(m.code, "moved", true)
+	}
+}
+
+// Drain refuses new connections, asks all others to go elsewhere, spread over spread,
+// and returns when they are gone or grace is over, whichever comes first; Run then
+// closes what is left.
+func (h *Hub) Drain(ctx context.Context, spread, grace time.Duration) {
+	h.mu.Lock()
+	h.draining = true
+	h.mu.Unlock()
+	now := time.Now()
+	h.each(func(c *conn) {
+		c.stay() // a move that is under way becomes this one
+		c.askToMove(now, spread, grace, protocol.CloseShutdown, "shutdown")
+	})
+	ctx, cancel := context.WithTimeout(ctx, spread+grace)
+	defer cancel()
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for h.Sockets() > 0 {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Sockets is how many connections there are.
+func (h *Hub) Sockets() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sockets
+}
+
+// GroupSockets is how many connections a group has here.
+type GroupSockets struct {
+	Group   group.ID `json:"group"`
+	Color   string   `json:"color"`
+	Env     string   `json:"env"`
+	Tenant  string   `json:"tenant"`
+	Pool    string   `json:"pool"` // where the group belongs; empty while that is not known
+	Users   int      `json:"users"`
+	Sockets int      `json:"sockets"`
+}
+
+// Groups counts connections by group.
+func (h *Hub) Groups() []GroupSockets {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	byID := map[group.ID]*GroupSockets{}
+	out := []GroupSockets{}
+	for _, list := range h.users {
+		counted := map[group.ID]bool{}
+		for _, c := range list {
+			g := byID[c.group]
+			if g == nil {
+				g = &GroupSockets{Group: c.group, Color: c.who.Group.Color.String(), Env: c.who.Group.Env, Tenant: c.who.Group.Tenant}
+				if h.placed {
+					g.Pool = h.place.Pool(c.who.Group)
+				}
+				byID[c.group] = g
+			}
+			g.Sockets++
+			if !counted[c.group] {
+				counted[c.group] = true
+				g.Users++
+			}
+		}
+	}
+	for _, g := range byID {
+		out = append(out, *g)
+	}
+	return out
+}
