@@ -22,7 +22,7 @@ var ErrNothingToServe = errors.New("no endpoint in any baseline pool")
 // Build joins its inputs. Moves to a pool that no service has are left out: the
 // policy took that pool away, and the group is where its cohort is.
 func Build(p policy.Policy, e policy.Endpoints, moves map[group.ID]string, edge Edge) (Plan, error) {
-	if err := edge.check(); err != nil {
+	if err := edge.Validate(); err != nil {
 		return Plan{}, err
 	}
 	filter, err := json.Marshal(p.Color)
@@ -89,7 +89,8 @@ func (p Plan) canServe() bool {
 	return false
 }
 
-func (e Edge) check() error {
+// Validate names the key that cannot be used.
+func (e Edge) Validate() error {
 	for key, v := range map[string]string{"listen": e.Listen, "observe": e.Observe} {
 		if ap, err := netip.ParseAddrPort(v); err != nil || ap.Port() == 0 {
 			return fmt.Errorf("edge %s: %q is not an IP address and port", key, v)

@@ -225,6 +225,8 @@ func (e *edge) ack(t xds.Type, f *flight) {
 	e.metrics.acks.WithLabelValues(e.id, t.String()).Inc()
 }
 
+const never = 100 * 365 * 24 * time.Hour
+
 func (e *edge) nack(t xds.Type, f *flight, reason string) {
 	ts, now := &e.has[t], time.Now()
 	reject := func(name, version string) {
@@ -233,6 +235,11 @@ func (e *edge) nack(t xds.Type, f *flight, reason string) {
 			rej = rejection{version: version}
 		}
 		rej.delay = min(max(2*rej.delay, e.cfg.RetryMin), e.cfg.RetryMax)
+		if t == xds.Extensions {
+			// Envoy 1.40 acknowledges the same filter configuration when it is offered
+			// again, without having loaded it: a second offer would hide the fault.
+			rej.delay = never
+		}
 		rej.retryAt = now.Add(rej.delay)
 		ts.rejected[name] = rej
 	}

@@ -95,8 +95,8 @@ func (h *have) inSync(target *xds.Snapshot) bool {
 //   - listeners: when clusters and endpoints are acknowledged;
 //   - routes: when listeners are as well, and new clusters had time to warm.
 //
-// A rejected version is held back until its retry. wait is above zero where time
-// alone will change the answer.
+// A rejected version is held back until its retry; one of a filter for good, see
+// [edge.nack]. wait is above zero where time alone will change the answer.
 func (h *have) next(t xds.Type, target *xds.Snapshot, now time.Time, warmup time.Duration) (updated []xds.Resource, removed []string, wait time.Duration) {
 	ts := &h[t]
 	if updated, removed = h.rollback(t); len(updated)+len(removed) > 0 {
@@ -114,6 +114,11 @@ func (h *have) next(t xds.Type, target *xds.Snapshot, now time.Time, warmup time
 			continue
 		}
 		updated = append(updated, r)
+	}
+	// One filter at a time: Envoy refuses a response whole, and what one filter did
+	// wrong must not keep another from its configuration.
+	if t == xds.Extensions && len(updated) > 1 {
+		updated = updated[:1]
 	}
 	for _, name := range h.removable(t, target) {
 		if held := ts.held(name, removal, now); held > 0 {

@@ -1,0 +1,227 @@
+// Package ctl is the control plane's HTTP API for people and for the other parts:
+// status, groups, placement, decisions, and an operator's orders. The wire types
+// and a client are in ctlapi.
+//
+// It decides and keeps nothing: it shows a [Board] and hands orders to [Orders],
+// both of which controlplane brings. Every path below /v1 wants the control token;
+// the listener must be on loopback, there is no TLS.
+package ctl
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/mesh/group"
+)
+
+// Orders carries out what an operator asks for. Its errors are shown to the
+// operator where they are [*protocol.Error], and hidden as internal where not.
+type Orders interface {
+	// Order returns when the order is durable and on its way to the edges.
+	Order(ctx context.Context, action decide.Action, id group.ID, o ctlapi.Order) (decide.Decision, error)
+	// PutPolicy replaces the policy file with a valid document.
+	PutPolicy(ctx context.Context, document []byte) error
+}
+
+const (
+	maxBody    = 16 << 10
+	maxPolicy  = 1 << 20
+	maxWatches = 64
+	maxText    = 500 // of a reason, bytes
+)
+
+// api serves.
+type api struct {
+	token   [sha256.Size]byte
+	board   *Board
+	orders  Orders
+	log     *slog.Logger
+	watches chan struct{} // a slot for each open watch
+}
+
+// New returns the handler of the API with the process's health and metrics.
+func New(token string, board *Board, orders Orders, metrics http.Handler, log *slog.Logger) http.Handler {
+	a := &api{
+		token:   sha256.Sum256([]byte(token)),
+		board:   board,
+		orders:  orders,
+		log:     log,
+		watches: make(chan struct{}, maxWatches),
+	}
+	v1 := http.NewServeMux()
+	v1.HandleFunc("GET "+ctlapi.PathStatus, a.status)
+	v1.HandleFunc("GET "+ctlapi.PathPlacement, a.placement)
+	v1.HandleFunc("GET "+ctlapi.PathPlacementWatch, a.watchPlacement)
+	v1.HandleFunc("GET "+ctlapi.PathGroups, a.groups)
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/isolate", a.order(decide.Isolate))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/release", a.order(decide.Release))
+	v1.HandleFunc("GET "+ctlapi.PathDecisions, a.decisions)
+	v1.HandleFunc("GET "+ctlapi.PathDecisionsWatch, a.watchDecisions)
+	v1.HandleFunc("PUT "+ctlapi.PathPolicy, a.putPolicy)
+	v1.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		a.fail(w, r, &protocol.Error{Code: protocol.CodeNotFound, Message: "no such path or method"})
+	})
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", a.ready)
+	mux.Handle("GET /metrics", metrics)
+	mux.Handle("/v1/", a.authenticated(v1))
+	return mux
+}
+
+// authenticated compares digests, so that neither content nor length of the token
+// can be told from the time it takes.
+func (a *api) authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		sum := sha256.Sum256([]byte(got))
+		if subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1 {
+			a.fail(w, r, &protocol.Error{Code: protocol.CodeUnauthenticated, Message: "control token missing or wrong"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *api) ready(w http.ResponseWriter, _ *http.Request) {
+	if v, _ := a.board.Read(); !v.Ready {
+		http.Error(w, "no configuration to serve yet", http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "ready\n")
+}
+
+func (a *api) status(w http.ResponseWriter, _ *http.Request) {
+	v, _ := a.board.Read()
+	reply(w, v.Status)
+}
+
+func (a *api) groups(w http.ResponseWriter, _ *http.Request) {
+	v, _ := a.board.Read()
+	if v.Groups == nil {
+		v.Groups = []ctlapi.Group{}
+	}
+	reply(w, v.Groups)
+}
+
+func (a *api) placement(w http.ResponseWriter, r *http.Request) {
+	v, _ := a.board.Read()
+	if v.Placement == nil {
+		a.fail(w, r, &protocol.Error{Code: protocol.CodeUnavailable, Message: "no placement was published yet", Temporary: true})
+		return
+	}
+	reply(w, v.Placement)
+}
+
+func (a *api) decisions(w http.ResponseWriter, r *http.Request) {
+	limit := 100
+	if s := r.URL.Query().Get("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > MaxDecisions {
+			a.fail(w, r, &protocol.Error{Code: protocol.CodeInvalidArgument, Field: "limit", Message: "limit is not between 1 and " + strconv.Itoa(MaxDecisions)})
+			return
+		}
+		limit = n
+	}
+	v, _ := a.board.Read()
+	out := []decide.Decision{}
+	for i := len(v.Decisions) - 1; i >= 0 && len(out) < limit; i-- {
+		out = append(out, v.Decisions[i].Decision)
+	}
+	reply(w, out)
+}
+
+func (a *api) order(action decide.Action) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		id := group.ID(r.PathValue("id"))
+		o, err := readOrder(w, r, id)
+		if err != nil {
+			a.fail(w, r, err)
+			return
+		}
+		d, err := a.orders.Order(r.Context(), action, id, o)
+		if err != nil {
+			a.fail(w, r, err)
+			return
+		}
+		reply(w, d)
+	}
+}
+
+func readOrder(w http.ResponseWriter, r *http.Request, id group.ID) (ctlapi.Order, error) {
+	invalid := func(field, message string) (ctlapi.Order, error) {
+		return ctlapi.Order{}, &protocol.Error{Code: protocol.CodeInvalidArgument, Field: field, Message: message}
+	}
+	if !id.Valid() {
+		return invalid("group", "group is not six lower-case hex digits")
+	}
+	var o ctlapi.Order
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&o); err != nil {
+		return invalid("", "body is not the JSON of an order: "+err.Error())
+	}
+	switch {
+	case strings.TrimSpace(o.Reason) == "" || len(o.Reason) > maxText:
+		return invalid("reason", "reason is not 1 to "+strconv.Itoa(maxText)+" bytes")
+	case strings.TrimSpace(o.By) == "" || len(o.By) > 64:
+		return invalid("by", "by is not 1 to 64 bytes")
+	case o.ForMS < 0 || time.Duration(o.ForMS) > 7*24*time.Hour/time.Millisecond:
+		return invalid("for_ms", "for_ms is not between 0 and a week")
+	}
+	if o.Identity == nil {
+		return o, nil
+	}
+	color, ok := group.ParseColor(o.Identity.Color)
+	if !ok {
+		return invalid("identity.color", "color is not eight lower-case hex digits")
+	}
+	if (group.Group{Color: color, Env: o.Identity.Env, Tenant: o.Identity.Tenant}).ID() != id {
+		return invalid("identity", "identity is of another group")
+	}
+	return o, nil
+}
+
+func (a *api) putPolicy(w http.ResponseWriter, r *http.Request) {
+	document, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPolicy))
+	if err != nil {
+		a.fail(w, r, &protocol.Error{Code: protocol.CodeTooLarge, Message: "policy has more than 1 MiB"})
+		return
+	}
+	if err := a.orders.PutPolicy(r.Context(), document); err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	// A client that went away is its own business.
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var shown *protocol.Error
+	if !errors.As(err, &shown) {
+		a.log.Error("control API", "path", r.URL.Path, "error", err)
+		shown = &protocol.Error{Code: protocol.CodeInternal, Message: "internal error", Temporary: true}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(shown.Code.Status())
+	_ = json.NewEncoder(w).Encode(shown)
+}

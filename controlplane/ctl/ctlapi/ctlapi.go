@@ -1,0 +1,131 @@
+// Package ctlapi is what the control plane and its users say to each other over
+// HTTP: the wire types and a small client. The server is controlplane/ctl; the
+// console, core's watch of the placement and the load lab use the client.
+//
+// It is pure but for the client's HTTP calls, and imports no other adapter.
+package ctlapi
+
+import (
+	"time"
+
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/sli"
+)
+
+// Paths.
+const (
+	PathStatus         = "/v1/status"
+	PathPlacement      = "/v1/placement"
+	PathPlacementWatch = "/v1/placement/watch"
+	PathGroups         = "/v1/groups"
+	PathDecisions      = "/v1/decisions"
+	PathDecisionsWatch = "/v1/decisions/watch"
+	PathPolicy         = "/v1/policy"
+)
+
+// Heartbeat is how often a watch sends an empty line when it has nothing to say.
+const Heartbeat = 5 * time.Second
+
+// Status says what the control plane serves, to whom, and what is wrong.
+type Status struct {
+	Version     string            `json:"version"`              // of the plan that edges should have
+	LastGood    string            `json:"last_good"`            // of the last plan that every connected edge acknowledged
+	Programming *Programming      `json:"programming,omitzero"` // a plan that is not acknowledged yet
+	Edges       []Edge            `json:"edges"`
+	Sources     map[string]Source `json:"sources"` // "policy", "endpoints"
+	Rejected    *Rejection        `json:"rejected,omitzero"`
+	Mode        string            `json:"mode"` // of the policy: observe or act
+
+	TelemetryStale  bool   `json:"telemetry_stale"` // no automatic decisions
+	TelemetryReason string `json:"telemetry_reason,omitempty"`
+	NotDurable      string `json:"not_durable,omitempty"` // why decisions cannot be kept on disk, so none take effect
+	Unsaved         int    `json:"unsaved"`               // decisions that wait for the store
+}
+
+// Programming is a plan on its way to the edges.
+type Programming struct {
+	Version string    `json:"version"`
+	Since   time.Time `json:"since"`
+	Waiting []string  `json:"waiting"` // edges that have not acknowledged; empty: no edge is connected
+	Late    bool      `json:"late"`    // it took too long; the placement was published without them
+}
+
+// Rejection is an input that edges refused; the last good one is served instead.
+type Rejection struct {
+	Version string    `json:"version"`
+	Edge    string    `json:"edge"`
+	Nack    Nack      `json:"nack"`
+	Time    time.Time `json:"time"`
+}
+
+// Edge is one Envoy.
+type Edge struct {
+	ID        string            `json:"id"`
+	Connected bool              `json:"connected"`
+	Since     time.Time         `json:"since"`
+	InSync    bool              `json:"in_sync"`
+	Acked     map[string]string `json:"acked"` // type URL -> version
+	Nacks     []Nack            `json:"nacks"`
+}
+
+// Nack is a configuration that an edge refused.
+type Nack struct {
+	Type     string    `json:"type"` // lds, rds, cds, eds, ecds
+	Resource string    `json:"resource"`
+	Reason   string    `json:"reason"` // Envoy's own words
+	Version  string    `json:"version"`
+	Time     time.Time `json:"time"`
+	Count    int       `json:"count"`
+}
+
+// Source is a file the operator writes. Where Error is set, the version before it
+// goes on.
+type Source struct {
+	File   string    `json:"file"`
+	Error  string    `json:"error,omitempty"`
+	Loaded time.Time `json:"loaded,omitzero"` // when the version in use was read
+}
+
+// Group is one traffic group as the control plane sees it.
+type Group struct {
+	Group  group.ID    `json:"group"`
+	Color  group.Color `json:"color"`
+	Cohort string      `json:"cohort"` // empty: no cohort
+	Env    string      `json:"env"`
+	Tenant string      `json:"tenant"`
+	Pool   string      `json:"pool"`  // that serves it
+	Home   string      `json:"home"`  // that serves it when it is not moved
+	State  string      `json:"state"` // one of the State constants
+	Since  time.Time   `json:"since,omitzero"`
+	Until  time.Time   `json:"until,omitzero"`
+	By     string      `json:"by,omitempty"`
+	Bad    int         `json:"bad"`            // bad evaluations in a row
+	Held   string      `json:"held,omitempty"` // why it is not moved though it is bad
+	Stats  []sli.Stats `json:"stats"`          // of the short window, by service and pool
+}
+
+// States of a group.
+const (
+	StateHome     = "home"
+	StateIsolated = "isolated" // by policy
+	StateForced   = "forced"   // isolated by an operator
+	StatePinned   = "pinned"   // kept at home by an operator
+)
+
+// Order asks to isolate or release a group.
+type Order struct {
+	Reason string `json:"reason"`
+	By     string `json:"by"`               // who asks; "operator:" is put before it
+	ForMS  int64  `json:"for_ms,omitempty"` // zero: isolate until released; release for a minute
+
+	// Identity names a group that has not been seen yet. Its ID must be the one in
+	// the path.
+	Identity *Identity `json:"identity,omitempty"`
+}
+
+// Identity is what a group's ID is made of.
+type Identity struct {
+	Color  string `json:"color"` // eight hex digits
+	Env    string `json:"env"`
+	Tenant string `json:"tenant"`
+}

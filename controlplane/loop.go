@@ -1,0 +1,374 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tracegate/tracegate/controlplane/ctl"
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/controlplane/durable"
+	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/controlplane/server"
+	"github.com/tracegate/tracegate/controlplane/source"
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// loop owns all state of the control plane. Only its goroutine touches it.
+type loop struct {
+	cfg      Config
+	edges    *server.Server
+	board    *ctl.Board
+	recorder *recorder
+	metrics  *metrics
+	log      *slog.Logger
+	journal  *durable.Journal
+
+	// What the sources say, and what came of it.
+	wanted    wish                     // newest valid policy and endpoints
+	sources   map[string]ctlapi.Source // shown in status
+	bad       wish                     // the documents that edges refused; nil where they did not
+	rejection *ctlapi.Rejection        // what they said
+	aimed     windows                  // that were asked for last
+
+	// What edges are given.
+	pending *programming // not acknowledged by all yet
+	good    *programming // the last that was
+	refused string       // why wanted makes no plan
+
+	// What was decided and on what.
+	state      decide.State
+	last       measurement
+	newest     time.Time // start of the newest span ever seen
+	stale      string    // why nothing is decided
+	notDurable string    // why no decision takes effect
+
+	placementVersion int64
+}
+
+// inputs are where everything comes from that changes the loop's state.
+type inputs struct {
+	policies  <-chan source.Update[policy.Policy]
+	endpoints <-chan source.Update[policy.Endpoints]
+	measured  <-chan measurement
+	orders    <-chan orderRequest
+	edges     <-chan struct{}
+	want      chan windows // the measuring goroutine's; has room for one
+}
+
+const (
+	journalFile = "decisions.jsonl"
+	journalSize = 8 << 20
+	stateFile   = "state.json"
+	goodFile    = "lastgood.json"
+)
+
+// newLoop loads what an earlier run left: the moves of groups, the last good
+// configuration, which edges get before any source has been read, and decisions.
+func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, m *metrics, log *slog.Logger) (*loop, error) {
+	l := &loop{
+		cfg: cfg, edges: edges, board: board, recorder: rec, metrics: m, log: log,
+		sources: map[string]ctlapi.Source{
+			"policy":    {File: cfg.Policy, Error: "not read yet"},
+			"endpoints": {File: cfg.Endpoints, Error: "not read yet"},
+		},
+		state: decide.State{Groups: map[group.ID]decide.GroupState{}},
+		stale: "no telemetry yet",
+	}
+	if err := l.loadState(); err != nil {
+		return nil, err
+	}
+	l.loadGood()
+	if err := l.loadDecisions(); err != nil {
+		return nil, err
+	}
+	journal, err := durable.OpenJournal(l.path(journalFile), journalSize)
+	if err != nil {
+		return nil, err
+	}
+	l.journal = journal
+	l.show()
+	return l, nil
+}
+
+func (l *loop) close() {
+	if err := l.journal.Close(); err != nil {
+		l.log.Warn("close journal", "error", err)
+	}
+}
+
+func (l *loop) path(name string) string { return filepath.Join(l.cfg.Dir, name) }
+
+// run is the owner. What can happen:
+//
+//  1. a source has a new reading, valid or not;
+//  2. groups have been measured;
+//  3. an operator orders something;
+//  4. an edge connected, went, acknowledged or rejected;
+//  5. edges have taken too long to acknowledge;
+//  6. the end.
+func (l *loop) run(ctx context.Context, in inputs) error {
+	late := time.NewTimer(l.cfg.AckTimeout)
+	defer late.Stop()
+	for {
+		waiting := l.pending
+		select {
+		case u := <-in.policies:
+			l.readPolicy(u)
+		case u := <-in.endpoints:
+			l.readEndpoints(u)
+		case m := <-in.measured:
+			l.evaluate(m)
+		case r := <-in.orders:
+			d, err := l.order(r)
+			r.reply <- orderReply{decision: d, err: err}
+		case <-in.edges:
+			l.settle(time.Now(), false)
+		case <-late.C:
+			l.settle(time.Now(), true)
+		case <-ctx.Done():
+			return nil
+		}
+		if l.pending != waiting {
+			late.Reset(l.cfg.AckTimeout)
+		}
+		l.aim(in.want)
+		l.show()
+	}
+}
+
+// aim tells the measuring goroutine what to measure, when that has changed.
+func (l *loop) aim(want chan windows) {
+	p := l.effective().policy
+	if p == nil {
+		return
+	}
+	w := windows{short: p.Decide.ShortWindow, long: p.Decide.LongWindow}
+	if w == l.aimed {
+		return
+	}
+	l.aimed = w
+	select {
+	case <-want: // not taken yet, and out of date; nobody else sends
+	default:
+	}
+	want <- w
+}
+
+func (l *loop) readPolicy(u source.Update[policy.Policy]) {
+	if !l.read("policy", u.Err) {
+		return
+	}
+	l.wanted.policy, l.wanted.rawPolicy = &u.Value, u.Raw
+	l.bad.rawPolicy, l.rejection = nil, nil
+	l.program(time.Now(), nil)
+}
+
+func (l *loop) readEndpoints(u source.Update[policy.Endpoints]) {
+	if !l.read("endpoints", u.Err) {
+		return
+	}
+	l.wanted.endpoints, l.wanted.rawEndpoints = &u.Value, u.Raw
+	l.bad.rawEndpoints = nil
+	l.program(time.Now(), nil)
+}
+
+// read keeps what status shows of a source; a bad reading changes nothing else.
+func (l *loop) read(name string, err error) bool {
+	s := l.sources[name]
+	if err != nil {
+		s.Error = err.Error()
+		l.metrics.sourceError.WithLabelValues(name).Set(1)
+		l.log.Warn("source cannot be used, the version before it goes on", "source", name, "file", s.File, "error", err)
+	} else {
+		s.Error, s.Loaded = "", time.Now()
+		l.metrics.sourceError.WithLabelValues(name).Set(0)
+		l.log.Info("source read", "source", name, "file", s.File)
+	}
+	l.sources[name] = s
+	return err == nil
+}
+
+// evaluate decides on a measurement, or notes why it cannot.
+func (l *loop) evaluate(m measurement) {
+	w := l.effective()
+	if w.policy == nil {
+		return
+	}
+	l.last = m
+	for _, st := range m.long {
+		l.newest = later(l.newest, st.Newest)
+	}
+	for _, st := range m.short {
+		l.newest = later(l.newest, st.Newest)
+	}
+	in := decide.Input{
+		Now: m.at, Short: m.short, Long: m.long, Newest: l.newest,
+		Homes: w.homes(), Isolatable: w.isolatable(),
+	}
+	if m.err != nil {
+		in.Unavailable = "statistics are not to be had: " + m.err.Error()
+	}
+	l.noteStale(in.Stale(w.policy.Decide))
+	ds, next := decide.Decide(w.policy.Decide, l.state, in)
+	if len(ds) == 0 {
+		l.state = next
+		return
+	}
+	// An error leaves the state as it was: the next evaluation decides again.
+	_ = l.carryOut(ds, next)
+}
+
+func (l *loop) noteStale(why string) {
+	switch {
+	case why != "" && l.stale == "":
+		l.log.Warn("nothing is decided", "reason", why)
+	case why == "" && l.stale != "":
+		l.log.Info("telemetry is fresh, groups are decided on")
+	}
+	l.stale = why
+	result, stale := "decided", 0.0
+	if why != "" {
+		result, stale = "stale", 1
+	}
+	l.metrics.evaluations.WithLabelValues(result).Inc()
+	l.metrics.stale.Set(stale)
+}
+
+// carryOut makes decisions durable, then effective. They get their IDs here.
+func (l *loop) carryOut(ds []decide.Decision, next decide.State) error {
+	for i := range ds {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("name decision: %w", err)
+		}
+		ds[i].ID = id.String()
+		if err := l.keep(journalFile, func() error { return l.journal.Append(ds[i]) }); err != nil {
+			return err
+		}
+	}
+	if err := l.keep(stateFile, func() error { return l.saveState(next) }); err != nil {
+		return err
+	}
+	l.state = next
+	moved := false
+	for _, d := range ds {
+		moved = moved || d.Action != decide.Hold
+		l.metrics.decisions.WithLabelValues(string(d.Action), who(d.By)).Inc()
+		l.recorder.add(d)
+		l.log.Info("decided", "action", string(d.Action), semconv.Group, string(d.Group), "from", d.FromPool, "to", d.ToPool, "by", d.By, "reason", d.Reason)
+	}
+	l.board.Record(ds...)
+	if moved {
+		l.program(time.Now(), ds)
+	}
+	return nil
+}
+
+// keep notes a write that did not work; without it nothing takes effect.
+func (l *loop) keep(file string, write func() error) error {
+	err := write()
+	if err == nil {
+		l.notDurable = ""
+		return nil
+	}
+	l.metrics.durable.WithLabelValues(file).Inc()
+	if l.notDurable == "" {
+		l.log.Error("decisions cannot be kept, so none take effect", "file", file, "error", err)
+	}
+	l.notDurable = err.Error()
+	return err
+}
+
+func who(by string) string {
+	if by == decide.ByPolicy {
+		return by
+	}
+	return "operator"
+}
+
+// order carries out an operator's order.
+func (l *loop) order(r orderRequest) (decide.Decision, error) {
+	w := l.effective()
+	if w.policy == nil {
+		return decide.Decision{}, &protocol.Error{Code: protocol.CodeUnavailable, Message: "no valid policy yet", Temporary: true}
+	}
+	g, err := l.known(r)
+	if err != nil {
+		return decide.Decision{}, err
+	}
+	o := decide.Order{
+		Group: g, Home: w.home(g.Color), By: "operator:" + r.order.By, Reason: r.order.Reason,
+		For: time.Duration(r.order.ForMS) * time.Millisecond, Now: time.Now(),
+	}
+	apply := l.state.Release
+	if r.action == decide.Isolate {
+		if len(w.isolatable()) == 0 {
+			return decide.Decision{}, &protocol.Error{Code: protocol.CodeInvalidArgument, Message: "no service has a pool \"" + semconv.PoolIsolated + "\""}
+		}
+		apply = l.state.Isolate
+	}
+	d, next := apply(o)
+	ds := []decide.Decision{d}
+	if err := l.carryOut(ds, next); err != nil {
+		return decide.Decision{}, &protocol.Error{Code: protocol.CodeUnavailable, Message: "the order could not be kept on disk: " + err.Error(), Temporary: true}
+	}
+	return ds[0], nil
+}
+
+func (l *loop) known(r orderRequest) (group.Group, error) {
+	if g, ok := l.state.Groups[r.id]; ok {
+		return g.Group(), nil
+	}
+	if id := r.order.Identity; id != nil {
+		c, _ := group.ParseColor(id.Color) // ctl has checked it
+		return group.Group{Color: c, Env: id.Env, Tenant: id.Tenant}, nil
+	}
+	return group.Group{}, &protocol.Error{Code: protocol.CodeNotFound, Field: "group", Message: "no such group was seen"}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+func (l *loop) loadState() error {
+	var s savedState
+	err := durable.Load(l.path(stateFile), &s)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, durable.ErrCorrupt):
+		// Groups go home; nothing else is lost, and the journal says where they were.
+		l.log.Error("moves of groups are lost, they are at home", "error", err)
+		return nil
+	case err != nil:
+		return fmt.Errorf("load state: %w", err)
+	}
+	if s.Decide.Groups != nil {
+		l.state = s.Decide
+	}
+	l.placementVersion = s.PlacementVersion
+	return nil
+}
+
+// savedState is the state file.
+type savedState struct {
+	Decide           decide.State `json:"decide"`
+	PlacementVersion int64        `json:"placement_version"`
+}
+
+func (l *loop) saveState(next decide.State) error {
+	return durable.Save(l.path(stateFile), savedState{Decide: next, PlacementVersion: l.placementVersion})
+}

@@ -1,0 +1,55 @@
+package controlplane
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are all instruments of the package.
+type metrics struct {
+	decisions   *prometheus.CounterVec
+	evaluations *prometheus.CounterVec
+	isolated    prometheus.Gauge
+	stale       prometheus.Gauge
+	programmed  *prometheus.CounterVec
+	programming prometheus.Histogram
+	sourceError *prometheus.GaugeVec
+	saves       *prometheus.CounterVec
+	queued      prometheus.Gauge
+	durable     *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tracegate_decisions_total", Help: "Decisions taken.",
+		}, []string{"action", "by"}),
+		evaluations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tracegate_evaluations_total", Help: "Evaluations of all groups, by result: decided, stale.",
+		}, []string{"result"}),
+		isolated: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tracegate_groups_isolated", Help: "Groups that are moved to another pool.",
+		}),
+		stale: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tracegate_telemetry_stale", Help: "1 while telemetry is too old or missing, and nothing is decided.",
+		}),
+		programmed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tracegate_plans_total", Help: "Plans given to edges, by result: acked, late, rejected, refused.",
+		}, []string{"result"}),
+		programming: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "tracegate_program_seconds", Help: "From a new plan until every connected edge acknowledged it.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .2, .3, .5, 1, 2, 5},
+		}),
+		sourceError: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tracegate_source_error", Help: "1 while a file cannot be used and the version before it goes on.",
+		}, []string{"source"}),
+		saves: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tracegate_decisions_saved_total", Help: "Decisions offered to the store, by result: saved, retried, dropped_queue_full.",
+		}, []string{"result"}),
+		queued: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tracegate_decisions_queued", Help: "Decisions that wait for the store.",
+		}),
+		durable: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tracegate_durable_errors_total", Help: "Failed writes to the data folder, by file.",
+		}, []string{"file"}),
+	}
+	reg.MustRegister(m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.saves, m.queued, m.durable)
+	return m
+}

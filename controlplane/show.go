@@ -1,0 +1,129 @@
+package controlplane
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/tracegate/tracegate/controlplane/ctl"
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/controlplane/durable"
+	"github.com/tracegate/tracegate/controlplane/server"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/sli"
+)
+
+// show puts the present state on the board.
+func (l *loop) show() {
+	status, groups := l.status(), l.groups()
+	ready := l.good != nil || l.pending != nil
+	l.board.Write(func(v *ctl.View) { v.Ready, v.Status, v.Groups = ready, status, groups })
+}
+
+func (l *loop) status() ctlapi.Status {
+	s := ctlapi.Status{
+		Edges:           []ctlapi.Edge{},
+		Sources:         maps.Clone(l.sources),
+		Rejected:        l.rejection,
+		TelemetryStale:  l.stale != "",
+		TelemetryReason: l.stale,
+		NotDurable:      l.notDurable,
+		Unsaved:         l.recorder.unsaved(),
+	}
+	if l.refused != "" {
+		p := s.Sources["policy"]
+		p.Error = cmp.Or(p.Error, l.refused)
+		s.Sources["policy"] = p
+	}
+	if w := l.effective(); w.policy != nil {
+		s.Mode = string(w.policy.Decide.Mode)
+	}
+	if l.good != nil {
+		s.Version, s.LastGood = l.good.snapshot.Version, l.good.snapshot.Version
+	}
+	if p := l.pending; p != nil {
+		s.Version = p.snapshot.Version
+		s.Programming = &ctlapi.Programming{Version: p.snapshot.Version, Since: p.since, Waiting: slices.Clone(p.waiting), Late: p.late}
+	}
+	for _, e := range l.edges.Edges() {
+		s.Edges = append(s.Edges, wireEdge(e))
+	}
+	return s
+}
+
+func wireEdge(e server.Edge) ctlapi.Edge {
+	out := ctlapi.Edge{
+		ID: e.ID, Connected: e.Connected, Since: e.Since, InSync: e.InSync,
+		Acked: map[string]string{}, Nacks: []ctlapi.Nack{},
+	}
+	for t, version := range e.Acked {
+		out.Acked[t.URL()] = version
+	}
+	for _, n := range e.Nacks {
+		out.Nacks = append(out.Nacks, wireNack(n))
+	}
+	return out
+}
+
+func wireNack(n server.Nack) ctlapi.Nack {
+	return ctlapi.Nack{Type: n.Type.String(), Resource: n.Resource, Reason: n.Reason, Version: n.Version, Time: n.Time, Count: n.Count}
+}
+
+func (l *loop) groups() []ctlapi.Group {
+	w := l.effective()
+	if w.policy == nil {
+		return nil
+	}
+	stats := map[group.ID][]sli.Stats{}
+	for _, st := range l.last.short {
+		stats[st.Group] = append(stats[st.Group], st)
+	}
+	out := make([]ctlapi.Group, 0, len(l.state.Groups))
+	for _, id := range slices.Sorted(maps.Keys(l.state.Groups)) {
+		g := l.state.Groups[id]
+		home := w.home(g.Color)
+		out = append(out, ctlapi.Group{
+			Group: id, Color: g.Color, Cohort: w.cohort(g.Color), Env: g.Env, Tenant: g.Tenant,
+			Pool: cmp.Or(g.Pool, home), Home: home, State: stateOf(g),
+			Since: g.Since, Until: g.Until, By: g.By, Bad: g.Bad, Held: g.Held,
+			Stats: stats[id],
+		})
+	}
+	return out
+}
+
+func stateOf(g decide.GroupState) string {
+	switch {
+	case g.Manual && g.Pool != "":
+		return ctlapi.StateForced
+	case g.Manual:
+		return ctlapi.StatePinned
+	case g.Pool != "":
+		return ctlapi.StateIsolated
+	default:
+		return ctlapi.StateHome
+	}
+}
+
+// loadDecisions fills the board with what the journal has.
+func (l *loop) loadDecisions() error {
+	byID := map[string]decide.Decision{}
+	torn, err := durable.ReadJournal(l.path(journalFile), func(line []byte) error {
+		var d decide.Decision
+		if json.Unmarshal(line, &d) == nil && d.ID != "" {
+			byID[d.ID] = d
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if torn > 0 {
+		l.log.Warn("journal has torn lines", "lines", torn)
+	}
+	ds := slices.SortedFunc(maps.Values(byID), func(a, b decide.Decision) int { return cmp.Compare(a.ID, b.ID) })
+	l.board.Record(ds[max(0, len(ds)-ctl.MaxDecisions):]...)
+	return nil
+}
