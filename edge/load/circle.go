@@ -8,16 +8,15 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
-// Bounds of the waits of a circle; that for a decision is five times its limit. What
-// does not come in time is reported as missing and the story goes on.
-const (
-	awaitProgrammed = 10 * time.Second
-	awaitSockets    = 20 * time.Second
-)
+// patienceFactor bounds the waits of a circle: what does not come in so many times its
+// limit is reported as missing, and the story goes on.
+const patienceFactor = 5
 
 // Circle follows one fault all the way round, and writes the report to out in
 // cfg.Format. The error says that the run itself did not work; whether the promises
@@ -86,21 +85,29 @@ func (s *story) tell(ctx context.Context) error {
 // settled makes sure that the group is served by its own pool, as a run before may have
 // left it isolated.
 func (s *story) settled(ctx context.Context) error {
+	known, err := s.control.Groups(ctx)
+	if err != nil {
+		return fmt.Errorf("list groups: %w", err)
+	}
+	free := true // of decisions of the past
+	for _, g := range known {
+		free = free && (string(g.Group) != s.crowd.id || g.State == ctlapi.StateHome)
+	}
 	home := func() bool {
 		_, _, ok := arrived(s.crowd.sockets.snapshot(), len(s.crowd.people), s.crowd.Pool, time.Time{})
 		return ok
 	}
-	if home() {
+	if free && home() {
 		return nil
 	}
-	s.log.Info("group is not in its own pool, releasing it", "group", s.crowd.id)
-	if _, err := s.control.release(ctx, s.crowd.id, "start of a load run"); err != nil {
-		return err
+	s.log.Info("group is not at home, releasing it", "group", s.crowd.id)
+	if _, err := s.control.Release(ctx, group.ID(s.crowd.id), order("start of a load run", momentarily, nil)); err != nil {
+		return fmt.Errorf("release group %s: %w", s.crowd.id, err)
 	}
-	if !poll(ctx, time.Now().Add(awaitSockets), home) {
+	if !poll(ctx, time.Now().Add(s.cfg.Limits.Sockets), home) {
 		return fmt.Errorf("group %s: its sockets are not in pool %s", s.crowd.Name, s.crowd.Pool)
 	}
-	s.start = time.Now()
+	s.start = time.Now() // the baseline begins now
 	return nil
 }
 
@@ -108,7 +115,7 @@ func (s *story) settled(ctx context.Context) error {
 func (s *story) hurt(ctx context.Context, hurt time.Duration) (err error) {
 	admin := s.cfg.Cores[s.cfg.FaultPool]
 	s.faultOn = time.Now() // before the call, so that what is promised since is not flattered
-	err = s.control.breakCore(ctx, admin, faultRequest{
+	err = s.admin.breakCore(ctx, admin, faultRequest{
 		LatencyMS: s.cfg.FaultLatency.Milliseconds(), ErrorRatio: s.cfg.FaultErrors,
 		ForMS: (s.cfg.Duration + s.cfg.ReleaseWait).Milliseconds(),
 	})
@@ -118,13 +125,13 @@ func (s *story) hurt(ctx context.Context, hurt time.Duration) (err error) {
 	defer func() {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		err = errors.Join(err, s.control.mendCore(clean, admin))
+		err = errors.Join(err, s.admin.mendCore(clean, admin))
 		s.faultOff = time.Now()
 		s.log.Info("fault is off", "pool", s.cfg.FaultPool)
 	}()
 	s.log.Info("fault is on", "pool", s.cfg.FaultPool, "latency", s.cfg.FaultLatency, "error_ratio", s.cfg.FaultErrors)
 
-	s.isolate = s.await(ctx, decide.Isolate, s.faultOn, s.faultOn.Add(5*s.cfg.Limits.Decision))
+	s.isolate = s.await(ctx, decide.Isolate, s.faultOn, s.faultOn.Add(patienceFactor*s.cfg.Limits.Decision))
 	if !s.isolate.Time.IsZero() {
 		s.moved, s.movedN = s.awaitSockets(ctx, semconv.PoolIsolated, s.isolate.Time)
 		s.log.Info("sockets moved", "n", s.movedN, "of", len(s.crowd.people))
@@ -139,11 +146,11 @@ func (s *story) awaitRelease(ctx context.Context, by time.Time) {
 	if s.release.Time.IsZero() && ctx.Err() == nil {
 		s.log.Warn("no release by policy in time, asking for one")
 		since := time.Now()
-		if _, err := s.control.release(ctx, s.crowd.id, "load run waited long enough"); err != nil {
+		if _, err := s.control.Release(ctx, group.ID(s.crowd.id), order("load run waited long enough", momentarily, nil)); err != nil {
 			s.log.Error("release", "error", err)
 			return
 		}
-		s.release = s.await(ctx, decide.Release, since, since.Add(5*s.cfg.Limits.Decision))
+		s.release = s.await(ctx, decide.Release, since, since.Add(patienceFactor*s.cfg.Limits.Decision))
 	}
 	if !s.release.Time.IsZero() {
 		s.back, s.backN = s.awaitSockets(ctx, s.crowd.Pool, s.release.Time)
@@ -161,17 +168,14 @@ func (s *story) await(ctx context.Context, action decide.Action, since, by time.
 		return decide.Decision{}
 	}
 	s.log.Info("decision", "action", d.Action, "group", d.Group, "reason", d.Reason, "after", d.Time.Sub(since))
-	applied, ok := s.decisions.await(ctx, time.Now().Add(awaitProgrammed), func(n decide.Decision) bool {
-		return n.ID == d.ID && !n.Programmed.IsZero()
-	})
-	if ok {
+	if applied, ok := s.decisions.programmed(ctx, d.ID, time.Now().Add(patienceFactor*s.cfg.Limits.Programmed)); ok {
 		d = applied
 	}
 	return d
 }
 
 func (s *story) awaitSockets(ctx context.Context, pool string, since time.Time) (last time.Time, n int) {
-	poll(ctx, time.Now().Add(awaitSockets), func() (ok bool) {
+	poll(ctx, time.Now().Add(s.cfg.Limits.Sockets), func() (ok bool) {
 		last, n, ok = arrived(s.crowd.sockets.snapshot(), len(s.crowd.people), pool, since)
 		return ok
 	})
@@ -187,11 +191,7 @@ func (s *story) report() Report {
 	r := Report{
 		Schema:  CircleSchema,
 		Started: s.start, Ended: s.end,
-		Settings: Settings{
-			DurationMS: ms(cfg.Duration), Rate: cfg.Rate, Users: cfg.Users,
-			FaultGroup: cfg.FaultGroup, FaultPool: cfg.FaultPool,
-			FaultLatency: ms(cfg.FaultLatency), FaultErrors: cfg.FaultErrors,
-		},
+		Settings: settings(cfg),
 		Timeline: timeline(s.faultOn, s.marks()),
 	}
 	for _, d := range []decide.Decision{s.isolate, s.release} {
@@ -199,6 +199,8 @@ func (s *story) report() Report {
 			r.Records = append(r.Records, d)
 		}
 	}
+	r.Settings.FaultGroup, r.Settings.FaultPool = cfg.FaultGroup, cfg.FaultPool
+	r.Settings.FaultLatency, r.Settings.FaultErrors = ms(cfg.FaultLatency), cfg.FaultErrors
 	for _, c := range s.crowds {
 		r.Groups = append(r.Groups, s.group(c))
 	}

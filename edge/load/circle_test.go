@@ -9,8 +9,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/edge/client/coretest"
+	"github.com/tracegate/tracegate/observability/semconv"
 )
 
 func TestCircle(t *testing.T) {
@@ -21,10 +23,20 @@ func TestCircle(t *testing.T) {
 	}{
 		{"all is well", func(*product, *Config) {}, nil},
 		{"decides late", func(p *product, c *Config) { c.Limits.Decision = p.decideAfter / 2 }, []string{"decision"}},
-		{"never decides", func(p *product, c *Config) { p.decideAfter, p.releaseAfter, c.Limits.Decision = 0, 0, 200*time.Millisecond },
+		{"never decides", func(p *product, c *Config) {
+			p.decideAfter, p.releaseAfter, c.Limits.Decision = 0, 0, 200*time.Millisecond
+		},
 			[]string{"decision", "programmed", "sockets", "healed", "released"}},
 		{"acknowledges late", func(p *product, c *Config) { c.Limits.Programmed = p.programAfter / 2 }, []string{"programmed"}},
 		{"policy does not release", func(p *product, c *Config) { p.releaseAfter, c.ReleaseWait = 0, 0 }, nil}, // asked for by the lab
+		{"left isolated by a run before", func(p *product, c *Config) {
+			p.state = ctlapi.StateForced
+			p.core.Move(victim().ID(), semconv.PoolIsolated, protocol.Reconnect{})
+		}, nil},
+		{"sockets stay behind", func(p *product, c *Config) {
+			p.moveSockets = false
+			c.Limits.Sockets = 300 * time.Millisecond
+		}, []string{"sockets", "healed", "released"}},
 		{"loses pushes for good", func(p *product, c *Config) {
 			p.core.Misbehave(coretest.Chaos{Push: func(m protocol.Message) []protocol.Message {
 				if m.Seq > 20 {
@@ -53,13 +65,7 @@ func TestCircle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var broken []string
-			for _, pr := range r.Promises {
-				if !pr.Held {
-					broken = append(broken, pr.Key)
-				}
-			}
-			if diff := cmp.Diff(tt.broken, broken); diff != "" {
+			if diff := cmp.Diff(tt.broken, brokenKeys(r.Promises)); diff != "" {
 				t.Errorf("broken promises (-want +got):\n%s\n%s", diff, out.String())
 			}
 			if r.OK != (len(tt.broken) == 0) {

@@ -30,7 +30,7 @@ func TestValidate(t *testing.T) {
 		{"groups", func(c *Config) { c.Groups = nil }},
 		{"max in flight", func(c *Config) { c.MaxInFlight = 0 }},
 		{"settle", func(c *Config) { c.Settle = 0 }},
-		{"release wait", func(c *Config) { c.ReleaseWait = -1 }},
+		{"release wait, calm", func(c *Config) { c.ReleaseWait = -1 }},
 		{"limits", func(c *Config) { c.Limits.Heal = 0 }},
 		{"fault errors", func(c *Config) { c.FaultErrors = 1.5 }},
 		{"fault latency", func(c *Config) { c.FaultLatency = -1 }},

@@ -5,143 +5,124 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/mesh/group"
 )
 
-// control speaks to the control API and to core's admin interface.
-type control struct {
-	base, token string
-	http        *http.Client
-}
+// operator is who the lab is to the control plane.
+const operator = "load"
 
-func newControl(cfg Config) *control {
-	return &control{base: cfg.Control, token: cfg.Token, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
-}
+// How long the lab's orders hold policy back. What it releases is policy's again at
+// once; what it isolates comes back by itself, should the lab be gone.
+const (
+	momentarily = time.Millisecond
+	aWhile      = time.Minute
+)
 
-// call makes one request within ten seconds.
-func (c *control) call(ctx context.Context, method, url string, in []byte, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	resp, err := c.open(ctx, method, url, in)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if out == nil {
-		return nil
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 8<<20)).Decode(out); err != nil {
-		return fmt.Errorf("%s %s: %w", method, url, err)
-	}
-	return nil
-}
-
-func (c *control) open(ctx context.Context, method, url string, in []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(in))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode >= 300 {
-		defer resp.Body.Close()
-		b, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
-		return nil, fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, bytes.TrimSpace(b))
-	}
-	return resp, nil
+func newControl(cfg Config) *ctlapi.Client {
+	return ctlapi.NewClient(strings.TrimPrefix(strings.TrimSuffix(cfg.Control, "/"), "http://"), cfg.Token)
 }
 
 // follow notes decisions until ctx is done, over restarts of the control plane.
-func (c *control) follow(ctx context.Context, to *decisions, log *slog.Logger) error {
-	told := false
-	for ctx.Err() == nil {
-		err := c.watch(ctx, to)
-		if ctx.Err() != nil {
-			break
-		}
-		if !told {
-			log.Warn("lost the stream of decisions, opening it again", "error", err)
-			told = true
-		}
-		until(ctx, time.Now().Add(200*time.Millisecond))
+func follow(ctx context.Context, c *ctlapi.Client, to *decisions) error {
+	err := c.WatchDecisions(ctx, to.note)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("watch decisions: %w", err)
 	}
 	return nil
 }
 
-func (c *control) watch(ctx context.Context, to *decisions) error {
-	resp, err := c.open(ctx, http.MethodGet, c.base+"/v1/decisions/watch", nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var d decide.Decision
-		if err := json.Unmarshal(lines.Bytes(), &d); err != nil {
-			return fmt.Errorf("decode decision: %w", err)
-		}
-		if d.ID != "" { // not a heartbeat
-			to.note(d)
-		}
-	}
-	return lines.Err()
+// admin speaks to core's admin interface and to Envoy's.
+type admin struct {
+	token string
+	http  *http.Client
 }
 
-// release moves a group back by hand.
-func (c *control) release(ctx context.Context, group, reason string) (d decide.Decision, err error) {
-	return d, c.move(ctx, group, "release", reason, &d)
+func newAdmin(cfg Config) *admin {
+	return &admin{token: cfg.Token, http: &http.Client{Timeout: 10 * time.Second}}
 }
 
-func (c *control) isolate(ctx context.Context, group, reason string) (d decide.Decision, err error) {
-	return d, c.move(ctx, group, "isolate", reason, &d)
-}
-
-func (c *control) move(ctx context.Context, group, what, reason string, d *decide.Decision) error {
-	body, err := json.Marshal(map[string]string{"reason": reason, "by": "load"})
-	if err != nil {
-		return err
-	}
-	if err := c.call(ctx, http.MethodPost, c.base+"/v1/groups/"+group+"/"+what, body, d); err != nil {
-		return fmt.Errorf("%s group %s: %w", what, group, err)
-	}
-	return nil
-}
-
-// fault is what core is asked to suffer from.
+// faultRequest is what core is asked to suffer from.
 type faultRequest struct {
 	LatencyMS  int64   `json:"latency_ms"`
 	ErrorRatio float64 `json:"error_ratio"`
 	ForMS      int64   `json:"for_ms"` // then it ends by itself, should the lab be gone
 }
 
-func (c *control) breakCore(ctx context.Context, admin string, f faultRequest) error {
+func (a *admin) breakCore(ctx context.Context, address string, f faultRequest) error {
 	body, err := json.Marshal(f)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = a.call(ctx, http.MethodPost, address+"/v1/fault", body)
 	}
-	if err := c.call(ctx, http.MethodPost, admin+"/v1/fault", body, nil); err != nil {
+	if err != nil {
 		return fmt.Errorf("switch the fault on: %w", err)
 	}
 	return nil
 }
 
-func (c *control) mendCore(ctx context.Context, admin string) error {
-	if err := c.call(ctx, http.MethodDelete, admin+"/v1/fault", nil, nil); err != nil {
+func (a *admin) mendCore(ctx context.Context, address string) error {
+	if _, err := a.call(ctx, http.MethodDelete, address+"/v1/fault", nil); err != nil {
 		return fmt.Errorf("switch the fault off: %w", err)
 	}
 	return nil
+}
+
+// listenerCounters are those of Envoy's listener manager that grow when a listener is
+// touched: https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/stats#listener-manager
+func (a *admin) listenerCounters(ctx context.Context, envoy string) (map[string]int64, error) {
+	b, err := a.call(ctx, http.MethodGet, envoy+"/stats?filter=^listener_manager\\.", nil)
+	if err != nil {
+		return nil, fmt.Errorf("read Envoy's counters: %w", err)
+	}
+	out := map[string]int64{}
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), ": ")
+		short := strings.TrimPrefix(name, "listener_manager.")
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err == nil && (strings.HasPrefix(short, "listener_") || short == "lds.update_success") {
+			out[short] = n
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("read Envoy's counters: there is no listener_manager among them")
+	}
+	return out, nil
+}
+
+func (a *admin) call(ctx context.Context, method, url string, in []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(in))
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasSuffix(req.URL.Path, "/v1/fault") { // Envoy's admin interface is not told the token
+		req.Header.Set("Authorization", "Bearer "+a.token)
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 8<<20))
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, url, err)
+	}
+	if resp.StatusCode >= 300 {
+		return nil, fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, bytes.TrimSpace(b[:min(len(b), 500)]))
+	}
+	return b, nil
 }
 
 // decisions is the newest state of every decision seen. It is safe for concurrent use.
@@ -191,4 +172,19 @@ func (d *decisions) await(ctx context.Context, by time.Time, fits func(decide.De
 			return decide.Decision{}, false
 		}
 	}
+}
+
+// programmed waits until a decision is acknowledged by every edge.
+func (d *decisions) programmed(ctx context.Context, id string, by time.Time) (decide.Decision, bool) {
+	return d.await(ctx, by, func(n decide.Decision) bool { return n.ID == id && !n.Programmed.IsZero() })
+}
+
+// order is what the lab says with an order about a group: that of its users, or with an
+// identity one that nobody belongs to.
+func order(reason string, holds time.Duration, g *group.Group) ctlapi.Order {
+	o := ctlapi.Order{Reason: reason, By: operator, ForMS: holds.Milliseconds()}
+	if g != nil {
+		o.Identity = &ctlapi.Identity{Color: g.Color.String(), Env: g.Env, Tenant: g.Tenant}
+	}
+	return o
 }

@@ -4,13 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/edge/client/coretest"
@@ -30,18 +34,21 @@ type product struct {
 	moveSockets                             bool
 	listenerTouched                         bool // a change touches a listener
 	chaos                                   func(change int)
+	state                                   string      // of the victim, as the control plane says
+	away                                    atomic.Bool // the control plane does not answer
 
 	mu        sync.Mutex
 	decisions []decide.Decision
 	changed   chan struct{}
 	changes   int
-	policy    string
+	policy    []byte
 	timers    []*time.Timer
 }
 
 func newProduct(t *testing.T) *product {
 	t.Helper()
 	p := &product{
+		state:       ctlapi.StateHome,
 		core:        coretest.New(),
 		decideAfter: 200 * time.Millisecond, programAfter: 20 * time.Millisecond, releaseAfter: 300 * time.Millisecond,
 		moveSockets: true,
@@ -53,8 +60,16 @@ func newProduct(t *testing.T) *product {
 	mux.HandleFunc("GET /v1/decisions/watch", p.watch)
 	mux.HandleFunc("POST /v1/groups/{id}/{what}", p.move)
 	mux.HandleFunc("PUT /v1/policy", p.putPolicy)
+	mux.HandleFunc("GET /v1/status", p.status)
+	mux.HandleFunc("GET /v1/groups", p.groups)
 	mux.HandleFunc("GET /stats", p.stats)
-	p.control = httptest.NewServer(mux)
+	p.control = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.away.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	p.control.Config.ErrorLog = log.New(io.Discard, "", 0)
 	t.Cleanup(func() {
 		p.mu.Lock()
 		for _, timer := range p.timers {
@@ -158,22 +173,42 @@ func (p *product) watch(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *product) move(w http.ResponseWriter, r *http.Request) {
+	var o ctlapi.Order
+	_ = json.NewDecoder(r.Body).Decode(&o)
 	g := victim()
-	if id := group.ID(r.PathValue("id")); id != g.ID() {
-		g = group.Group{Tenant: string(id)} // any other; only the decision's id is looked at
+	if o.Identity != nil {
+		color, _ := group.ParseColor(o.Identity.Color)
+		g = group.Group{Color: color, Env: o.Identity.Env, Tenant: o.Identity.Tenant}
+	}
+	if string(g.ID()) != r.PathValue("id") {
+		http.Error(w, "unknown group", http.StatusNotFound)
+		return
 	}
 	action, pool := decide.Isolate, semconv.PoolIsolated
 	if r.PathValue("what") == "release" {
 		action, pool = decide.Release, ""
 	}
-	d := p.decide(g, action, pool)
 	p.change()
-	_ = json.NewEncoder(w).Encode(d)
+	_ = json.NewEncoder(w).Encode(p.decide(g, action, pool))
 }
 
-func (p *product) putPolicy(w http.ResponseWriter, _ *http.Request) {
+func (p *product) putPolicy(w http.ResponseWriter, r *http.Request) {
+	b, _ := io.ReadAll(r.Body)
+	p.mu.Lock()
+	p.policy = b
+	p.mu.Unlock()
 	p.change()
-	w.WriteHeader(http.StatusNoContent)
+}
+
+func (p *product) status(w http.ResponseWriter, _ *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	version := fmt.Sprintf("%d-%d", len(p.policy), p.changes)
+	_ = json.NewEncoder(w).Encode(ctlapi.Status{Version: version, LastGood: version})
+}
+
+func (p *product) groups(w http.ResponseWriter, _ *http.Request) {
+	_ = json.NewEncoder(w).Encode([]ctlapi.Group{{Group: victim().ID(), State: p.state}})
 }
 
 func (p *product) change() {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 )
 
 // setupTime bounds registering, logging in and connecting.
@@ -19,7 +21,8 @@ const setupTime = 2 * time.Minute
 type lab struct {
 	cfg       Config
 	log       *slog.Logger
-	control   *control
+	control   *ctlapi.Client
+	admin     *admin
 	decisions *decisions
 	crowds    []*crowd
 	start     time.Time // of the load
@@ -32,8 +35,8 @@ func run(ctx context.Context, cfg Config, log *slog.Logger, story func(context.C
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
-	l := &lab{cfg: cfg, log: log, control: newControl(cfg), decisions: newDecisions()}
-	g.Go(func() error { return l.control.follow(ctx, l.decisions, log) })
+	l := &lab{cfg: cfg, log: log, control: newControl(cfg), admin: newAdmin(cfg), decisions: newDecisions()}
+	g.Go(func() error { return follow(ctx, l.control, l.decisions) })
 	err := l.play(ctx, g, story)
 	cancel()
 	if werr := g.Wait(); err == nil || ctx.Err() != nil && werr != nil {
@@ -110,6 +113,18 @@ func (l *lab) crowd(name string) *crowd {
 		}
 	}
 	return nil
+}
+
+// connected says whether everybody has a connection.
+func (l *lab) connected() bool {
+	for _, c := range l.crowds {
+		for _, p := range c.people {
+			if _, ok := p.session.Hello(); !ok {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // until waits for a moment, and says whether ctx was still alive then.

@@ -93,3 +93,14 @@ func promiseTable(w io.Writer, promises []Promise) {
 func seconds(milli float64) string {
 	return fmt.Sprintf("%+.3f s", time.Duration(milli*float64(time.Millisecond)).Seconds())
 }
+
+func totalsTable(w io.Writer, groups []GroupTotals) {
+	fmt.Fprintf(w, "GROUP\tphase\trequests\tgiven up\t5xx\ttransport\tP50 ms\tP95 ms\tP99 ms\tmax ms\t\n")
+	all := make([]GroupReport, len(groups))
+	for i, g := range groups {
+		figuresRow(w, g.Name+" "+g.ID, "all", g.Total)
+		all[i] = GroupReport{Name: g.Name, Sockets: g.Sockets, Messages: g.Messages}
+	}
+	fmt.Fprintln(w)
+	messageTable(w, all)
+}

@@ -1,0 +1,108 @@
+package load
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/edge/client/coretest"
+)
+
+const policy = `# of the edge
+color:
+  cohorts: # in order
+    - {name: canary, match: {header: {name: x-env, exact: canary}}}
+  tenants: []
+decide: {mode: act} # or observe
+`
+
+func brokenKeys(promises []Promise) (out []string) {
+	for _, p := range promises {
+		if !p.Held {
+			out = append(out, p.Key)
+		}
+	}
+	return out
+}
+
+func TestChanges(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		set    func(*product)
+		broken []string
+	}{
+		{"all is well", func(*product) {}, nil},
+		{"changes touch the listener", func(p *product) { p.listenerTouched = true }, []string{"listener"}},
+		{"a change drops sockets", func(p *product) {
+			p.chaos = func(change int) {
+				if change == 5 {
+					p.core.CloseSockets(protocol.CloseShutdown)
+				}
+			}
+		}, []string{"sockets"}},
+		{"a change makes errors", func(p *product) {
+			p.chaos = func(change int) {
+				p.core.Misbehave(coretest.Chaos{Send: func(n int) coretest.Verdict {
+					if change >= 5 && change < 20 {
+						return coretest.Refuse
+					}
+					return coretest.Take
+				}})
+			}
+		}, []string{"errors"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProduct(t)
+			tt.set(p)
+			var out bytes.Buffer
+			r, err := Changes(deadline(t), p.config(), 30, []byte(policy), &out, quiet())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.broken, brokenKeys(r.Promises)); diff != "" || r.OK != (tt.broken == nil) {
+				t.Errorf("broken promises (-want +got):\n%s\n%s", diff, out.String())
+			}
+			if string(p.policy) != policy {
+				t.Errorf("the policy was not put back:\n%s", p.policy)
+			}
+			if testing.Verbose() {
+				t.Log("\n" + out.String())
+			}
+		})
+	}
+}
+
+func TestChangesRefusesAPolicyItCannotChange(t *testing.T) {
+	p := newProduct(t)
+	for _, document := range []string{"", "color: {}", "color: {cohorts: 3}", "- 1", ":"} {
+		if _, err := Changes(deadline(t), p.config(), 1, []byte(document), &bytes.Buffer{}, quiet()); err == nil || !strings.Contains(err.Error(), "policy") {
+			t.Errorf("policy %q: %v, want an error that names the policy", document, err)
+		}
+	}
+}
+
+func TestWithCohort(t *testing.T) {
+	got, err := withCohort([]byte(policy), "lab-7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `# of the edge
+color:
+    cohorts: # in order
+        - {name: canary, match: {header: {name: x-env, exact: canary}}}
+        - match:
+            header:
+                exact: lab-7
+                name: x-lab
+          name: lab-7
+    tenants: []
+decide: {mode: act} # or observe
+`
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,108 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/edge/client"
+	"github.com/tracegate/tracegate/edge/client/coretest"
+)
+
+// down is a part that is away for a time after it was killed.
+func down(name string, harmless bool, away time.Duration, kill, heal func()) Part {
+	var until time.Time
+	return Part{
+		Name: name, Harmless: harmless,
+		Kill: func(context.Context) error {
+			until = time.Now().Add(away)
+			kill()
+			return nil
+		},
+		Healed: func(context.Context) (bool, error) {
+			if time.Now().Before(until) {
+				return false, nil
+			}
+			heal()
+			return true, nil
+		},
+	}
+}
+
+func TestFaults(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		parts  func(*product) []Part
+		broken []string
+	}{
+		{"all heal", func(p *product) []Part {
+			return []Part{
+				down("controlplane", true, 300*time.Millisecond, func() { p.away.Store(true) }, func() { p.away.Store(false) }),
+				down("core", false, 300*time.Millisecond, func() {
+					p.core.Misbehave(coretest.Chaos{Open: func(int) int { return http.StatusServiceUnavailable }})
+					p.core.CloseSockets(0)
+				}, func() { p.core.Misbehave(coretest.Chaos{}) }),
+			}
+		}, nil},
+		{"a part stays away", func(p *product) []Part {
+			return []Part{down("clickhouse", true, time.Hour, func() {}, func() {})}
+		}, []string{"healed"}},
+		{"a part was not so harmless", func(p *product) []Part {
+			return []Part{down("clickhouse", true, 0, func() { p.core.CloseSockets(protocol.CloseShutdown) }, func() {})}
+		}, []string{"unnoticed_clickhouse"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProduct(t)
+			cfg := p.config()
+			cfg.Limits.Heal, cfg.Calm = time.Second, 300*time.Millisecond
+			var out bytes.Buffer
+			r, err := Faults(deadline(t), cfg, tt.parts(p), &out, quiet())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.broken, brokenKeys(r.Promises)); diff != "" || r.OK != (tt.broken == nil) {
+				t.Errorf("broken promises (-want +got):\n%s\n%s", diff, out.String())
+			}
+			if tt.broken == nil {
+				if k := r.Kills[0]; k.ControlAwayMS < 100 || k.ControlAwayMS > 1500 {
+					t.Errorf("control was away for %v ms, want some 300", k.ControlAwayMS)
+				}
+				if k := r.Kills[1]; k.HealedMS < 300 || k.Groups[0].Dropped != cfg.Users || !k.Groups[0].Reconnected {
+					t.Errorf("kill of core = %+v", k)
+				}
+			}
+			if testing.Verbose() {
+				t.Log("\n" + out.String())
+			}
+		})
+	}
+}
+
+func TestKillGroup(t *testing.T) {
+	tries := []try{
+		{start: at(0), end: at(1), pool: "canary"},
+		{start: at(1), end: at(4), pool: "baseline"},
+		{start: at(4), end: at(5), pool: "baseline", fault: fault5xx},
+		{start: at(4), end: at(6), pool: ""},
+	}
+	events := []socketEvent{
+		{who: "a", kind: client.Opened, time: at(-1)},
+		{who: "a", kind: client.Lost, time: at(1)},
+		{who: "b", kind: client.Lost, time: at(1)},
+		{who: "a", kind: client.Opened, time: at(3)},
+	}
+	got := killGroup(Group{Name: "g", Pool: "canary"}, nil, tries, events, at(0), at(10))
+	want := KillGroup{
+		Name: "g", Figures: Figures{Attempts: 4, Errors5xx: 1},
+		SilenceMS: 4000, Elsewhere: 1, Dropped: 2, ReconnectedMS: 3000, Reconnected: false,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
