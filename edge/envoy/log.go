@@ -58,7 +58,9 @@ func copyLog(r io.Reader, log *slog.Logger, last *lastError) {
 				// What Envoy calls info is its own start-up, line by line.
 				level = slog.LevelDebug
 			}
-			log.Log(context.Background(), level, message, "logger", logger)
+			if level > slog.LevelDebug || !strings.HasPrefix(message, "  ") { // its list of extensions
+				log.Log(context.Background(), level, message, "logger", logger)
+			}
 		}
 		for errors.Is(err, bufio.ErrBufferFull) { // the rest of a line too long
 			_, err = br.ReadSlice('\n')

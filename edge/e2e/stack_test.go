@@ -1,0 +1,326 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/controlplane/server"
+	"github.com/tracegate/tracegate/controlplane/xds"
+	"github.com/tracegate/tracegate/edge/bootstrap"
+	"github.com/tracegate/tracegate/edge/envoy"
+	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// testPolicy has a rule of each kind that the tests need.
+const testPolicy = `
+color:
+  env: prod
+  tenant: public
+  cohorts:
+    - {name: staff, env: prod, match: {claim: {name: role, exact: staff}}}
+    - {name: canary, env: canary, match: {any: [{header: {name: x-env, exact: canary}}, {cookie: {name: env, exact: canary}}]}}
+  tenants:
+    - {name: search, match: {host: "search.*"}}
+    - {claim: tenant}
+failure: open
+services:
+  - name: core
+    pools: [{name: baseline}, {name: canary}, {name: isolated}]
+    routes:
+      - {name: ws, path: /v1/ws, websocket: true}
+      - {name: all, prefix: /}
+cohortPools: {canary: canary, staff: canary}
+`
+
+// stack is one Envoy, its control plane, and an upstream in each pool.
+type stack struct {
+	t         *testing.T
+	policy    string
+	endpoints policy.Endpoints
+	moves     map[group.ID]string
+	edge      plan.Edge
+	key       ed25519.PrivateKey
+
+	control *controlPlane
+	envoy   *envoytest.Envoy
+	pools   map[string]*upstream
+	client  *http.Client
+}
+
+// newStack starts everything and returns when the edge has its first configuration;
+// change, where not nil, sees the stack before that.
+func newStack(t *testing.T, change func(*stack)) *stack {
+	t.Helper()
+	s := newStackNoWait(t, change)
+	s.apply()
+	s.envoy.WaitReady(t)
+	return s
+}
+
+// newStackNoWait is for an edge that cannot take all of its configuration.
+func newStackNoWait(t *testing.T, change func(*stack)) *stack {
+	t.Helper()
+	envoytest.Binary(t)
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stack{
+		t: t, policy: testPolicy, moves: map[group.ID]string{}, key: key,
+		pools:  map[string]*upstream{},
+		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	}
+	t.Cleanup(s.client.CloseIdleConnections)
+	for _, pool := range []string{semconv.PoolBaseline, semconv.PoolCanary, semconv.PoolIsolated} {
+		s.pools[pool] = newUpstream(t, pool)
+	}
+	s.endpoints = policy.Endpoints{Services: map[string]map[string][]string{"core": {}}}
+	for pool, u := range s.pools {
+		s.endpoints.Services["core"][pool] = []string{u.addr()}
+	}
+	s.edge = plan.Edge{Listen: envoytest.FreeAddr(t), Observe: envoytest.FreeAddr(t), JWKS: jwks(key), Wasm: filter(t)}
+	if change != nil {
+		change(s)
+	}
+	s.control = startControlPlane(t, envoytest.FreeAddr(t))
+	cfg := bootstrap.DefaultConfig()
+	cfg.XDS = s.control.addr
+	s.control.Set(s.snapshot())
+	s.envoy = envoytest.StartADS(t, cfg)
+	return s
+}
+
+// snapshot is what the control plane would make of the stack's state.
+func (s *stack) snapshot() *xds.Snapshot {
+	s.t.Helper()
+	p, err := policy.Parse([]byte(s.policy))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	pl, err := plan.Build(p, s.endpoints, maps.Clone(s.moves), s.edge)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	snap, err := xds.Build(pl)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return snap
+}
+
+// apply hands the stack's state to the edge and waits until it is acknowledged.
+func (s *stack) apply() {
+	s.t.Helper()
+	s.control.set(s.t, s.snapshot())
+}
+
+// controlPlane is the project's xDS server on an address of its own, so that it can
+// go away and come back.
+type controlPlane struct {
+	addr string
+	*server.Server
+	stop func()
+}
+
+func startControlPlane(t *testing.T, addr string) *controlPlane {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	cp := &controlPlane{addr: addr, Server: server.New(server.DefaultConfig(), prometheus.NewRegistry(), log)}
+	lis, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- cp.Serve(ctx, lis) }()
+	cp.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(cp.stop)
+	return cp
+}
+
+// set waits until the one edge has acknowledged all of snap.
+func (c *controlPlane) set(t *testing.T, snap *xds.Snapshot) {
+	t.Helper()
+	c.Set(snap)
+	timeout := time.After(20 * time.Second)
+	for {
+		edges := c.Edges()
+		if len(edges) == 1 && edges[0].Connected && edges[0].InSync && edges[0].Version == snap.Version {
+			return
+		}
+		select {
+		case <-c.Changed():
+		case <-timeout:
+			t.Fatalf("the edge did not take version %s: %+v", snap.Version, edges)
+		}
+	}
+}
+
+// request is what a test sends; the zero value is GET / to the host "chat.test".
+type request struct {
+	host, path string
+	header     http.Header
+}
+
+// do returns the answer and, where the upstream gave it, what the upstream saw.
+func (s *stack) do(r request) (*http.Response, seen) {
+	s.t.Helper()
+	resp, got, err := s.try(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp, got
+}
+
+func (s *stack) try(r request) (*http.Response, seen, error) {
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.edge.Listen+r.path, nil)
+	if err != nil {
+		return nil, seen{}, err
+	}
+	if r.header != nil {
+		req.Header = r.header
+	}
+	if req.Host = r.host; req.Host == "" {
+		req.Host = "chat.test"
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return nil, seen{}, err
+	}
+	defer resp.Body.Close()
+	var got seen
+	if resp.StatusCode == http.StatusOK {
+		err = json.NewDecoder(resp.Body).Decode(&got)
+	}
+	return resp, got, err
+}
+
+// token is a session of the product's form.
+func (s *stack) token(claims jwt.MapClaims) string {
+	s.t.Helper()
+	claims["exp"] = time.Now().Add(time.Hour).Unix()
+	signed, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(s.key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return signed
+}
+
+func jwks(key ed25519.PrivateKey) string {
+	x := base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey))
+	return fmt.Sprintf(`{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","use":"sig","x":%q}]}`, x)
+}
+
+// counters that must stand still or move, as a test says.
+type counters struct {
+	listeners    envoy.Listeners
+	ecds, routes uint64
+}
+
+func (s *stack) counters() counters {
+	s.t.Helper()
+	l, err := s.envoy.Admin().Listeners(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return counters{
+		listeners: l,
+		ecds:      s.stat(`^extension_config_discovery\..*\.config_reload$`),
+		routes:    s.stat(`^http\.edge\.rds\..*\.config_reload$`),
+	}
+}
+
+func (s *stack) stat(filter string) uint64 {
+	s.t.Helper()
+	n, err := s.envoy.Admin().Sum(s.t.Context(), filter)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// filter is the project's own, compiled once for all tests.
+func filter(t *testing.T) plan.Wasm {
+	t.Helper()
+	return compiled(t, "github.com/tracegate/tracegate/wasm/filter")
+}
+
+var modules struct {
+	mu   sync.Mutex
+	dir  string
+	made map[string]plan.Wasm
+}
+
+func compiled(t *testing.T, pkg string) plan.Wasm {
+	t.Helper()
+	modules.mu.Lock()
+	defer modules.mu.Unlock()
+	if m, ok := modules.made[pkg]; ok {
+		return m
+	}
+	path := filepath.Join(modules.dir, fmt.Sprintf("%d.wasm", len(modules.made)))
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", path, pkg)
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("compile %s: %v\n%s", pkg, err, out)
+	}
+	code, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := plan.Wasm{Path: path, SHA256: fmt.Sprintf("%x", sha256.Sum256(code))}
+	modules.made[pkg] = m
+	return m
+}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "e2e")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	modules.dir, modules.made = dir, map[string]plan.Wasm{}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
