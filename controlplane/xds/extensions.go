@@ -156,7 +156,7 @@ func capabilities() *wasmv3.CapabilityRestrictionConfig {
 		"proxy_log", "proxy_set_effective_context",
 		// What a Go program needs to start (WASI preview 1).
 		"args_get", "args_sizes_get", "environ_get", "environ_sizes_get",
-		"fd_prestat_get", "fd_prestat_dir_name", "fd_fdstat_get", "fd_write",
+		"fd_prestat_get", "fd_prestat_dir_name", "fd_fdstat_get", "fd_fdstat_set_flags", "fd_write",
 		"clock_time_get", "random_get", "sched_yield", "poll_oneoff", "proc_exit",
 	} {
 		allowed[name] = &wasmv3.SanitizationConfig{}
