@@ -48,6 +48,7 @@ func TestPolicyByExtensionOnly(t *testing.T) {
 	if _, got := s.do(request{header: header("X-Env", "canary")}); got.Pool != "baseline" {
 		t.Errorf("the old rule still holds: %s", got.Pool)
 	}
+	waitFor(t, "the filter update's counter", func() bool { return s.counters().ecds > before.ecds })
 	after := s.counters()
 	if after.listeners != before.listeners {
 		t.Errorf("listeners: before %+v, after %+v", before.listeners, after.listeners)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 )
 
 // logFormat makes Envoy write one line a message: level, logger, message with
@@ -47,20 +48,11 @@ const maxLine = 16 << 10
 // pipe would stop Envoy.
 func copyLog(r io.Reader, log *slog.Logger, last *lastError) {
 	br := bufio.NewReaderSize(r, maxLine)
+	seen := sampler{}
 	for {
 		line, err := br.ReadSlice('\n')
 		if text := strings.TrimRight(string(line), "\r\n"); text != "" {
-			level, logger, message := parseLine(text)
-			if level >= slog.LevelError {
-				last.set(message)
-			}
-			if level <= slog.LevelInfo {
-				// What Envoy calls info is its own start-up, line by line.
-				level = slog.LevelDebug
-			}
-			if level > slog.LevelDebug || !strings.HasPrefix(message, "  ") { // its list of extensions
-				log.Log(context.Background(), level, message, "logger", logger)
-			}
+			passLine(text, log, seen, last)
 		}
 		for errors.Is(err, bufio.ErrBufferFull) { // the rest of a line too long
 			_, err = br.ReadSlice('\n')
@@ -69,6 +61,52 @@ func copyLog(r io.Reader, log *slog.Logger, last *lastError) {
 			return
 		}
 	}
+}
+
+func passLine(line string, log *slog.Logger, seen sampler, last *lastError) {
+	level, logger, message := parseLine(line)
+	if level >= slog.LevelError {
+		last.set(message)
+	}
+	if level <= slog.LevelInfo {
+		level = slog.LevelDebug // what Envoy calls info is its own start-up, line by line
+		if strings.HasPrefix(message, "  ") {
+			return // its list of extensions
+		}
+	}
+	if ok, dropped := seen.pass(message, time.Now()); ok {
+		log.Log(context.Background(), level, message, "logger", logger, "dropped", dropped)
+	}
+}
+
+// sampler lets a message through once in a while: an Envoy that rejects a
+// configuration, or warns of a field, says so with every try.
+type sampler map[string]sample
+
+type sample struct {
+	passed  time.Time
+	dropped int
+}
+
+const (
+	sampleEvery = 10 * time.Second
+	sampleMost  = 256 // messages that are told apart
+)
+
+// pass says whether the message goes on, and how many like it did not since the
+// last one that did.
+func (s sampler) pass(message string, now time.Time) (ok bool, dropped int) {
+	last, known := s[message]
+	if known && now.Sub(last.passed) < sampleEvery {
+		last.dropped++
+		s[message] = last
+		return false, 0
+	}
+	if len(s) >= sampleMost {
+		clear(s)
+	}
+	s[message] = sample{passed: now}
+	return true, last.dropped
 }
 
 // lastError keeps what Envoy said last before it ended.

@@ -1,9 +1,11 @@
 package envoy
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -46,6 +48,33 @@ func TestCopyLog(t *testing.T) {
 	}
 	if got := last.get(); got != "no newline at the end" {
 		t.Errorf("last error %q", got)
+	}
+}
+
+func TestSampler(t *testing.T) {
+	s, start := sampler{}, time.Unix(1000, 0)
+	for i, tt := range []struct {
+		message string
+		after   time.Duration
+		ok      bool
+		dropped int
+	}{
+		{"a", 0, true, 0},
+		{"a", time.Second, false, 0},
+		{"b", time.Second, true, 0},
+		{"a", 9 * time.Second, false, 0},
+		{"a", 10 * time.Second, true, 2},
+		{"a", 21 * time.Second, true, 0},
+	} {
+		if ok, dropped := s.pass(tt.message, start.Add(tt.after)); ok != tt.ok || dropped != tt.dropped {
+			t.Errorf("%d: %s after %s: got %v %d", i, tt.message, tt.after, ok, dropped)
+		}
+	}
+	for i := range 10 * sampleMost {
+		s.pass(fmt.Sprint(i), start)
+	}
+	if len(s) > sampleMost {
+		t.Errorf("%d messages are kept", len(s))
 	}
 }
 
