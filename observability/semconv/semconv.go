@@ -25,6 +25,9 @@ const (
 	HeaderTraceparent = "traceparent"
 	HeaderTracestate  = "tracestate"
 	HeaderBaggage     = "baggage"
+	// HeaderTraceresponse tells the client the trace of its request, as the edge
+	// colored it (W3C Trace Context, editor's draft of level 2, "traceresponse").
+	HeaderTraceresponse = "traceresponse"
 	// TracestateKey is the tracestate member under which the edge keeps the
 	// client's own trace-id and span-id ("<32 hex>-<16 hex>").
 	TracestateKey = "tg"
