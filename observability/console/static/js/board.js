@@ -1,0 +1,156 @@
+// The overview.
+
+import { $, h, list, put } from "./dom.js";
+import { edges } from "./edges.js";
+import { ago, count, identity, ms, percent, rate } from "./format.js";
+import { sparkline } from "./spark.js";
+import { timeline } from "./timeline.js";
+
+export const STATES = { home: "Home", isolated: "Isolated", forced: "Isolated by hand", pinned: "Kept home by hand" };
+
+export class Board {
+  #state;
+  #orders;
+
+  constructor(state, orders) {
+    this.#state = state;
+    this.#orders = orders;
+    $("filter").addEventListener("input", () => this.#groups());
+  }
+
+  show() {
+    $("view-board").hidden = false;
+    document.title = "Overview - Tracegate console";
+    for (const section of ["groups", "chart", "decisions", "edges", "telemetry"]) this.changed(section);
+  }
+
+  hide() {
+    $("view-board").hidden = true;
+  }
+
+  changed(section) {
+    const draw = {
+      groups: () => (this.#groups(), this.#summary()),
+      chart: () => this.#chart(),
+      decisions: () => this.#decisions(),
+      edges: () => (edges(this.#state.edges), this.#summary()),
+      telemetry: () => this.#telemetry(),
+      health: () => this.#groups(),
+      clock: () => (this.#groups(), this.#decisions(), edges(this.#state.edges)),
+    };
+    draw[section]?.();
+  }
+
+  #summary() {
+    const { groups = [], edges: status } = this.#state;
+    const sum = (of) => groups.reduce((total, row) => total + of(row), 0);
+    const [requests, errors] = [sum((r) => r.requests), sum((r) => r.errors)];
+    const moved = groups.filter((r) => r.known && r.pool !== r.home).length;
+    const inSync = status?.edges.filter((e) => e.connected && e.in_sync).length ?? 0;
+    const measured = this.#state.health?.telemetry.ok !== false;
+    const facts = [
+      ["Requests/s", measured ? rate(sum((r) => r.qps)) : "–"],
+      ["Errors", measured ? percent(errors, requests) : "–", errors > 0 && "bad"],
+      ["Groups with traffic", measured ? `${groups.filter((r) => r.measured).length}` : "–"],
+      ["Moved groups", `${moved}`, moved > 0 && "warn"],
+      ["Edges in sync", status ? `${inSync} of ${status.edges.length}` : "–", status && inSync < status.edges.length && "warn"],
+      ["Decisions", status ? { act: "Automatic", observe: "Observed only" }[status.mode] ?? status.mode : "–"],
+    ];
+    list($("summary"), facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd")), (el, [, value, tone]) => {
+      put(el.lastElementChild, value);
+      el.lastElementChild.dataset.tone = tone || "";
+    });
+  }
+
+  #groups() {
+    const { groups, health } = this.#state;
+    const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const text = (r) => [r.group, r.color, r.cohort, r.env, r.tenant, r.pool, STATES[r.state] ?? "", ...r.pools.map((p) => p.pool)].join(" ").toLowerCase();
+    const rows = (groups ?? []).filter((r) => words.every((w) => text(r).includes(w)));
+    list($("groups"), rows, (r) => r.group, () => this.#row(), (el, r) => this.#fill(el, r));
+    put($("groups-note"), groups ? `${words.length ? `${rows.length} of ` : ""}${groups.length}` : "");
+    $("groups-empty").hidden = rows.length > 0;
+    put($("groups-empty"), !groups || !health ? "Loading" : groups.length ? "No group matches the filter." : "No traffic yet. Send a request through the edge and its group appears here.");
+  }
+
+  #row() {
+    const cell = (label, cls, ...children) => h("td", { role: "cell", class: cls, "data-label": label }, ...children);
+    return h("tr", { role: "row" },
+      h("th", { scope: "row", role: "rowheader", class: "id" }, h("a", {}, h("code")), h("span", { class: "identity" })),
+      cell("Pool", "pools"), cell("State", "state", h("span", { class: "badge" }), h("span", { class: "since" })),
+      cell("Requests/s", "num qps"), cell("P95", "num p95"), cell("Errors", "num errors"), cell("Last 5 min", "trend"), cell("", "act", this.#orders.button()));
+  }
+
+  #fill(el, r) {
+    const [id, pools, state, qps, p95, errors, trend, act] = el.children;
+    id.firstElementChild.href = `#/group/${r.group}`;
+    put(id.querySelector("code"), r.group);
+    put(id.querySelector(".identity"), identity(r));
+    pool(pools, r);
+    badge(state.firstElementChild, r);
+    put(state.lastElementChild, since(r));
+    put(qps, r.measured ? rate(r.qps) : "–");
+    put(p95, r.measured ? ms(r.p95) : "–");
+    put(errors, r.measured ? percent(r.errors, r.requests) : "–");
+    errors.dataset.tone = r.errors === 0 ? "" : r.errors / r.requests >= 0.05 ? "bad" : "warn";
+    if (!trend.firstElementChild) this.#trend(trend, r.group);
+    this.#orders.update(act.firstElementChild, r);
+  }
+
+  #chart() {
+    for (const el of $("groups").children) this.#trend(el.querySelector(".trend"), el.dataset.key);
+  }
+
+  #trend(cell, id) {
+    const lines = this.#state.chart?.groups[id];
+    cell.replaceChildren(...(lines ? [sparkline(lines)] : []));
+  }
+
+  #decisions() {
+    const { decisions } = this.#state;
+    timeline($("decisions"), decisions ?? []);
+    put($("decisions-note"), decisions?.length ? `last ${decisions.length}` : "");
+    $("decisions-empty").hidden = !decisions || decisions.length > 0;
+  }
+
+  #telemetry() {
+    const t = this.#state.telemetry;
+    $("telemetry-empty").hidden = Boolean(t);
+    if (!t) return;
+    const dropped = Object.entries(t.dropped ?? {}).filter(([, n]) => n > 0);
+    const lost = dropped.reduce((sum, [, n]) => sum + n, 0);
+    const facts = [
+      ["Received", count(t.received)],
+      ["Stored", count(t.stored)],
+      ["In memory", count(t.in_flight)],
+      ["Spooled on disk", count(t.spooled), t.spooled > 0 && "warn"],
+      ["Dropped", count(lost), lost > 0 && "bad"],
+      ...dropped.map(([reason, n]) => [`Dropped: ${reason}`, count(n), "bad"]),
+    ];
+    list($("telemetry"), facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd")), (el, [, value, tone]) => {
+      put(el.lastElementChild, value);
+      el.lastElementChild.dataset.tone = tone || "";
+    });
+  }
+}
+
+/** pool shows who should serve a group and, where it differs, who did. */
+export function pool(el, r) {
+  const served = r.pools.map((p) => p.pool || "no upstream");
+  const should = r.pool || served[0] || "–";
+  const other = r.pools.filter((p) => p.pool !== should);
+  const text = other.length ? other.map((p) => `${percent(p.requests, r.requests)} by ${p.pool || "no upstream"}`).join(", ") : "";
+  if (el.dataset.text === should + text) return;
+  el.dataset.text = should + text;
+  el.replaceChildren(h("span", { class: "pool", "data-pool": should }, should), ...(text ? [h("span", { class: "served" }, text)] : []));
+}
+
+export function badge(el, r) {
+  put(el, r.known ? (STATES[r.state] ?? r.state) : "Unknown");
+  el.dataset.state = r.known ? r.state : "unknown";
+}
+
+export function since(r) {
+  if (!r.known || r.state === "home") return r.held ? "held" : "";
+  return r.since ? ago(r.since) : "";
+}

@@ -1,0 +1,49 @@
+// Decisions, newest first, each with the figures it was taken on and the times it took.
+
+import { h, list, put } from "./dom.js";
+import { ago, clock, count, ms, percent, rate, span } from "./format.js";
+
+const VERBS = { isolate: "Isolated", release: "Released", hold: "Held", prewarm: "Pre-warmed" };
+
+export function timeline(el, decisions) {
+  list(el, decisions, (d) => d.id || `${d.time}${d.group}`, create, update);
+}
+
+function create(d) {
+  return h("li", { class: "decision", "data-action": d.action },
+    h("div", { class: "line" }, h("strong", {}, VERBS[d.action] ?? d.action), " ", h("a", { href: `#/group/${d.group}` }, h("code", {}, d.group)), " ",
+      h("span", { class: "muted" }, `${d.env} · ${d.tenant}`), d.from !== d.to && h("span", { class: "move" }, h("span", { class: "pool", "data-pool": d.from }, d.from), " → ", h("span", { class: "pool", "data-pool": d.to }, d.to)),
+      h("time", { datetime: d.time, title: clock(d.time) })),
+    h("p", { class: "reason" }, d.reason),
+    h("details", {}, h("summary", {}, h("span", { class: "how" }), "Record"), h("div", { class: "record" }, figures(d), h("dl", { class: "facts" }))));
+}
+
+function update(el, d) {
+  put(el.querySelector("time"), ago(d.time));
+  put(el.querySelector(".how"), `${by(d)}, ${applied(d)}. `);
+  const facts = [
+    ["Decided", `${clock(d.time)} by ${d.by}`],
+    d.first_bad && ["First bad second", `${clock(d.first_bad)}, ${span(new Date(d.time) - new Date(d.first_bad))} before`],
+    ["On every edge", d.programmed ? `${clock(d.programmed)}, ${span(new Date(d.programmed) - new Date(d.time))} after` : "not yet"],
+    d.version && ["Plan", d.version],
+    d.id && ["Record", d.id],
+  ].filter(Boolean);
+  list(el.querySelector("dl"), facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd")), (row, [, value]) => put(row.lastElementChild, value));
+}
+
+const by = (d) => (d.by === "policy" ? "By policy" : `By ${d.by.replace(/^operator:/, "")}`);
+
+function applied(d) {
+  if (d.action === "hold") return "nothing to apply";
+  return d.programmed ? `on every edge after ${span(new Date(d.programmed) - new Date(d.time))}` : "not on every edge yet";
+}
+
+// The group's figures beside those of its baseline.
+function figures(d) {
+  if (!d.stats) return null;
+  const rows = [["The group", d.stats], d.baseline && ["Its baseline", d.baseline]].filter(Boolean);
+  const cell = (text) => h("td", { class: "num" }, text);
+  return h("table", { class: "figures", "aria-label": `Figures of the decision on ${d.group}` },
+    h("thead", {}, h("tr", {}, ["In " + span(d.stats.seconds * 1000), "Pool", "Requests", "Per second", "Errors", "P50", "P95", "P99"].map((text, i) => h("th", { scope: "col", class: i > 1 ? "num" : "" }, text)))),
+    h("tbody", {}, rows.map(([name, s]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, s.pool || "–"), cell(count(s.requests)), cell(rate(s.qps)), cell(percent(s.errors, s.requests)), cell(ms(s.p50)), cell(ms(s.p95)), cell(ms(s.p99))))));
+}

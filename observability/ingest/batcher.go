@@ -1,0 +1,110 @@
+package ingest
+
+import (
+	"context"
+	"time"
+
+	"github.com/tracegate/tracegate/observability/store"
+)
+
+// submission is what one message adds to a batch. Its sender is answered through done,
+// which has room for the answer.
+type submission struct {
+	spans []store.Span
+	size  int64
+	done  chan error
+}
+
+// batch is what is stored at once.
+type batch struct {
+	spans []store.Span
+	size  int64
+	parts []submission
+}
+
+func (b *batch) add(s submission) {
+	b.spans = append(b.spans, s.spans...)
+	b.size += s.size
+	b.parts = append(b.parts, s)
+}
+
+// answer tells every sender.
+func (b *batch) answer(err error) {
+	for _, p := range b.parts {
+		p.done <- err
+	}
+}
+
+// batcher gathers submissions into batches. Its state belongs to run's goroutine.
+type batcher struct {
+	cfg Config
+	in  <-chan submission
+	out chan<- *batch
+
+	current *batch
+	due     time.Time // when current must end; zero while it is empty
+	last    time.Time // when the last batch ended
+}
+
+// run ends when in is closed, after the last batch; it closes out. What can happen:
+// a submission comes (while the current batch has room), the batch is due and the
+// writer takes it, time passes.
+func (b *batcher) run() {
+	defer close(b.out)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	b.current = &batch{}
+	for {
+		out, wait := b.next(time.Now())
+		timer.Reset(wait)
+		select {
+		case s, ok := <-b.in:
+			if !ok {
+				if len(b.current.spans) > 0 {
+					b.out <- b.current
+				}
+				return
+			}
+			b.add(s, time.Now())
+		case out <- b.current:
+			b.current, b.due, b.last = &batch{}, time.Time{}, time.Now()
+		case <-timer.C:
+		}
+	}
+}
+
+// next is the channel to offer the current batch to, nil while it is not due, and how
+// long to wait until it is.
+func (b *batcher) next(now time.Time) (chan<- *batch, time.Duration) {
+	switch {
+	case len(b.current.spans) == 0:
+		return nil, time.Hour
+	case !now.Before(b.due) || len(b.current.spans) >= b.cfg.FlushRows || b.current.size >= b.cfg.FlushBytes:
+		return b.out, time.Hour
+	}
+	return nil, b.due.Sub(now)
+}
+
+// add is bounded by the ledger: what is in here is pending there.
+func (b *batcher) add(s submission, now time.Time) {
+	if len(b.current.spans) == 0 {
+		b.due = now.Add(b.cfg.FlushAfter)
+		if earliest := b.last.Add(b.cfg.FlushEvery); b.due.Before(earliest) {
+			b.due = earliest
+		}
+	}
+	b.current.add(s)
+}
+
+// submit hands spans over and waits until they are stored or spooled. When ctx ends
+// first the spans are stored all the same, and the sender does not know.
+func submit(ctx context.Context, in chan<- submission, spans []store.Span, size int64) error {
+	s := submission{spans: spans, size: size, done: make(chan error, 1)}
+	in <- s // the batcher takes at once: it never waits for anything else
+	select {
+	case err := <-s.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

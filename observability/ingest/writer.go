@@ -1,0 +1,206 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/tracegate/tracegate/observability/ingest/spool"
+	"github.com/tracegate/tracegate/observability/store"
+)
+
+// Sink takes batches; *store.Store is one.
+type Sink interface {
+	// InsertSpans writes all spans or, seen from here, none: called again with the same
+	// token after an error, it counts them once.
+	InsertSpans(ctx context.Context, token string, spans []store.Span) error
+}
+
+// errNotKept tells senders that their records are neither stored nor spooled. Errors
+// that wrap it and not errTryAgain are for good.
+var (
+	errNotKept  = errors.New("records could not be kept")
+	errTryAgain = errors.New("try again")
+)
+
+// writer stores batches, or spools them while the sink is away.
+type writer struct {
+	cfg   Config
+	sink  Sink
+	spool *spool.Spool
+	book  *ledger
+	log   *slog.Logger
+	// away is set by a failed try and cleared by the drainer, so that while the sink is
+	// away batches go to the spool at once and not after a timeout each.
+	away   atomic.Bool
+	filled chan struct{} // has room for one: something was spooled
+}
+
+// run ends when in is closed and everything in it is settled.
+func (w *writer) run(in <-chan *batch) {
+	for b := range in {
+		b.answer(w.write(b))
+	}
+}
+
+// write settles one batch.
+func (w *writer) write(b *batch) error {
+	token := uuid.Must(uuid.NewV7()).String()
+	rows := len(b.spans)
+	if !w.away.Load() || w.spool.Usage().Batches == 0 {
+		// Not the senders' contexts: a batch belongs to many.
+		ctx, cancel := context.WithTimeout(context.Background(), w.cfg.StoreTimeout)
+		err := w.sink.InsertSpans(ctx, token, b.spans)
+		cancel()
+		switch {
+		case err == nil:
+			w.away.Store(false)
+			w.book.settle(rows, b.size, stored)
+			return nil
+		case !store.Temporary(err):
+			w.log.Error("clickhouse refuses a batch", "rows", rows, "error", err)
+			w.book.settle(rows, b.size, dropped(Rejected))
+			return fmt.Errorf("%w: %w", errNotKept, err)
+		}
+		if !w.away.Swap(true) {
+			w.log.Warn("clickhouse is away, batches go to the spool", "error", err)
+		}
+	}
+	return w.toSpool(token, b)
+}
+
+func (w *writer) toSpool(token string, b *batch) error {
+	rows := len(b.spans)
+	payload, err := encode(b.spans)
+	if err == nil {
+		err = w.spool.Append(token, rows, payload)
+	}
+	switch {
+	case err == nil:
+		w.book.settle(rows, b.size, spooled)
+		select {
+		case w.filled <- struct{}{}:
+		default:
+		}
+		return nil
+	case errors.Is(err, spool.ErrFull):
+		w.book.settle(rows, b.size, dropped(SpoolFull))
+		return fmt.Errorf("%w: %w", errNotKept, err)
+	}
+	w.log.Error("batch could not be spooled", "rows", rows, "error", err)
+	w.book.settle(rows, b.size, dropped(SpoolError))
+	return fmt.Errorf("%w, %w: %w", errNotKept, errTryAgain, err)
+}
+
+// drain moves spooled batches to the sink until ctx ends. A try that fails is the probe
+// of whether the sink is back.
+func (w *writer) drain(ctx context.Context) {
+	backoff := w.cfg.MinBackoff
+	for ctx.Err() == nil {
+		more, err := w.drainOne(ctx)
+		wait := backoff
+		switch {
+		case err != nil:
+			backoff = min(2*backoff, w.cfg.MaxBackoff)
+		case more:
+			backoff = w.cfg.MinBackoff
+			continue
+		default:
+			backoff = w.cfg.MinBackoff
+			wait = time.Hour // until something is spooled
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		case <-w.ready(err):
+		}
+	}
+}
+
+// ready is what ends a pause early: after a failure nothing does.
+func (w *writer) ready(err error) <-chan struct{} {
+	if err != nil {
+		return nil
+	}
+	return w.filled
+}
+
+// drainOne settles the oldest batch. It fails where that is worth another try.
+func (w *writer) drainOne(ctx context.Context) (more bool, err error) {
+	b, ok, err := w.spool.Oldest()
+	if !ok {
+		return false, err
+	}
+	var spans []store.Span
+	if err == nil {
+		spans, err = decode(b.Payload)
+	}
+	if errors.Is(err, spool.ErrCorrupt) {
+		w.log.Error("spooled batch is damaged and dropped", "rows", b.Rows)
+		return true, w.end(b, func() { w.book.unspool(b.Rows, dropped(SpoolCorrupt)) })
+	}
+	if err != nil {
+		return false, err
+	}
+	insertCtx, cancel := context.WithTimeout(ctx, w.cfg.StoreTimeout)
+	defer cancel()
+	err = w.sink.InsertSpans(insertCtx, b.Token, spans)
+	switch {
+	case err == nil:
+		if w.away.Swap(false) {
+			w.log.Info("clickhouse is back, draining the spool", "batches", w.spool.Usage().Batches)
+		}
+		return true, w.end(b, func() { w.book.unspool(b.Rows, stored) })
+	case !store.Temporary(err):
+		w.log.Error("clickhouse refuses a spooled batch", "rows", b.Rows, "error", err)
+		return true, w.end(b, func() { w.book.unspool(b.Rows, dropped(Rejected)) })
+	}
+	w.away.Store(true)
+	return false, err
+}
+
+// end removes a settled batch and then books it, so that one whose file stays, to be
+// settled again under its token, is not booked twice.
+func (w *writer) end(b spool.Batch, book func()) error {
+	if err := w.spool.Remove(b); err != nil {
+		w.log.Error("settled batch stays in the spool", "error", err)
+		return err
+	}
+	book()
+	return nil
+}
+
+// encode is gob, compressed: types and names of fields come with the data, so a spool
+// can be read by the next version.
+func encode(spans []store.Span) ([]byte, error) {
+	var buf bytes.Buffer
+	z, err := zstd.NewWriter(&buf, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("encode batch: %w", err)
+	}
+	if err := errors.Join(gob.NewEncoder(z).Encode(spans), z.Close()); err != nil {
+		return nil, fmt.Errorf("encode batch: %w", err)
+	}
+	return buf.Bytes(), nil
+}
+
+func decode(payload []byte) ([]store.Span, error) {
+	z, err := zstd.NewReader(bytes.NewReader(payload), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+	}
+	defer z.Close()
+	var spans []store.Span
+	if err := gob.NewDecoder(z).Decode(&spans); err != nil {
+		return nil, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+	}
+	return spans, nil
+}
