@@ -15,6 +15,7 @@ type Profile struct {
 	ID     string `json:"id"`
 	Name   string `json:"name"`
 	Tenant string `json:"tenant"`
+	Online *bool  `json:"online,omitempty"` // nil: not known
 }
 
 // Me is the caller and the traffic that its request was taken for.
@@ -33,6 +34,7 @@ type Me struct {
 type Conversation struct {
 	ID      string   `json:"id"`
 	Members []string `json:"members"`
+	LastSeq int64    `json:"last_seq"` // of the newest stored message
 }
 
 // Page is a part of a conversation's history, in seq order.

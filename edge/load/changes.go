@@ -12,6 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/mesh/group"
 )
 
@@ -105,11 +107,12 @@ func Changes(ctx context.Context, cfg Config, n int, policy []byte, out io.Write
 // changer makes the changes, one after the other.
 type changer struct {
 	*lab
-	n      int
-	policy []byte
-	took   [3][]time.Duration
-	asked  [3]int
-	errs   [3][]string
+	n       int
+	policy  []byte
+	version string // of the plan that the last change made; empty: not known
+	took    [3][]time.Duration
+	asked   [3]int
+	errs    [3][]string
 }
 
 // kindNames are in the order of their turns.
@@ -127,85 +130,93 @@ func (c *changer) change(ctx context.Context) (err error) {
 	for i := 0; i < c.n && time.Now().Before(limit); i++ {
 		kind := i % 3
 		c.asked[kind]++
-		start := time.Now()
-		if err := c.apply(ctx, kind, i/3); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if len(c.errs[kind]) < maxExamples {
-				c.errs[kind] = append(c.errs[kind], err.Error())
-			}
-			continue
+		took, err := c.apply(ctx, kind, i/3)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			c.took[kind] = append(c.took[kind], took)
+		case len(c.errs[kind]) < maxExamples:
+			c.errs[kind] = append(c.errs[kind], err.Error())
 		}
-		c.took[kind] = append(c.took[kind], time.Since(start))
 		if (i+1)%100 == 0 {
-			c.log.Info("changes acknowledged", "n", i+1, "of", c.n)
+			c.log.Info("changes made", "n", i+1, "of", c.n)
 		}
 	}
 	return ctx.Err()
 }
 
-// apply makes one change and waits until every edge has acknowledged it.
-func (c *changer) apply(ctx context.Context, kind, turn int) error {
+// apply makes one change and says how long every edge took to acknowledge it.
+func (c *changer) apply(ctx context.Context, kind, turn int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTime)
 	defer cancel()
 	nobody := group.Group{Color: group.ColorOf("lab"), Env: "lab", Tenant: fmt.Sprintf("nobody-%d", turn)}
+	var d decide.Decision
+	start, err := time.Now(), error(nil)
 	switch kindNames()[kind] {
 	case "policy":
 		return c.applyPolicy(ctx, turn)
 	case "isolate":
-		d, err := c.control.Isolate(ctx, nobody.ID(), order("load run", aWhile, &nobody))
-		if err != nil {
-			return err
-		}
-		return c.acknowledged(ctx, d.ID)
+		d, err = c.control.Isolate(ctx, nobody.ID(), order("load run", aWhile, &nobody))
 	default:
-		d, err := c.control.Release(ctx, nobody.ID(), order("load run", momentarily, &nobody))
-		if err != nil {
-			return err
-		}
-		return c.acknowledged(ctx, d.ID)
+		d, err = c.control.Release(ctx, nobody.ID(), order("load run", momentarily, &nobody))
 	}
-}
-
-func (c *changer) acknowledged(ctx context.Context, id string) error {
-	if _, ok := c.decisions.programmed(ctx, id, time.Now().Add(applyTime)); !ok {
-		return fmt.Errorf("decision %s is not acknowledged within %v", id, applyTime)
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	applied, ok := c.decisions.programmed(ctx, d.ID, time.Now().Add(applyTime))
+	if !ok {
+		return 0, fmt.Errorf("decision %s is not acknowledged within %v", d.ID, applyTime)
+	}
+	c.version = applied.Version
+	return time.Since(start), nil
 }
 
 // applyPolicy puts a policy with a cohort of its own, and waits until its version is
-// the one every edge has. Policies have no decision, so the status is asked.
-func (c *changer) applyPolicy(ctx context.Context, turn int) error {
+// the one every edge has. Policies have no decision, so the status is asked; it may
+// be a moment behind the decision before.
+func (c *changer) applyPolicy(ctx context.Context, turn int) (time.Duration, error) {
 	document, err := withCohort(c.policy, fmt.Sprintf("lab-%d", turn))
 	if err != nil {
-		return err
+		return 0, err
 	}
-	old, err := c.control.Status(ctx)
+	old, err := c.status(ctx, func(st ctlapi.Status) bool { return c.version == "" || st.Version == c.version })
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("wait for version %s: %w", c.version, err)
 	}
+	start := time.Now()
 	if err := c.control.PutPolicy(ctx, document); err != nil {
-		return err
+		return 0, err
 	}
+	now, err := c.status(ctx, func(st ctlapi.Status) bool {
+		return st.Version != old.Version || st.Rejected != nil && old.Rejected == nil
+	})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("policy is not acknowledged: %w", err)
+	case now.Version == old.Version:
+		return 0, fmt.Errorf("edge %s rejects %s: %s", now.Rejected.Edge, now.Rejected.Nack.Resource, now.Rejected.Nack.Reason)
+	}
+	c.version = now.Version
+	return time.Since(start), nil
+}
+
+// status waits for a status in which every edge has what it should, and that fits.
+func (c *changer) status(ctx context.Context, fits func(ctlapi.Status) bool) (ctlapi.Status, error) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		st, err := c.control.Status(ctx)
 		if err != nil {
-			return err
+			return st, err
 		}
-		if st.Version != old.Version && st.LastGood == st.Version && st.Programming == nil {
-			return nil
-		}
-		if st.Rejected != nil && old.Rejected == nil {
-			return fmt.Errorf("edge %s rejects %s: %s", st.Rejected.Edge, st.Rejected.Nack.Resource, st.Rejected.Nack.Reason)
+		if st.Programming == nil && st.LastGood == st.Version && fits(st) {
+			return st, nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("policy is not acknowledged: %w", ctx.Err())
+			return st, ctx.Err()
 		}
 	}
 }

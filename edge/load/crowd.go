@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -58,7 +57,7 @@ func gather(ctx context.Context, cfg Config, spec Group, prefix string) (*crowd,
 	if err != nil {
 		return nil, err
 	}
-	if c.people, err = enroll(ctx, cl, cfg.Users, prefix+"-"+strings.ReplaceAll(spec.Name, "+", "-")); err != nil {
+	if c.people, err = enroll(ctx, cl, cfg.Users, prefix); err != nil {
 		return nil, fmt.Errorf("group %s: %w", spec.Name, err)
 	}
 	for i := 0; i < len(c.people); i += 2 {

@@ -34,14 +34,17 @@ type product struct {
 	moveSockets                             bool
 	listenerTouched                         bool // a change touches a listener
 	chaos                                   func(change int)
-	state                                   string      // of the victim, as the control plane says
-	away                                    atomic.Bool // the control plane does not answer
+	onFault                                 func(*http.Request, faultRequest) // zero: it is off
+	onMove                                  func(g group.Group, pool string)  // "": home
+	state                                   string                            // of the victim, as the control plane says
+	away                                    atomic.Bool                       // the control plane does not answer
 
 	mu        sync.Mutex
 	decisions []decide.Decision
 	changed   chan struct{}
 	changes   int
 	policy    []byte
+	version   int // of the plan
 	timers    []*time.Timer
 }
 
@@ -53,6 +56,12 @@ func newProduct(t *testing.T) *product {
 		decideAfter: 200 * time.Millisecond, programAfter: 20 * time.Millisecond, releaseAfter: 300 * time.Millisecond,
 		moveSockets: true,
 		changed:     make(chan struct{}),
+	}
+	p.onFault = func(_ *http.Request, f faultRequest) {
+		p.core.SetFault(semconv.PoolCanary, coretest.Fault{Latency: time.Duration(f.LatencyMS) * time.Millisecond, ErrorRatio: f.ErrorRatio})
+	}
+	p.onMove = func(g group.Group, pool string) {
+		p.core.Move(g.ID(), pool, protocol.Reconnect{DelayMS: 5, GraceMS: 5000})
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/fault", p.fault)
@@ -85,7 +94,7 @@ func newProduct(t *testing.T) *product {
 
 func (p *product) config() Config {
 	cfg := DefaultConfig()
-	cfg.Edge, cfg.EdgeAdmin, cfg.Control, cfg.Token = p.core.URL, p.control.URL, p.control.URL, "token"
+	cfg.Edge, cfg.EdgeAdmin, cfg.Control, cfg.Token = p.core.URL, p.control.URL, p.control.URL, labToken
 	cfg.Cores = map[string]string{semconv.PoolCanary: p.control.URL}
 	cfg.Duration, cfg.ReleaseWait, cfg.Settle = 2*time.Second, 2*time.Second, 2*time.Second
 	cfg.FaultLatency = 50 * time.Millisecond
@@ -103,21 +112,21 @@ func victim() group.Group {
 }
 
 func (p *product) fault(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Authorization") != "Bearer token" {
+	if r.Header.Get("Authorization") != "Bearer "+labToken {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
 	var f faultRequest
 	_ = json.NewDecoder(r.Body).Decode(&f)
-	p.core.SetFault(semconv.PoolCanary, coretest.Fault{Latency: time.Duration(f.LatencyMS) * time.Millisecond, ErrorRatio: f.ErrorRatio})
+	p.onFault(r, f)
 	if p.decideAfter > 0 {
 		p.after(p.decideAfter, func() { p.decide(victim(), decide.Isolate, semconv.PoolIsolated) })
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (p *product) mend(w http.ResponseWriter, _ *http.Request) {
-	p.core.SetFault(semconv.PoolCanary, coretest.Fault{})
+func (p *product) mend(w http.ResponseWriter, r *http.Request) {
+	p.onFault(r, faultRequest{})
 	if p.releaseAfter > 0 {
 		p.after(p.releaseAfter, func() { p.decide(victim(), decide.Release, "") })
 	}
@@ -132,11 +141,13 @@ func (p *product) decide(g group.Group, action decide.Action, pool string) decid
 	}
 	p.publish(d)
 	p.after(p.programAfter, func() {
-		ask := protocol.Reconnect{DelayMS: 5, GraceMS: 5000}
 		if p.moveSockets {
-			p.core.Move(g.ID(), pool, ask)
+			p.onMove(g, pool)
 		}
-		d.Programmed, d.Version = time.Now(), "7"
+		p.mu.Lock()
+		p.version++
+		d.Programmed, d.Version = time.Now(), fmt.Sprint(p.version)
+		p.mu.Unlock()
 		p.publish(d)
 	})
 	return d
@@ -196,6 +207,7 @@ func (p *product) putPolicy(w http.ResponseWriter, r *http.Request) {
 	b, _ := io.ReadAll(r.Body)
 	p.mu.Lock()
 	p.policy = b
+	p.version++
 	p.mu.Unlock()
 	p.change()
 }
@@ -203,7 +215,7 @@ func (p *product) putPolicy(w http.ResponseWriter, r *http.Request) {
 func (p *product) status(w http.ResponseWriter, _ *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	version := fmt.Sprintf("%d-%d", len(p.policy), p.changes)
+	version := fmt.Sprint(p.version)
 	_ = json.NewEncoder(w).Encode(ctlapi.Status{Version: version, LastGood: version})
 }
 
@@ -230,6 +242,8 @@ func (p *product) stats(w http.ResponseWriter, _ *http.Request) {
 	}
 	fmt.Fprintf(w, "listener_manager.listener_added: 1\nlistener_manager.listener_modified: %d\n", modified)
 }
+
+const labToken = "0123456789abcdef"
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 

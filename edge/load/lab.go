@@ -70,8 +70,8 @@ func (l *lab) gather(ctx context.Context, g *errgroup.Group) error {
 	setup, done := context.WithTimeout(ctx, setupTime)
 	defer done()
 	name := strings.ToLower("lab-" + rand.Text()[:6])
-	for _, spec := range l.cfg.Groups {
-		c, err := gather(setup, l.cfg, spec, name)
+	for i, spec := range l.cfg.Groups {
+		c, err := gather(setup, l.cfg, spec, fmt.Sprintf("%s-%d", name, i))
 		if err != nil {
 			return err
 		}
