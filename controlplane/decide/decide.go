@@ -44,7 +44,7 @@ func (in Input) Stale(p Policy) string {
 // time. Isolate and Release take effect in the returned state; a Hold says, once,
 // why a bad group is not moved.
 func Decide(p Policy, s State, in Input) ([]Decision, State) {
-	e := evaluation{Policy: p, Input: in, state: s.clone()}
+	e := evaluation{Policy: p, Input: in, short: byGroup(in.Short), state: s.clone()}
 	e.expire()
 	if in.Stale(p) == "" {
 		e.meet()
@@ -60,8 +60,17 @@ func Decide(p Policy, s State, in Input) ([]Decision, State) {
 type evaluation struct {
 	Policy
 	Input
+	short     map[group.ID][]sli.Stats // Short by group
 	state     State
 	decisions []Decision
+}
+
+func byGroup(in []sli.Stats) map[group.ID][]sli.Stats {
+	out := make(map[group.ID][]sli.Stats, len(in))
+	for _, st := range in {
+		out[st.Group] = append(out[st.Group], st)
+	}
+	return out
 }
 
 // expire ends what an operator asked for a stated time. It needs no telemetry.
@@ -184,7 +193,10 @@ func (e *evaluation) away(id group.ID, g GroupState) GroupState {
 		return g
 	}
 	home, why := e.home(g.Color), ""
-	st, ok := e.measured(id, "", g.Pool)
+	st, ok := e.measured(e.short[id], "", g.Pool)
+	if !ok {
+		st, ok = e.measured(byGroup(e.Long)[id], "", g.Pool)
+	}
 	switch others, found := e.pooled(id, st.Service, home); {
 	case ok && e.breaks(st, e.LeaveFraction):
 		why = "it is still bad in its isolated pool: " + e.figures(st)

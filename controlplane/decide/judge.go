@@ -26,7 +26,7 @@ type finding struct {
 func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, bool) {
 	out := finding{noData: true}
 	for _, service := range e.services(id) {
-		st, ok := e.measured(id, service, pool)
+		st, ok := e.measured(e.short[id], service, pool)
 		if !ok {
 			continue
 		}
@@ -55,8 +55,8 @@ func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, boo
 
 func (e *evaluation) services(id group.ID) []string {
 	var out []string
-	for _, st := range e.Short {
-		if st.Group == id && st.Service != "" {
+	for _, st := range e.short[id] {
+		if st.Service != "" {
 			out = append(out, st.Service)
 		}
 	}
@@ -64,15 +64,15 @@ func (e *evaluation) services(id group.ID) []string {
 	return slices.Compact(out)
 }
 
-// measured is what the group got in the short window: in its pool, or where that
-// pool fell back to another, in the one that served most. Requests that no
-// upstream answered count as the errors they were. ok is false below MinRequests.
-// An empty service stands for the one with most requests.
-func (e *evaluation) measured(id group.ID, service, pool string) (sli.Stats, bool) {
+// measured is what a group got, of its own statistics in a window: in its pool, or where that pool
+// fell back to another, in the one that served most. Requests that no upstream
+// answered count as the errors they were. ok is false below MinRequests. An empty
+// service stands for the one with most requests.
+func (e *evaluation) measured(own []sli.Stats, service, pool string) (sli.Stats, bool) {
 	var best, lost sli.Stats
-	for _, st := range e.Short {
+	for _, st := range own {
 		switch {
-		case st.Group != id || service != "" && st.Service != service && st.Service != "":
+		case service != "" && st.Service != service && st.Service != "":
 		case st.Pool == "":
 			requests, errors := lost.Requests+st.Requests, lost.Errors+st.Errors
 			lost = st

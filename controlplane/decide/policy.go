@@ -60,7 +60,7 @@ func DefaultPolicy() Policy {
 		StaleAfter:           5 * time.Second,
 		BadEvaluations:       3,
 		LeaveFraction:        0.8,
-		Cooldown:             5 * time.Second,
+		Cooldown:             3 * time.Second,
 		IsolateFor:           30 * time.Second,
 		IsolateForMax:        10 * time.Minute,
 		MaxIsolated:          3,

@@ -47,6 +47,7 @@ func routes(p plan.Plan) *routev3.RouteConfiguration {
 			Domains:              []string{"*"},
 			Routes:               out,
 			ResponseHeadersToAdd: []*corev3.HeaderValueOption{setHeader(semconv.HeaderGroup, "%REQ("+semconv.HeaderGroup+")%")},
+			RetryPolicy:          retryPolicy(retryOnUnsent), // where a route has no other
 			// Requests above this are not buffered for a retry; they are sent once.
 			RequestBodyBufferLimit: wrapperspb.UInt64(64 << 10),
 		}},
@@ -70,8 +71,9 @@ func poolRoutes(s plan.Service, pool string, when ...*routev3.HeaderMatcher) []*
 		if r.WebSocket {
 			add(r, websocket(), isUpgrade())
 		}
-		add(r, request(r.Timeout, retryOnSafe), isSafe())
-		add(r, request(r.Timeout, retryOnUnsent))
+		safe := &routev3.RouteAction{Timeout: durationpb.New(r.Timeout), RetryPolicy: retryPolicy(retryOnSafe)}
+		add(r, safe, isSafe())
+		add(r, &routev3.RouteAction{Timeout: durationpb.New(r.Timeout)})
 	}
 	return out
 }
@@ -86,15 +88,10 @@ const (
 	numRetries = 7
 )
 
-func request(timeout time.Duration, retryOn string) *routev3.RouteAction {
-	return &routev3.RouteAction{Timeout: durationpb.New(timeout), RetryPolicy: retryPolicy(retryOn)}
-}
-
 func websocket() *routev3.RouteAction {
 	return &routev3.RouteAction{
 		Timeout:        durationpb.New(0),
 		IdleTimeout:    durationpb.New(time.Hour), // core pings far more often
-		RetryPolicy:    retryPolicy(retryOnUnsent),
 		UpgradeConfigs: []*routev3.RouteAction_UpgradeConfig{{UpgradeType: "websocket", Enabled: wrapperspb.Bool(true)}},
 	}
 }

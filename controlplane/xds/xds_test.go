@@ -1,0 +1,254 @@
+package xds
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/mesh/group"
+)
+
+// consistent is what every rendered plan must hold: what it refers to exists.
+func consistent(r resources) error {
+	clusters := map[string]bool{}
+	for _, c := range r.clusters {
+		if clusters[c.GetName()] {
+			return fmt.Errorf("cluster %q twice", c.GetName())
+		}
+		clusters[c.GetName()] = true
+	}
+	assignments := map[string]*endpointv3.ClusterLoadAssignment{}
+	for _, e := range r.endpoints {
+		assignments[e.GetClusterName()] = e
+		if !clusters[e.GetClusterName()] {
+			return fmt.Errorf("endpoints of unknown cluster %q", e.GetClusterName())
+		}
+	}
+	for _, c := range r.clusters {
+		if c.GetLoadAssignment() == nil && assignments[c.GetName()] == nil {
+			return fmt.Errorf("cluster %q has no endpoints", c.GetName())
+		}
+	}
+	for _, rc := range r.routes {
+		for _, route := range rc.GetVirtualHosts()[0].GetRoutes() {
+			if a, ok := route.GetAction().(*routev3.Route_Route); ok && !clusters[a.Route.GetCluster()] {
+				return fmt.Errorf("route %q to unknown cluster %q", route.GetName(), a.Route.GetCluster())
+			}
+		}
+	}
+	names := map[string]bool{}
+	for _, e := range r.extensions {
+		names[e.GetName()] = true
+	}
+	for _, f := range httpFilters() {
+		if f.GetConfigDiscovery() != nil && !names[f.GetName()] {
+			return fmt.Errorf("filter %q has no configuration", f.GetName())
+		}
+	}
+	return nil
+}
+
+func randomPlan(rnd *rand.Rand) plan.Plan {
+	word := func() string { return string(rune('a'+rnd.IntN(26))) + fmt.Sprint(rnd.IntN(100)) }
+	addr := func() string { return fmt.Sprintf("127.0.0.%d:%d", 1+rnd.IntN(250), 1+rnd.IntN(65535)) }
+	p := plan.Plan{
+		Edge:       plan.Edge{Listen: addr(), Observe: addr()},
+		FailClosed: rnd.IntN(2) == 0,
+		Filter:     word(),
+	}
+	if rnd.IntN(2) == 0 {
+		p.Edge.Wasm = plan.Wasm{Path: "/" + word(), SHA256: strings.Repeat("0f", 32)}
+		p.Edge.JWKS = `{"keys":[]}`
+	}
+	for i := range 1 + rnd.IntN(4) {
+		s := plan.Service{Name: fmt.Sprintf("s%d", i), Pools: []plan.Pool{{Name: "baseline"}}}
+		for j := range rnd.IntN(4) {
+			s.Pools = append(s.Pools, plan.Pool{Name: fmt.Sprintf("p%d", j)})
+		}
+		for j := range s.Pools {
+			for range rnd.IntN(4) {
+				s.Pools[j].Endpoints = append(s.Pools[j].Endpoints, addr())
+			}
+		}
+		for range 1 + rnd.IntN(3) {
+			s.Routes = append(s.Routes, plan.Route{Name: word(), Prefix: "/" + word(), WebSocket: rnd.IntN(2) == 0, Timeout: time.Duration(rnd.Int64N(int64(time.Hour)))})
+		}
+		p.Services = append(p.Services, s)
+	}
+	for range rnd.IntN(4) {
+		p.Cohorts = append(p.Cohorts, plan.Cohort{Name: word(), Color: group.Color(rnd.Uint32()), Pool: fmt.Sprintf("p%d", rnd.IntN(5))})
+	}
+	for range rnd.IntN(5) {
+		p.Moves = append(p.Moves, plan.Move{Group: group.ID(fmt.Sprintf("%06x", rnd.IntN(1<<24))), Pool: fmt.Sprintf("p%d", rnd.IntN(5))})
+	}
+	return p
+}
+
+// FuzzBuild renders plans of random shape with some of the fuzzer's text in them:
+// never a panic, never something Envoy's validation refuses, always consistent,
+// always the same bytes.
+func FuzzBuild(f *testing.F) {
+	f.Add(uint64(1), "all", "/v1", "127.0.0.1:1", `{"keys":[]}`)
+	f.Add(uint64(2), "", "/", "[::1]:65535", "")
+	f.Add(uint64(3), "\x00\n%REQ(x)%", "/é?#%2f", "x", "{")
+	f.Fuzz(func(t *testing.T, seed uint64, name, prefix, endpoint, jwks string) {
+		p := randomPlan(rand.New(rand.NewPCG(seed, 0)))
+		p.Services[0].Routes[0].Name = name
+		p.Services[0].Routes[0].Prefix = prefix
+		p.Services[0].Pools[0].Endpoints = append(p.Services[0].Pools[0].Endpoints, endpoint)
+		p.Edge.JWKS = jwks
+		a, err := Build(p)
+		if err != nil {
+			return
+		}
+		r, err := render(p)
+		if err != nil {
+			t.Fatalf("built and not rendered: %v", err)
+		}
+		if err := consistent(r); err != nil {
+			t.Error(err)
+		}
+		b, err := Build(p)
+		if err != nil || a.Version != b.Version {
+			t.Errorf("versions %q and %q of the same plan, %v", a.Version, b.Version, err)
+		}
+	})
+}
+
+func TestRandomPlansAreConsistent(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(300) {
+		p := randomPlan(rand.New(rand.NewPCG(seed, 1)))
+		if _, err := Build(p); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		r, err := render(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := consistent(r); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+// TestMoveChangesRoutesOnly holds the promise that moving a group never touches a
+// listener, so no WebSocket drains.
+func TestMoveChangesRoutesOnly(t *testing.T) {
+	t.Parallel()
+	p := readPlan(t, "testdata/circle/plan.yaml")
+	before, err := Build(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Moves = append(p.Moves, plan.Move{Group: "abcdef", Pool: "isolated"})
+	after, err := Build(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Version == after.Version {
+		t.Error("a move changed nothing")
+	}
+	for i := range before.Resources {
+		typ := Type(i)
+		changed := false
+		for _, r := range before.Resources[typ] {
+			if got, ok := after.Find(typ, r.Name); !ok || got.Version != r.Version {
+				changed = true
+			}
+		}
+		if want := typ == Routes; changed != want {
+			t.Errorf("%s changed: %v, want %v", typ, changed, want)
+		}
+	}
+}
+
+// TestListenerStaysTheSame covers everything that changes in operation.
+func TestListenerStaysTheSame(t *testing.T) {
+	t.Parallel()
+	base := readPlan(t, "testdata/circle/plan.yaml")
+	want, err := Build(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*plan.Plan){
+		"policy of the filter": func(p *plan.Plan) { p.Filter = `{"env":"other"}` },
+		"keys":                 func(p *plan.Plan) { p.Edge.JWKS = `{"keys":[]}` },
+		"module":               func(p *plan.Plan) { p.Edge.Wasm.SHA256 = strings.Repeat("ff", 32) },
+		"failure":              func(p *plan.Plan) { p.FailClosed = true },
+		"cohort":               func(p *plan.Plan) { p.Cohorts = nil },
+		"endpoints":            func(p *plan.Plan) { p.Services[0].Pools[0].Endpoints = []string{"127.0.0.1:1"} },
+		"pools":                func(p *plan.Plan) { p.Services[0].Pools = p.Services[0].Pools[:1] },
+		"routes":               func(p *plan.Plan) { p.Services[0].Routes = p.Services[0].Routes[1:] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := readPlan(t, "testdata/circle/plan.yaml")
+			change(&p)
+			got, err := Build(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Version == want.Version {
+				t.Error("the change changed nothing")
+			}
+			if got.Resources[Listeners][0].Version != want.Resources[Listeners][0].Version {
+				t.Error("the listener changed, its WebSockets would drain")
+			}
+		})
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*plan.Plan){
+		"an endpoint that is none": func(p *plan.Plan) { p.Services[0].Pools[0].Endpoints = []string{"localhost:1"} },
+		"a listener without port":  func(p *plan.Plan) { p.Edge.Listen = "127.0.0.1" },
+		"a receiver without port":  func(p *plan.Plan) { p.Edge.Observe = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := readPlan(t, "testdata/circle/plan.yaml")
+			change(&p)
+			if _, err := Build(p); err == nil {
+				t.Error("built")
+			}
+		})
+	}
+}
+
+func TestTypes(t *testing.T) {
+	t.Parallel()
+	for i := range NumTypes {
+		typ := Type(i)
+		if got, ok := TypeOf(typ.URL()); !ok || got != typ {
+			t.Errorf("TypeOf(%q) is %v, %v", typ.URL(), got, ok)
+		}
+	}
+	if _, ok := TypeOf("type.googleapis.com/" + string((&corev3.Node{}).ProtoReflect().Descriptor().FullName())); ok {
+		t.Error("a node is served")
+	}
+}
+
+func BenchmarkBuild(b *testing.B) {
+	p := plan.Plan{Edge: plan.Edge{Listen: "127.0.0.1:1", Observe: "127.0.0.1:2"}}
+	s := plan.Service{Name: "core", Pools: []plan.Pool{{Name: "baseline", Endpoints: []string{"127.0.0.1:3"}}, {Name: "isolated"}}}
+	s.Routes = []plan.Route{{Name: "all", Prefix: "/", Timeout: time.Second}}
+	p.Services = []plan.Service{s}
+	for i := range 1000 {
+		p.Moves = append(p.Moves, plan.Move{Group: group.ID(fmt.Sprintf("%06x", i)), Pool: "isolated"})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Build(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
