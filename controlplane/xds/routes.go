@@ -43,11 +43,14 @@ func routes(p plan.Plan) *routev3.RouteConfiguration {
 	return &routev3.RouteConfiguration{
 		Name: RoutesName,
 		VirtualHosts: []*routev3.VirtualHost{{
-			Name:                 RoutesName,
-			Domains:              []string{"*"},
-			Routes:               out,
-			ResponseHeadersToAdd: []*corev3.HeaderValueOption{setHeader(semconv.HeaderGroup, "%REQ("+semconv.HeaderGroup+")%")},
-			RetryPolicy:          retryPolicy(retryOnUnsent), // where a route has no other
+			Name:    RoutesName,
+			Domains: []string{"*"},
+			Routes:  out,
+			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
+				setHeader(semconv.HeaderGroup, "%REQ("+semconv.HeaderGroup+")%"),
+				setHeader(semconv.HeaderTraceresponse, "%REQ("+semconv.HeaderTraceparent+")%"),
+			},
+			RetryPolicy: retryPolicy(retryOnUnsent), // where a route has no other
 			// Requests above this are not buffered for a retry; they are sent once.
 			RequestBodyBufferLimit: wrapperspb.UInt64(64 << 10),
 		}},
