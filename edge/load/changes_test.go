@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,16 +34,17 @@ func TestChanges(t *testing.T) {
 		name   string
 		set    func(*product)
 		broken []string
+		may    string // break as well
 	}{
-		{"all is well", func(*product) {}, nil},
-		{"changes touch the listener", func(p *product) { p.listenerTouched = true }, []string{"listener"}},
+		{"all is well", func(*product) {}, nil, ""},
+		{"changes touch the listener", func(p *product) { p.listenerTouched = true }, []string{"listener"}, ""},
 		{"a change drops sockets", func(p *product) {
 			p.chaos = func(change int) {
 				if change == 5 {
 					p.core.CloseSockets(protocol.CloseShutdown)
 				}
 			}
-		}, []string{"sockets"}},
+		}, []string{"sockets"}, "errors"}, // of sends under way
 		{"a change makes errors", func(p *product) {
 			p.chaos = func(change int) {
 				p.core.Misbehave(coretest.Chaos{Send: func(n int) coretest.Verdict {
@@ -52,7 +54,7 @@ func TestChanges(t *testing.T) {
 					return coretest.Take
 				}})
 			}
-		}, []string{"errors"}},
+		}, []string{"errors"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -63,7 +65,8 @@ func TestChanges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.broken, brokenKeys(r.Promises)); diff != "" || r.OK != (tt.broken == nil) {
+			broken := slices.DeleteFunc(brokenKeys(r.Promises), func(key string) bool { return key == tt.may })
+			if diff := cmp.Diff(tt.broken, broken); diff != "" || r.OK != (tt.broken == nil) {
 				t.Errorf("broken promises (-want +got):\n%s\n%s", diff, out.String())
 			}
 			if string(p.policy) != policy {

@@ -14,10 +14,6 @@ import (
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
-// patienceFactor bounds the waits of a circle: what does not come in so many times its
-// limit is reported as missing, and the story goes on.
-const patienceFactor = 5
-
 // Circle follows one fault all the way round, and writes the report to out in
 // cfg.Format. The error says that the run itself did not work; whether the promises
 // held is Report.OK.
@@ -30,7 +26,7 @@ func Circle(ctx context.Context, cfg Config, out io.Writer, log *slog.Logger) (R
 	}
 	var s story
 	_, err := run(ctx, cfg, log, func(ctx context.Context, l *lab) error {
-		s = story{lab: l, crowd: l.crowd(cfg.FaultGroup)}
+		s = story{lab: l, crowd: l.crowd(cfg.FaultGroup), begin: l.start}
 		return s.tell(ctx)
 	})
 	if err != nil {
@@ -48,6 +44,7 @@ type story struct {
 	*lab
 	crowd *crowd // the one that is hurt
 
+	begin             time.Time // of the baseline
 	faultOn, faultOff time.Time
 	isolate, release  decide.Decision // zero where they did not come
 	moved, back       time.Time       // all sockets
@@ -65,16 +62,16 @@ func (s *story) tell(ctx context.Context) error {
 	}
 	edge, hurt := s.cfg.Duration/6, s.cfg.Duration/4
 	s.log.Info("baseline", "for", edge)
-	if !until(ctx, s.start.Add(edge)) {
+	if !until(ctx, s.begin.Add(edge)) {
 		return ctx.Err()
 	}
 	if err := s.hurt(ctx, hurt); err != nil {
 		return err
 	}
 	if !s.isolate.Time.IsZero() {
-		s.awaitRelease(ctx, s.start.Add(s.cfg.Duration-edge))
+		s.awaitRelease(ctx, s.begin.Add(s.cfg.Duration-edge))
 	}
-	end := s.start.Add(s.cfg.Duration)
+	end := s.begin.Add(s.cfg.Duration)
 	if late := s.release.Time.Add(edge); late.After(end) {
 		end = late
 	}
@@ -104,10 +101,10 @@ func (s *story) settled(ctx context.Context) error {
 	if _, err := s.control.Release(ctx, group.ID(s.crowd.id), order("start of a load run", momentarily, nil)); err != nil {
 		return fmt.Errorf("release group %s: %w", s.crowd.id, err)
 	}
-	if !poll(ctx, time.Now().Add(s.cfg.Limits.Sockets), home) {
+	if !poll(ctx, time.Now().Add(s.cfg.Wait), home) {
 		return fmt.Errorf("group %s: its sockets are not in pool %s", s.crowd.Name, s.crowd.Pool)
 	}
-	s.start = time.Now() // the baseline begins now
+	s.begin = time.Now()
 	return nil
 }
 
@@ -131,7 +128,7 @@ func (s *story) hurt(ctx context.Context, hurt time.Duration) (err error) {
 	}()
 	s.log.Info("fault is on", "pool", s.cfg.FaultPool, "latency", s.cfg.FaultLatency, "error_ratio", s.cfg.FaultErrors)
 
-	s.isolate = s.await(ctx, decide.Isolate, s.faultOn, s.faultOn.Add(patienceFactor*s.cfg.Limits.Decision))
+	s.isolate = s.await(ctx, decide.Isolate, s.faultOn, s.faultOn.Add(s.cfg.Wait))
 	if !s.isolate.Time.IsZero() {
 		s.moved, s.movedN = s.awaitSockets(ctx, semconv.PoolIsolated, s.isolate.Time)
 		s.log.Info("sockets moved", "n", s.movedN, "of", len(s.crowd.people))
@@ -150,7 +147,7 @@ func (s *story) awaitRelease(ctx context.Context, by time.Time) {
 			s.log.Error("release", "error", err)
 			return
 		}
-		s.release = s.await(ctx, decide.Release, since, since.Add(patienceFactor*s.cfg.Limits.Decision))
+		s.release = s.await(ctx, decide.Release, since, since.Add(s.cfg.Wait))
 	}
 	if !s.release.Time.IsZero() {
 		s.back, s.backN = s.awaitSockets(ctx, s.crowd.Pool, s.release.Time)
@@ -168,14 +165,14 @@ func (s *story) await(ctx context.Context, action decide.Action, since, by time.
 		return decide.Decision{}
 	}
 	s.log.Info("decision", "action", d.Action, "group", d.Group, "reason", d.Reason, "after", d.Time.Sub(since))
-	if applied, ok := s.decisions.programmed(ctx, d.ID, time.Now().Add(patienceFactor*s.cfg.Limits.Programmed)); ok {
+	if applied, ok := s.decisions.programmed(ctx, d.ID, time.Now().Add(s.cfg.Wait)); ok {
 		d = applied
 	}
 	return d
 }
 
 func (s *story) awaitSockets(ctx context.Context, pool string, since time.Time) (last time.Time, n int) {
-	poll(ctx, time.Now().Add(s.cfg.Limits.Sockets), func() (ok bool) {
+	poll(ctx, time.Now().Add(s.cfg.Wait), func() (ok bool) {
 		last, n, ok = arrived(s.crowd.sockets.snapshot(), len(s.crowd.people), pool, since)
 		return ok
 	})
@@ -190,7 +187,7 @@ func (s *story) report() Report {
 	cfg := s.cfg
 	r := Report{
 		Schema:  CircleSchema,
-		Started: s.start, Ended: s.end,
+		Started: s.begin, Ended: s.end,
 		Settings: settings(cfg),
 		Timeline: timeline(s.faultOn, s.marks()),
 	}
@@ -223,12 +220,12 @@ func (s *story) group(c *crowd) GroupReport {
 	return GroupReport{
 		Name: c.Name, ID: c.id, Faulty: c == s.crowd,
 		Phases: Phases{
-			Before:   summarize(samples, tries, s.start, calm),
+			Before:   summarize(samples, tries, s.begin, calm),
 			Fault:    summarize(samples, tries, calm, out),
 			Isolated: summarize(samples, tries, out, free),
 			After:    summarize(samples, tries, free, far),
 		},
-		Total:    summarize(samples, tries, s.start, far),
+		Total:    summarize(samples, tries, s.begin, far),
 		Sockets:  tally(c.sockets.snapshot()),
 		Messages: c.ledger.Verdict(),
 	}
@@ -237,7 +234,7 @@ func (s *story) group(c *crowd) GroupReport {
 // marks are the moments of the story, in the order in which they should come.
 func (s *story) marks() []Mark {
 	samples, tries := s.crowd.record.snapshot()
-	before := summarize(samples, tries, s.start, s.faultOn)
+	before := summarize(samples, tries, s.begin, s.faultOn)
 	bad := firstBadSecond(samples, tries, s.faultOn, s.end, time.Duration(2*before.P95*float64(time.Millisecond))+s.cfg.FaultLatency/2)
 	var firstIsolated, firstReleased time.Time
 	if !s.isolate.Time.IsZero() {
@@ -248,7 +245,7 @@ func (s *story) marks() []Mark {
 	}
 	all := len(s.crowd.people)
 	return []Mark{
-		{Event: EventLoadOn, Time: s.start},
+		{Event: EventLoadOn, Time: s.begin},
 		{Event: EventFaultOn, Time: s.faultOn, Note: fmt.Sprintf("pool %s: +%v, %.0f%% errors", s.cfg.FaultPool, s.cfg.FaultLatency, 100*s.cfg.FaultErrors)},
 		{Event: EventFirstBad, Time: bad, Note: "as the clients saw it"},
 		{Event: EventDecision, Time: s.isolate.Time, Note: s.isolate.Reason},

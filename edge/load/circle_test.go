@@ -24,7 +24,7 @@ func TestCircle(t *testing.T) {
 		{"all is well", func(*product, *Config) {}, nil},
 		{"decides late", func(p *product, c *Config) { c.Limits.Decision = p.decideAfter / 2 }, []string{"decision"}},
 		{"never decides", func(p *product, c *Config) {
-			p.decideAfter, p.releaseAfter, c.Limits.Decision = 0, 0, 200*time.Millisecond
+			p.decideAfter, p.releaseAfter, c.Wait = 0, 0, 300*time.Millisecond
 		},
 			[]string{"decision", "programmed", "sockets", "healed", "released"}},
 		{"acknowledges late", func(p *product, c *Config) { c.Limits.Programmed = p.programAfter / 2 }, []string{"programmed"}},
@@ -35,11 +35,11 @@ func TestCircle(t *testing.T) {
 		}, nil},
 		{"sockets stay behind", func(p *product, c *Config) {
 			p.moveSockets = false
-			c.Limits.Sockets = 300 * time.Millisecond
+			c.Wait = 2 * time.Second
 		}, []string{"sockets", "healed", "released"}},
 		{"loses pushes for good", func(p *product, c *Config) {
 			p.core.Misbehave(coretest.Chaos{Push: func(m protocol.Message) []protocol.Message {
-				if m.Seq > 20 {
+				if m.Seq > 3 {
 					return nil
 				}
 				return []protocol.Message{m}
@@ -48,7 +48,7 @@ func TestCircle(t *testing.T) {
 		{"another group suffers", func(p *product, c *Config) {
 			n := 0
 			p.core.Misbehave(coretest.Chaos{Send: func(int) coretest.Verdict {
-				if n++; n > 50 && n < 60 { // of all groups
+				if n++; n > 20 && n < 30 { // of all groups
 					return coretest.Refuse
 				}
 				return coretest.Take

@@ -43,6 +43,9 @@ type Config struct {
 	// operator's release is asked for, and the report says so.
 	ReleaseWait time.Duration
 
+	// Wait bounds each wait for what should happen: a decision, its acknowledgment, the
+	// sockets. What does not come in that time is reported as missing.
+	Wait time.Duration
 	// Calm is how long Faults waits before the first kill and after each part has healed.
 	Calm time.Duration
 
@@ -65,7 +68,6 @@ type Group struct {
 type Limits struct {
 	Decision   time.Duration // from the fault to the decision
 	Programmed time.Duration // from the decision to Envoy's acknowledgment
-	Sockets    time.Duration // from the acknowledgment to the last socket of the group
 	Heal       time.Duration // from a kill to the part's readiness
 }
 
@@ -90,9 +92,10 @@ func DefaultConfig() Config {
 		FaultPool: semconv.PoolCanary, FaultGroup: "canary+payment",
 		FaultLatency: 600 * time.Millisecond, FaultErrors: 0.3,
 		ReleaseWait: 30 * time.Second,
+		Wait:        15 * time.Second,
 		Calm:        5 * time.Second,
 
-		Limits: Limits{Decision: 3 * time.Second, Programmed: 300 * time.Millisecond, Sockets: 15 * time.Second, Heal: 30 * time.Second},
+		Limits: Limits{Decision: 3 * time.Second, Programmed: 300 * time.Millisecond, Heal: 30 * time.Second},
 		Format: "text",
 	}
 }
@@ -136,11 +139,11 @@ func (c Config) Validate() error {
 		return fmt.Errorf("rate, duration: more than %d requests", maxSamples)
 	case c.MaxInFlight < 1 || c.MaxInFlight > 100_000:
 		return errors.New("max in flight: must be from 1 to 100000")
-	case c.Settle <= 0:
-		return errors.New("settle: must be positive")
+	case c.Settle <= 0 || c.Wait <= 0:
+		return errors.New("settle, wait: must be positive")
 	case c.ReleaseWait < 0 || c.Calm < 0:
 		return errors.New("release wait, calm: must not be negative")
-	case c.Limits.Decision <= 0 || c.Limits.Programmed <= 0 || c.Limits.Sockets <= 0 || c.Limits.Heal <= 0:
+	case c.Limits.Decision <= 0 || c.Limits.Programmed <= 0 || c.Limits.Heal <= 0:
 		return errors.New("limits: must be positive")
 	case !(c.FaultErrors >= 0 && c.FaultErrors <= 1):
 		return errors.New("fault errors: must be from 0 to 1")

@@ -29,7 +29,7 @@ func TestValidate(t *testing.T) {
 		{"users", func(c *Config) { c.Users = 3 }},
 		{"groups", func(c *Config) { c.Groups = nil }},
 		{"max in flight", func(c *Config) { c.MaxInFlight = 0 }},
-		{"settle", func(c *Config) { c.Settle = 0 }},
+		{"settle, wait", func(c *Config) { c.Settle = 0 }},
 		{"release wait, calm", func(c *Config) { c.ReleaseWait = -1 }},
 		{"limits", func(c *Config) { c.Limits.Heal = 0 }},
 		{"fault errors", func(c *Config) { c.FaultErrors = 1.5 }},

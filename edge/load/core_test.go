@@ -159,7 +159,7 @@ func passOn(t *testing.T, address string) func(*http.Request, faultRequest) {
 			return
 		}
 		req.Header = r.Header
-		resp, err := http.DefaultTransport.RoundTrip(req)
+		resp, err := (&http.Client{}).Do(req)
 		if err != nil {
 			t.Error(err)
 			return
@@ -182,8 +182,7 @@ func TestCircleOnRealCore(t *testing.T) {
 	cfg := p.config()
 	cfg.Edge, cfg.Duration, cfg.ReleaseWait, cfg.Settle = edge, 6*time.Second, 5*time.Second, 10*time.Second
 	cfg.FaultLatency = 300 * time.Millisecond
-	cfg.Limits.Programmed = 10 * time.Second // the decisions are the test's, a busy machine's delay says nothing
-	cfg.Limits.Decision = 10 * time.Second
+	cfg.Rate = 40
 	var out bytes.Buffer
 	r, err := Circle(deadline(t), cfg, &out, quiet())
 	if err != nil {
@@ -194,7 +193,7 @@ func TestCircleOnRealCore(t *testing.T) {
 		t.Errorf("broken promises: %v", broken)
 	}
 	for _, g := range r.Groups {
-		if g.Messages.Accepted < 100 {
+		if g.Messages.Accepted < 80 {
 			t.Errorf("group %s: only %d messages", g.Name, g.Messages.Accepted)
 		}
 	}

@@ -98,6 +98,8 @@ func (p *product) config() Config {
 	cfg.Cores = map[string]string{semconv.PoolCanary: p.control.URL}
 	cfg.Duration, cfg.ReleaseWait, cfg.Settle = 2*time.Second, 2*time.Second, 2*time.Second
 	cfg.FaultLatency = 50 * time.Millisecond
+	// A busy machine must not break a promise that the test is not about.
+	cfg.Rate, cfg.Users, cfg.MaxInFlight, cfg.Wait = 20, 4, 20_000, 30*time.Second
 	return cfg
 }
 
@@ -120,7 +122,8 @@ func (p *product) fault(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewDecoder(r.Body).Decode(&f)
 	p.onFault(r, f)
 	if p.decideAfter > 0 {
-		p.after(p.decideAfter, func() { p.decide(victim(), decide.Isolate, semconv.PoolIsolated) })
+		at := time.Now().Add(p.decideAfter)
+		p.after(p.decideAfter, func() { p.decide(at, victim(), decide.Isolate, semconv.PoolIsolated) })
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
@@ -128,15 +131,17 @@ func (p *product) fault(w http.ResponseWriter, r *http.Request) {
 func (p *product) mend(w http.ResponseWriter, r *http.Request) {
 	p.onFault(r, faultRequest{})
 	if p.releaseAfter > 0 {
-		p.after(p.releaseAfter, func() { p.decide(victim(), decide.Release, "") })
+		at := time.Now().Add(p.releaseAfter)
+		p.after(p.releaseAfter, func() { p.decide(at, victim(), decide.Release, "") })
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// decide publishes a decision, and its acknowledgment a little later.
-func (p *product) decide(g group.Group, action decide.Action, pool string) decide.Decision {
+// decide publishes a decision made at a moment, and its acknowledgment a little later.
+// The moments are what they should be however late a busy machine comes to them.
+func (p *product) decide(at time.Time, g group.Group, action decide.Action, pool string) decide.Decision {
 	d := decide.Decision{
-		ID: fmt.Sprint(time.Now().UnixNano()), Time: time.Now(), Action: action,
+		ID: fmt.Sprint(time.Now().UnixNano()), Time: at, Action: action,
 		Group: g.ID(), Reason: "because", By: "policy", ToPool: pool,
 	}
 	p.publish(d)
@@ -144,11 +149,13 @@ func (p *product) decide(g group.Group, action decide.Action, pool string) decid
 		if p.moveSockets {
 			p.onMove(g, pool)
 		}
+		programmed := d
+		programmed.Programmed = at.Add(p.programAfter)
 		p.mu.Lock()
 		p.version++
-		d.Programmed, d.Version = time.Now(), fmt.Sprint(p.version)
+		programmed.Version = fmt.Sprint(p.version)
 		p.mu.Unlock()
-		p.publish(d)
+		p.publish(programmed)
 	})
 	return d
 }
@@ -200,7 +207,7 @@ func (p *product) move(w http.ResponseWriter, r *http.Request) {
 		action, pool = decide.Release, ""
 	}
 	p.change()
-	_ = json.NewEncoder(w).Encode(p.decide(g, action, pool))
+	_ = json.NewEncoder(w).Encode(p.decide(time.Now(), g, action, pool))
 }
 
 func (p *product) putPolicy(w http.ResponseWriter, r *http.Request) {

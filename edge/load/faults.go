@@ -154,7 +154,7 @@ func (l *lab) kill(ctx context.Context, p Part) (Kill, error) {
 	if asked != nil && ctx.Err() == nil {
 		l.log.Warn("ask whether the part has healed", "part", p.Name, "error", asked)
 	}
-	poll(ctx, healed.Add(l.cfg.Limits.Sockets), l.connected)
+	poll(ctx, healed.Add(l.cfg.Wait), l.connected)
 	l.log.Info("healed", "part", p.Name, "healed", k.Healed, "after", healed.Sub(k.Time))
 	until(ctx, time.Now().Add(l.cfg.Calm))
 	end := time.Now()

@@ -96,7 +96,8 @@ func (l *lab) press(ctx context.Context, story func(context.Context, *lab) error
 	for i, c := range l.crowds {
 		// Groups do not start in step, so that three requests do not come at once.
 		offset := time.Duration(float64(i) / float64(len(l.crowds)) / l.cfg.Rate * float64(time.Second))
-		wg.Go(func() { c.press(load, l.cfg, l.start.Add(offset)) })
+		start := l.start.Add(offset)
+		wg.Go(func() { c.press(load, l.cfg, start) })
 	}
 	err := story(ctx, l)
 	stop()
