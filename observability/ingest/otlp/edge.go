@@ -99,10 +99,10 @@ func (c Converter) edge(r *Result, resource map[string]string, rec *logsv1.LogRe
 // edgeTraffic says whose request it was and who served it. A request without a group
 // passed the edge without its filter and is baseline, whatever trace id its client sent.
 func (c Converter) edgeTraffic(r *Result, traceID string, attrs map[string]string) store.Traffic {
-	t := c.place("", "", "")
+	t := c.place("", "", "", "")
 	if id := group.ID(attrs[semconv.Group]); id.Valid() {
 		env, tenant := members(attrs["baggage"])
-		t = c.place(traceID, env, tenant)
+		t = c.place(traceID, "", env, tenant)
 		if t.Group != id { // what the edge routed by counts
 			r.Cut[CutGroup]++
 			t.Group = id

@@ -98,12 +98,15 @@ func (c Converter) late(start, now time.Time) (Reason, bool) {
 	return "", false
 }
 
-// place gives a span its group. Color comes from the trace id where env or tenant are
-// known, because only the edge's filter and the services behind it say those; a foreign
-// random trace id must not open a group of its own, so it is baseline.
-func (c Converter) place(traceID, env, tenant string) store.Traffic {
+// place gives a span its group. A color that the span states counts; without one it
+// comes from the trace id where env or tenant are known, because only the edge's filter
+// and the services behind it say those; a foreign random trace id must not open a group
+// of its own, so it is baseline.
+func (c Converter) place(traceID, color, env, tenant string) store.Traffic {
 	t := store.Traffic{Color: group.Baseline, Env: c.Env, Tenant: c.Tenant}
-	if named(env) || named(tenant) {
+	if stated, ok := group.ParseColor(color); ok {
+		t.Color = stated
+	} else if named(env) || named(tenant) {
 		t.Color, _ = group.OfTrace(traceID)
 	}
 	if named(env) {

@@ -117,16 +117,20 @@ func TestTracesDropsWhatHasNoIdentityOrTime(t *testing.T) {
 
 func TestGroupOfASpan(t *testing.T) {
 	for _, tc := range []struct {
-		name, env, tenant string
-		want              group.Group
+		name, color, env, tenant string
+		want                     group.Group
 	}{
-		{"named by the edge", "canary", "payment", group.Group{Color: 0xf3aa1c20, Env: "canary", Tenant: "payment"}},
-		{"nothing known: a random id is no group", "", "", group.Group{Env: "default", Tenant: "default"}},
-		{"env only", "canary", "", group.Group{Color: 0xf3aa1c20, Env: "canary", Tenant: "default"}},
-		{"unusable names", "a|b", "x y", group.Group{Env: "default", Tenant: "default"}},
-		{"too long a name", strings.Repeat("x", 65), "", group.Group{Env: "default", Tenant: "default"}},
+		{"color stated", "00000007", "canary", "payment", group.Group{Color: 7, Env: "canary", Tenant: "payment"}},
+		{"baseline stated", "00000000", "canary", "payment", group.Group{Env: "canary", Tenant: "payment"}},
+		{"named by the edge", "", "canary", "payment", group.Group{Color: 0xf3aa1c20, Env: "canary", Tenant: "payment"}},
+		{"nothing known: a random id is no group", "", "", "", group.Group{Env: "default", Tenant: "default"}},
+		{"env only", "xyz", "canary", "", group.Group{Color: 0xf3aa1c20, Env: "canary", Tenant: "default"}},
+		{"unusable names", "", "a|b", "x y", group.Group{Env: "default", Tenant: "default"}},
+		{"too long a name", "", strings.Repeat("x", 65), "", group.Group{Env: "default", Tenant: "default"}},
 	} {
-		r := converter().Traces(traces(nil, span(func(s *tracev1.Span) { s.Attributes = pairs("traffic.env", tc.env, "traffic.tenant", tc.tenant) })), now)
+		r := converter().Traces(traces(nil, span(func(s *tracev1.Span) {
+			s.Attributes = pairs("traffic.color", tc.color, "traffic.env", tc.env, "traffic.tenant", tc.tenant)
+		})), now)
 		got := r.Spans[0].Traffic
 		if got.Group != tc.want.ID() || got.Color != tc.want.Color || got.Env != tc.want.Env || got.Tenant != tc.want.Tenant {
 			t.Errorf("%s: traffic = %+v, want %+v", tc.name, got, tc.want)

@@ -76,7 +76,7 @@ func (c Converter) span(r *Result, src source, s *tracev1.Span, now time.Time) (
 		}
 		return src.resource[key]
 	}
-	row.Traffic = c.place(traceID, either(semconv.Env), either(semconv.Tenant))
+	row.Traffic = c.place(traceID, either(semconv.Color), either(semconv.Env), either(semconv.Tenant))
 	row.Traffic.Service = src.service
 	row.Traffic.Pool = r.clip(either(semconv.Pool), c.Limits.Name)
 	row.Traffic.Entry = attrs[semconv.Entry] == "true"
