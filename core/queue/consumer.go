@@ -84,14 +84,18 @@ type configError struct{ error }
 // member is one membership: join, consume, leave.
 func (c *Consumer) member(ctx context.Context) error {
 	tracer := c.tracing.kotel(c.cfg.Group)
+	own, abort := context.WithCancel(context.WithoutCancel(ctx))
+	defer abort()
 	opts := []kgo.Opt{
+		kgo.WithContext(own),
 		kgo.SeedBrokers(c.cfg.Brokers...),
 		kgo.ConsumerGroup(c.cfg.Group),
 		kgo.ConsumeTopics(c.cfg.Topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // a new group must not skip what was accepted before it
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(c.cfg.Session),
-		kgo.HeartbeatInterval(c.cfg.Session / 4),
+		kgo.HeartbeatInterval(min(c.cfg.Session/4, time.Second)), // also how soon a member sees that others joined or left
+		kgo.RebalanceTimeout(4 * c.cfg.Session),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(), // partitions stay ours from poll to commit
 		kgo.FetchMaxWait(time.Second),
@@ -106,7 +110,7 @@ func (c *Consumer) member(ctx context.Context) error {
 	if err != nil {
 		return &configError{fmt.Errorf("new kafka consumer: %w", err)}
 	}
-	defer c.leave(client)
+	defer c.leave(client, abort)
 	for {
 		fetches := client.PollRecords(ctx, c.cfg.Batch)
 		if ctx.Err() != nil {
@@ -126,18 +130,35 @@ func (c *Consumer) member(ctx context.Context) error {
 	}
 }
 
-// leave leaves the group. A static member has to be told to: its name would keep its
-// partitions until the session times out.
-func (c *Consumer) leave(client *kgo.Client) {
-	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Session)
+// leave leaves the group and closes the client. A join that is under way is waited for
+// only briefly, because it ends when the slowest other member has joined as well.
+func (c *Consumer) leave(client *kgo.Client, abort context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if c.cfg.Instance != "" {
-		builder := kadm.LeaveGroup(c.cfg.Group).InstanceIDs(c.cfg.Instance).Reason("shutdown")
-		if _, err := kadm.NewClient(client).LeaveGroup(ctx, builder); err != nil {
-			c.log.Warn("leave kafka group", "error", err)
-		}
+	client.AllowRebalance()
+	if err := client.LeaveGroupContext(ctx); err != nil {
+		abort()
 	}
 	client.CloseAllowingRebalance()
+	if c.cfg.Instance != "" {
+		c.forget()
+	}
+}
+
+// forget tells the group that a static member has gone: its name would keep its
+// partitions until the session times out. It must not be told while a join of that
+// member is under way, whose answer would then never come.
+func (c *Consumer) forget() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.cfg.Brokers...), kgo.WithLogger(franzLogger{c.log}))
+	if err == nil {
+		defer client.Close()
+		_, err = kadm.NewClient(client).LeaveGroup(ctx, kadm.LeaveGroup(c.cfg.Group).InstanceIDs(c.cfg.Instance).Reason("shutdown"))
+	}
+	if err != nil {
+		c.log.Warn("leave kafka group", "error", err)
+	}
 }
 
 // consume stores what was fetched, sends what is refused to the dead-letter topic and

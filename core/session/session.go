@@ -147,9 +147,9 @@ type Subscriptions interface {
 
 // Placements is where groups live, as the control plane says.
 type Placements interface {
-	// Watch calls f with the current placement and with every newer one, one at a
+	// WatchPlacement calls each with the current placement and with every newer one, one at a
 	// time, until ctx is done. It reconnects by itself.
-	Watch(ctx context.Context, f func(placement.Placement)) error
+	WatchPlacement(ctx context.Context, each func(placement.Placement)) error
 }
 
 // Fault is injected trouble; see core/fault.

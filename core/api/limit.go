@@ -1,0 +1,80 @@
+package api
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/tracegate/tracegate/core/protocol"
+)
+
+// limiter keeps a token bucket for each key, for a bounded number of keys: when there
+// are more, full buckets are forgotten, and then any.
+type limiter struct {
+	rate Rate
+
+	mu      sync.Mutex
+	buckets map[string]*rate.Limiter
+}
+
+const maxBuckets = 50_000
+
+func newLimiter(r Rate) *limiter { return &limiter{rate: r, buckets: map[string]*rate.Limiter{}} }
+
+func (l *limiter) allow(key string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.buckets[key]
+	if b == nil {
+		if len(l.buckets) >= maxBuckets {
+			l.forget(now)
+		}
+		b = rate.NewLimiter(rate.Limit(l.rate.PerSecond), l.rate.Burst)
+		l.buckets[key] = b
+	}
+	return b.AllowN(now, 1)
+}
+
+// forget makes room: a bucket that is full again says nothing.
+func (l *limiter) forget(now time.Time) {
+	looked := 0
+	for key, b := range l.buckets { // Go starts anywhere
+		if b.TokensAt(now) >= float64(l.rate.Burst) || looked > 64 {
+			delete(l.buckets, key)
+		}
+		if looked++; looked > 128 {
+			return
+		}
+	}
+}
+
+func (s *server) limit(l *limiter, name, key string) error {
+	if l.allow(key, s.deps.Now()) {
+		return nil
+	}
+	s.metrics.limited.WithLabelValues(name).Inc()
+	return protocol.NewError(protocol.CodeRateLimited, "", "too many requests")
+}
+
+// address is the client's: the peer's, or what a trusted proxy says its peer was.
+func (s *server) address(r *http.Request) string {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	addr := peer.Addr().Unmap()
+	for _, p := range s.cfg.TrustedProxies {
+		if !p.Contains(addr) {
+			continue
+		}
+		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+		if said, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])); err == nil {
+			return said.Unmap().String() // the last hop: the ones before it are the client's own words
+		}
+	}
+	return addr.String()
+}

@@ -1,0 +1,328 @@
+// Package core is the messaging service: one process of one pool.
+//
+// A message's way: core/api or core/session takes it, core/accept checks it, core/queue
+// makes it durable, and only then the sender is told. The consumer hands it to
+// core/deliver, which has core/store number and keep it, and pushes it to the members'
+// connections (core/session), here directly and on other processes by core/fanout.
+// README.md says what an acknowledgement means when parts die.
+//
+// This package joins those parts and runs them; it decides nothing. Its caller is the
+// root package, and tests.
+package core
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tracegate/tracegate/core/accept"
+	"github.com/tracegate/tracegate/core/account"
+	"github.com/tracegate/tracegate/core/api"
+	"github.com/tracegate/tracegate/core/deliver"
+	"github.com/tracegate/tracegate/core/fanout"
+	"github.com/tracegate/tracegate/core/fault"
+	"github.com/tracegate/tracegate/core/queue"
+	"github.com/tracegate/tracegate/core/session"
+	"github.com/tracegate/tracegate/core/store"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// Config is one process.
+type Config struct {
+	Pool   string // baseline, canary, isolated
+	Node   string // unique among processes, the same after a restart; empty: pool and listen address
+	Listen string // host:port that the edge reaches
+	Admin  string // host:port of health, metrics and control; loopback
+	Token  string // bearer token of the admin's control calls
+
+	Account account.Config
+	API     api.Config
+	Session session.Config
+	Queue   queue.Config
+	Fanout  fanout.Config
+	Store   store.Config
+
+	SendTimeout time.Duration // a sender whose message is not durable by then is told so
+	LameDuck    time.Duration // between saying not ready and refusing, so that edges notice
+	DrainSpread time.Duration // over which connections are asked to go elsewhere
+	DrainGrace  time.Duration // after which those that stayed are closed
+}
+
+// DefaultConfig is the baseline process of one machine.
+func DefaultConfig() Config {
+	return Config{
+		Pool: semconv.PoolBaseline, Listen: "127.0.0.1:9101", Admin: "127.0.0.1:9201",
+		Account: account.DefaultConfig(), API: api.DefaultConfig(), Session: session.DefaultConfig(),
+		Queue: queue.DefaultConfig(), Fanout: fanout.DefaultConfig(), Store: store.DefaultConfig(),
+		SendTimeout: 12 * time.Second, LameDuck: time.Second, DrainSpread: time.Second, DrainGrace: 8 * time.Second,
+	}
+}
+
+// Validate names the key that is wrong.
+func (c Config) Validate() error {
+	for _, part := range []struct {
+		key string
+		err error
+	}{
+		{"account", c.Account.Validate()}, {"api", c.API.Validate()}, {"session", c.Session.Validate()},
+		{"queue", c.Queue.Validate()}, {"fanout", c.Fanout.Validate()}, {"store", c.Store.Validate()},
+	} {
+		if part.err != nil {
+			return fmt.Errorf("%s.%w", part.key, part.err)
+		}
+	}
+	switch {
+	case c.Pool == "":
+		return errors.New("pool: must not be empty")
+	case strings.Trim(c.Node, nameRunes) != "":
+		return errors.New("node: must be of a-z A-Z 0-9 . _ -")
+	case c.Listen == "":
+		return errors.New("listen: must not be empty")
+	case !loopback(c.Admin):
+		return errors.New("admin: must be a loopback address, it is not encrypted")
+	case len(c.Token) < 16:
+		return errors.New("token: must have at least 16 characters")
+	case c.SendTimeout <= 0:
+		return errors.New("send_timeout: must be positive")
+	case c.LameDuck < 0 || c.DrainSpread < 0 || c.DrainGrace < 0:
+		return errors.New("drain: lame_duck, drain_spread and drain_grace must not be negative")
+	}
+	return nil
+}
+
+// named fills in the names that follow from others.
+func (c Config) named() Config {
+	if c.Node == "" {
+		c.Node = c.Pool + "-" + strings.Map(func(r rune) rune {
+			if strings.ContainsRune(nameRunes, r) {
+				return r
+			}
+			return '-'
+		}, c.Listen)
+	}
+	if c.Queue.Instance == "" {
+		c.Queue.Instance = c.Node
+	}
+	return c
+}
+
+// nameRunes are those that Kafka allows in a member's name.
+const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+// Deps are what comes from outside of core.
+type Deps struct {
+	Key        ed25519.PrivateKey // signs tokens; the same for all processes
+	Placements session.Placements // nil: connections are never asked to move
+	Page       http.Handler       // nil: no page
+	Tracing    trace.TracerProvider
+	Propagator propagation.TextMapPropagator // W3C trace context and baggage
+	Registry   *prometheus.Registry
+	// Ready, where not nil, is called with the addresses once the process serves.
+	Ready func(listen, admin string)
+}
+
+// process is what Run has put together.
+type process struct {
+	cfg      Config
+	log      *slog.Logger
+	ready    atomic.Bool
+	fault    *fault.Injector
+	store    *store.Store
+	producer *queue.Producer
+	consumer *queue.Consumer
+	fanout   *fanout.Fanout
+	hub      *session.Hub
+	handler  http.Handler
+}
+
+// Run serves until ctx is done and then drains, in order: it says that it is not ready
+// and waits for edges to notice; it asks its connections to go elsewhere and waits for
+// them; it finishes the requests it has; it stores and commits the batch it is at; and
+// it closes what it opened. A message that was accepted is not lost by that or by being
+// killed instead.
+func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
+	cfg = cfg.named()
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("core config: %w", err)
+	}
+	listen, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer listen.Close() //nolint:errcheck // closed by its server before
+	admin, err := net.Listen("tcp", cfg.Admin)
+	if err != nil {
+		return fmt.Errorf("listen for admin: %w", err)
+	}
+	defer admin.Close() //nolint:errcheck // closed by its server before
+
+	p := &process{cfg: cfg, log: log, fault: fault.New(time.Now)}
+	// The admin listener answers from the start, so that whoever waits sees why.
+	adminServer := &http.Server{Handler: p.admin(deps.Registry), ReadHeaderTimeout: 5 * time.Second}
+	stopAdmin := serve(adminServer, admin, log)
+	defer stopAdmin()
+	if err := p.build(ctx, deps); err != nil {
+		if ctx.Err() != nil {
+			err = nil // told to stop before it was ready
+		}
+		return errors.Join(err, p.close())
+	}
+	err = p.serve(ctx, deps, listen, admin)
+	return errors.Join(err, p.close())
+}
+
+// build constructs the parts in the order of their dependencies.
+func (p *process) build(ctx context.Context, deps Deps) (err error) {
+	cfg, reg := p.cfg, deps.Registry
+	tracing := queue.Tracing{Provider: deps.Tracing, Propagator: deps.Propagator}
+	if p.store, err = store.Open(ctx, cfg.Store); err != nil {
+		return err
+	}
+	if err = queue.EnsureTopics(ctx, cfg.Queue, p.log); err != nil {
+		return err
+	}
+	if p.producer, err = queue.NewProducer(cfg.Queue, tracing, reg, p.log); err != nil {
+		return err
+	}
+	acceptor := accept.New(p.store, p.producer, cfg.SendTimeout, time.Now)
+	if p.fanout, err = fanout.New(cfg.Fanout, cfg.Node, reg, p.log); err != nil {
+		return err
+	}
+	p.hub, err = session.New(cfg.Session, session.Deps{
+		Node: cfg.Node, Pool: cfg.Pool, History: p.store, Sender: acceptor, Fanout: p.fanout, Fault: p.fault,
+		Tracer: deps.Tracing.Tracer("github.com/tracegate/tracegate/core/session"), Registerer: reg, Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	deliverer, err := deliver.New(p.store, p.hub, p.fanout, reg, p.log)
+	if err != nil {
+		return err
+	}
+	if p.consumer, err = queue.NewConsumer(cfg.Queue, tracing, deliverer, reg, p.log); err != nil {
+		return err
+	}
+	accounts, err := account.New(cfg.Account, deps.Key, p.store, time.Now, reg)
+	if err != nil {
+		return err
+	}
+	p.handler, err = api.New(cfg.API, api.Deps{
+		Node: cfg.Node, Pool: cfg.Pool, Accounts: accounts, Conversations: p.store, History: p.store, Acceptor: acceptor,
+		Sockets: p.hub, Presence: p.fanout, Fault: p.fault, Page: deps.Page, Healthy: p.ready.Load,
+		Tracing: deps.Tracing, Propagator: deps.Propagator, Registerer: reg, Now: time.Now, Log: p.log,
+	})
+	return err
+}
+
+// serve runs the parts until ctx is done or one of them fails, and stops them in the
+// order that Run promises.
+func (p *process) serve(ctx context.Context, deps Deps, listen, admin net.Listener) error {
+	// The parts outlive ctx, each until the one before it has stopped.
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, run := errgroup.WithContext(run)
+	consume, stopConsumer := context.WithCancel(run)
+	defer stopConsumer()
+	consumed := make(chan struct{})
+	g.Go(func() error { return p.fanout.Run(run, p.hub) })
+	g.Go(func() error { return p.hub.Run(run) })
+	g.Go(func() error { defer close(consumed); return p.consumer.Run(consume) })
+	if deps.Placements != nil {
+		g.Go(func() error {
+			if err := deps.Placements.WatchPlacement(run, p.hub.Place); err != nil && run.Err() == nil {
+				return fmt.Errorf("watch placement: %w", err)
+			}
+			return nil
+		})
+	}
+	server := &http.Server{
+		Handler: p.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+		// Longer than the edge keeps an idle connection: who closes first must be the
+		// edge, or a request may meet a closing connection.
+		IdleTimeout: 2 * time.Hour, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
+	stopServer := serve(server, listen, p.log)
+	p.ready.Store(true)
+	p.log.Info("core serves", "pool", p.cfg.Pool, "node", p.cfg.Node, "listen", listen.Addr(), "store", p.cfg.Store.Redacted())
+	if deps.Ready != nil {
+		deps.Ready(listen.Addr().String(), admin.Addr().String())
+	}
+	select {
+	case <-ctx.Done():
+		p.drain(context.WithoutCancel(ctx), server)
+	case <-run.Done(): // a part failed
+	}
+	p.ready.Store(false)
+	stopServer()
+	stopConsumer()
+	<-consumed // what it has stored is still pushed
+	stop()
+	return g.Wait()
+}
+
+// drain gives edges and connections time to go elsewhere, while everything still works.
+func (p *process) drain(ctx context.Context, server *http.Server) {
+	p.log.Info("core drains", "sockets", p.hub.Sockets())
+	p.ready.Store(false)
+	t := time.NewTimer(p.cfg.LameDuck)
+	defer t.Stop()
+	<-t.C
+	server.SetKeepAlivesEnabled(false)
+	p.hub.Drain(ctx, p.cfg.DrainSpread, p.cfg.DrainGrace)
+}
+
+// close closes what build opened, in reverse.
+func (p *process) close() error {
+	var errs []error
+	if p.producer != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Queue.Timeout)
+		defer cancel()
+		errs = append(errs, p.producer.Close(ctx))
+	}
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// serve runs a server in a goroutine. The returned function finishes the requests that
+// are under way, for at most ten seconds, and waits for the goroutine.
+func serve(s *http.Server, l net.Listener, log *slog.Logger) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("serve", "listen", l.Addr(), "error", err)
+		}
+	}()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			_ = s.Close()
+		}
+		<-done
+	}
+}
