@@ -117,14 +117,12 @@ func wasm(p plan.Plan) (*anypb.Any, error) {
 	if err != nil {
 		return nil, err
 	}
-	failure := wasmv3.FailurePolicy_FAIL_OPEN
-	if p.FailClosed {
-		failure = wasmv3.FailurePolicy_FAIL_CLOSED
-	}
+	failure, reload := onCrash(p.FailClosed)
 	return packed(&wasmhttpv3.Wasm{Config: &wasmv3.PluginConfig{
 		Name:          FilterName,
 		RootId:        FilterName,
 		FailurePolicy: failure,
+		ReloadConfig:  reload,
 		Configuration: config,
 		Vm: &wasmv3.PluginConfig_VmConfig{VmConfig: &wasmv3.VmConfig{
 			VmId:    FilterName + "-" + p.Edge.Wasm.SHA256[:min(12, len(p.Edge.Wasm.SHA256))],
@@ -132,9 +130,26 @@ func wasm(p plan.Plan) (*anypb.Any, error) {
 			Code: &corev3.AsyncDataSource{Specifier: &corev3.AsyncDataSource_Local{Local: &corev3.DataSource{
 				Specifier: &corev3.DataSource_Filename{Filename: p.Edge.Wasm.Path},
 			}}},
+			CapabilityRestrictionConfig: capabilities(),
 		}},
-		CapabilityRestrictionConfig: capabilities(),
 	}})
+}
+
+// onCrash says what a worker does whose virtual machine died. Open: it serves
+// baseline, uncolored, until the next update of the filter makes a new machine;
+// [UncoloredStat] shows it. Closed: the request is refused and a new machine made,
+// which is right only where refusing is what the policy wants, because a filter that
+// dies with every request then refuses every request.
+//
+// The back-off is short because requests are refused while it lasts; below 2 ms
+// Envoy 1.40 dies of it (it divides by half of it).
+func onCrash(closed bool) (wasmv3.FailurePolicy, *wasmv3.ReloadConfig) {
+	if !closed {
+		return wasmv3.FailurePolicy_FAIL_OPEN, nil
+	}
+	return wasmv3.FailurePolicy_FAIL_RELOAD, &wasmv3.ReloadConfig{Backoff: &corev3.BackoffStrategy{
+		BaseInterval: durationpb.New(20 * time.Millisecond), MaxInterval: durationpb.New(time.Second),
+	}}
 }
 
 // capabilities is everything the filter may ask of Envoy, and every callback it

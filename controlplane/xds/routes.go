@@ -43,9 +43,10 @@ func routes(p plan.Plan) *routev3.RouteConfiguration {
 	return &routev3.RouteConfiguration{
 		Name: RoutesName,
 		VirtualHosts: []*routev3.VirtualHost{{
-			Name:    RoutesName,
-			Domains: []string{"*"},
-			Routes:  out,
+			Name:            RoutesName,
+			Domains:         []string{"*"},
+			Routes:          out,
+			VirtualClusters: []*routev3.VirtualCluster{uncoloredCluster()},
 			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
 				setHeader(semconv.HeaderGroup, "%REQ("+semconv.HeaderGroup+")%"),
 				setHeader(semconv.HeaderTraceresponse, "%REQ("+semconv.HeaderTraceparent+")%"),
@@ -145,6 +146,14 @@ func trimSlash(prefix string) string {
 	return prefix
 }
 
+// UncoloredStat is Envoy's counter of requests that were served without a group,
+// because the filter is missing or its virtual machine died.
+const UncoloredStat = "vhost." + RoutesName + ".vcluster.uncolored.upstream_rq_total"
+
+func uncoloredCluster() *routev3.VirtualCluster {
+	return &routev3.VirtualCluster{Name: "uncolored", Headers: []*routev3.HeaderMatcher{isUncolored()}}
+}
+
 // uncolored answers for a filter that did not run, where the policy says closed.
 // It stands in the routes and not only in the filter's failure policy, because a
 // missing filter has no failure policy.
@@ -153,11 +162,7 @@ func uncolored() *routev3.Route {
 		Name: "uncolored",
 		Match: &routev3.RouteMatch{
 			PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
-			Headers: []*routev3.HeaderMatcher{{
-				Name:                 semconv.HeaderGroup,
-				HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-				InvertMatch:          true,
-			}},
+			Headers:       []*routev3.HeaderMatcher{isUncolored()},
 		},
 		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
 			Status: http.StatusServiceUnavailable,
@@ -175,6 +180,12 @@ func isColored() *routev3.HeaderMatcher {
 		Name:                 semconv.HeaderGroup,
 		HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
 	}
+}
+
+func isUncolored() *routev3.HeaderMatcher {
+	m := isColored()
+	m.InvertMatch = true
+	return m
 }
 
 func isColor(c group.Color) *routev3.HeaderMatcher {
