@@ -1,0 +1,69 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/xds"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// crashing is a filter whose virtual machine dies at the word of a client.
+func crashing(t *testing.T) plan.Wasm {
+	return compiled(t, "github.com/tracegate/tracegate/edge/e2e/testdata/crash")
+}
+
+// A filter that dies while it runs costs the request it died of. After that its
+// worker serves baseline, which a counter shows, and the next update heals it.
+func TestCrashFailsOpen(t *testing.T) {
+	s := newStack(t, func(s *stack) { s.edge.Wasm = crashing(t) })
+	if _, got := s.do(request{}); got.Header.Get(semconv.HeaderGroup) != "abcdef" {
+		t.Fatalf("the filter does not run: group %q", got.Header.Get(semconv.HeaderGroup))
+	}
+	if n := s.stat(xds.UncoloredStat); n != 0 {
+		t.Errorf("%d uncolored requests with a filter", n)
+	}
+	if resp, _ := s.do(request{header: header("X-Crash", "1")}); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Fatalf("the crash gave status %d", resp.StatusCode)
+	}
+	const n = 20
+	for range n {
+		if resp, got := s.do(request{}); resp.StatusCode != http.StatusOK || got.Pool != "baseline" || got.Header.Get(semconv.HeaderGroup) != "" {
+			t.Fatalf("after the crash: status %d, served by %q, group %q", resp.StatusCode, got.Pool, got.Header.Get(semconv.HeaderGroup))
+		}
+	}
+	if got := s.stat(xds.UncoloredStat); got != n {
+		t.Errorf("%d of %d uncolored requests are counted", got, n)
+	}
+	s.policy = strings.Replace(s.policy, "tenant: public", "tenant: other", 1)
+	s.apply()
+	waitFor(t, "the filter to run again", func() bool {
+		_, got := s.do(request{})
+		return got.Header.Get(semconv.HeaderGroup) == "abcdef"
+	})
+}
+
+// With failure: closed nothing passes uncolored, and the filter heals by itself.
+func TestCrashFailsClosed(t *testing.T) {
+	s := newStack(t, func(s *stack) {
+		s.policy = strings.Replace(s.policy, "failure: open", "failure: closed", 1)
+		s.edge.Wasm = crashing(t)
+	})
+	for range 3 {
+		if resp, _ := s.do(request{header: header("X-Crash", "1")}); resp.StatusCode != http.StatusServiceUnavailable {
+			t.Fatalf("the crash gave status %d", resp.StatusCode)
+		}
+		waitFor(t, "the filter to run again", func() bool {
+			resp, got := s.do(request{})
+			if resp.StatusCode == http.StatusOK && got.Header.Get(semconv.HeaderGroup) == "" {
+				t.Fatal("a request passed uncolored")
+			}
+			return resp.StatusCode == http.StatusOK
+		})
+	}
+	if n := s.stat(`^wasm\.traffic\.vm_reload_success$`); n != 3 {
+		t.Errorf("%d reloads of the filter are counted, want 3", n)
+	}
+}
