@@ -81,7 +81,7 @@ func (c Converter) edge(r *Result, resource map[string]string, rec *logsv1.LogRe
 	route := r.clip(attrs[httpRoute], c.Limits.Name)
 	row := store.Span{
 		Timestamp: start, TraceID: traceID, SpanID: spanID, Name: strings.TrimSpace(method(attrs["http.request.method"]) + " " + route), Kind: "Server",
-		Service: semconv.ServiceEdge, Resource: resource, ScopeName: EdgeLog, Duration: edgeDuration(attrs),
+		Service: semconv.ServiceEdge, Resource: resource, ScopeName: EdgeLog, Duration: r.edgeDuration(attrs, start, now),
 		Status: edgeStatus(code, attrs["response.flags"]), Traffic: c.edgeTraffic(r, traceID, attrs),
 	}
 	if row.Status == "Error" {
@@ -136,8 +136,10 @@ func edgeStatus(code int, flags string) string {
 }
 
 // edgeDuration is in microseconds, or in milliseconds where Envoy had no end of the
-// response to measure to.
-func edgeDuration(attrs map[string]string) time.Duration {
+// response to measure to because the client had gone. Without either it is the time
+// until now, which is too long by what the record took to come here; zero would make a
+// service that hangs look fast.
+func (r *Result) edgeDuration(attrs map[string]string, start, now time.Time) time.Duration {
 	for _, f := range []struct {
 		key  string
 		unit time.Duration
@@ -146,7 +148,8 @@ func edgeDuration(attrs map[string]string) time.Duration {
 			return time.Duration(n) * f.unit
 		}
 	}
-	return 0
+	r.Cut[CutDuration]++
+	return max(0, now.Sub(start))
 }
 
 // method keeps span names few, as OpenTelemetry asks: unknown methods are HTTP.

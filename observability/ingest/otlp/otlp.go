@@ -38,7 +38,7 @@ const (
 	CutParent     Cut = "parent"   // parent id malformed: the span becomes a root
 	CutTrace      Cut = "trace"    // edge record without a trace id: a random one is given
 	CutGroup      Cut = "group"    // the edge's group differs from that of trace id and baggage
-	CutDuration   Cut = "duration" // ends before it starts: zero is stored
+	CutDuration   Cut = "duration" // of a span that ends before it starts zero is stored, of an edge record an estimate
 )
 
 // Limits bound what one record may carry.

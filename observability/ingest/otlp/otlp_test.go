@@ -3,6 +3,8 @@ package otlp
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	logsv1 "go.opentelemetry.io/proto/otlp/logs/v1"
 	resourcev1 "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tracegate/tracegate/mesh/group"
@@ -245,7 +248,8 @@ func TestEdgeSpans(t *testing.T) {
 			}, ""},
 		{"no route", served("http.response.status_code", "404", "upstream.cluster", "-", "upstream.host", "-", "traffic.pool", "-", "response.flags", "NR", "http.route", "-"),
 			func(s store.Span) bool { return s.Status == "Unset" && s.Traffic.Service == "edge" && s.Name == "POST" }, ""},
-		{"the client left", served("http.response.status_code", "0", "response.flags", "DC", "duration_us", "-"), func(s store.Span) bool { return s.Status == "Unset" && s.Duration == 0 }, ""},
+		{"the client left", served("http.response.status_code", "0", "response.flags", "DC", "duration_us", "-"),
+			func(s store.Span) bool { return s.Status == "Unset" && s.Duration == now.Sub(s.Timestamp) }, CutDuration},
 		{"no response", served("http.response.status_code", "0", "response.flags", "UC"), func(s store.Span) bool { return s.Status == "Error" }, ""},
 		{"a service that does not name its pool", served("traffic.pool", "-"), func(s store.Span) bool { return s.Traffic.Pool == "canary" }, ""},
 		{"the filter did not run", served("traffic.group", "-"), func(s store.Span) bool {
@@ -264,13 +268,41 @@ func TestEdgeSpans(t *testing.T) {
 		if len(r.Spans) != 1 || !tc.check(r.Spans[0]) {
 			t.Errorf("%s: rows = %+v", tc.name, r.Spans)
 		}
-		if tc.cut != "" && r.Cut[tc.cut] == 0 || tc.cut == "" && r.Cut[CutTrace]+r.Cut[CutGroup] > 0 {
+		if tc.cut != "" && r.Cut[tc.cut] == 0 || tc.cut == "" && len(r.Cut) > 0 {
 			t.Errorf("%s: cut = %v, want %q", tc.name, r.Cut, tc.cut)
 		}
 	}
 	r := converter().Logs(edgeLog("another", served()...), now, fixed)
 	if len(r.Spans) != 0 || r.Dropped[UnsupportedLog] != 1 {
 		t.Errorf("another log: rows %v, dropped %v", r.Spans, r.Dropped)
+	}
+}
+
+// TestEnvoyRecords converts what a real Envoy 1.40 sent for four requests: answered,
+// upstream refused, no route, and client gone after 0.3 s.
+func TestEnvoyRecords(t *testing.T) {
+	raw, err := os.ReadFile("testdata/envoy_1.40.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var req collectorlogs.ExportLogsServiceRequest
+	if err := protojson.Unmarshal(raw, &req); err != nil {
+		t.Fatal(err)
+	}
+	r := converter().Logs(&req, time.Unix(1795510092, 0), fixed)
+	var got []string
+	for _, s := range r.Spans {
+		got = append(got, fmt.Sprintf("%s %s %s code=%s status=%s%s served by %q pool %q entry=%v took %s", s.TraceID[:8], s.Traffic.Group, s.Name,
+			s.Attributes["http.response.status_code"], s.Status, s.StatusText, s.Traffic.Service, s.Traffic.Pool, s.Traffic.Entry, s.Duration))
+	}
+	want := []string{
+		`f3aa1c20 127d33 POST core code=200 status=Unset served by "core" pool "canary" entry=true took 2.901ms`,
+		`00000000 187304 GET dead code=503 status=ErrorUF served by "core" pool "" entry=true took 445µs`,
+		`00000000 187304 GET code=404 status=Unset served by "edge" pool "" entry=true took 93µs`,
+		`f3aa1c20 187304 GET core code=0 status=Unset served by "core" pool "" entry=true took 305ms`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("spans (-want +got):\n%s", diff)
 	}
 }
 
