@@ -214,13 +214,13 @@ func (e *edge) ack(t xds.Type, f *flight) {
 			ts.changed = time.Now()
 		}
 		ts.acked[r.Name] = r
-		if ts.rejected[r.Name].version == r.Version {
-			delete(ts.rejected, r.Name)
+		if o := (offer{name: r.Name}); ts.rejected[o].version == r.Version {
+			delete(ts.rejected, o)
 		}
 	}
 	for _, name := range f.removed {
 		delete(ts.acked, name)
-		delete(ts.rejected, name)
+		delete(ts.rejected, offer{name: name, removal: true})
 	}
 	e.metrics.acks.WithLabelValues(e.id, t.String()).Inc()
 }
@@ -229,8 +229,8 @@ const never = 100 * 365 * 24 * time.Hour
 
 func (e *edge) nack(t xds.Type, f *flight, reason string) {
 	ts, now := &e.has[t], time.Now()
-	reject := func(name, version string) {
-		rej := ts.rejected[name]
+	reject := func(o offer, version string) {
+		rej := ts.rejected[o]
 		if rej.version != version {
 			rej = rejection{version: version}
 		}
@@ -241,16 +241,16 @@ func (e *edge) nack(t xds.Type, f *flight, reason string) {
 			rej.delay = never
 		}
 		rej.retryAt = now.Add(rej.delay)
-		ts.rejected[name] = rej
+		ts.rejected[o] = rej
 	}
 	for _, r := range f.updated {
-		reject(r.Name, r.Version)
+		reject(offer{name: r.Name}, r.Version)
 		if ts.acked[r.Name].Version != r.Version { // what failed was not a roll-back itself
 			ts.restore[r.Name] = struct{}{}
 		}
 	}
 	for _, name := range f.removed {
-		reject(name, removal)
+		reject(offer{name: name, removal: true}, "")
 	}
 	n := Nack{Type: t, Resource: blamed(f, reason), Reason: clip(reason), Version: e.target.Version, Time: now, Count: 1}
 	e.nacks = remember(e.nacks, n)
@@ -261,11 +261,14 @@ func (e *edge) nack(t xds.Type, f *flight, reason string) {
 // blamed names the resources of a rejected response: those that Envoy's reason
 // mentions, else all of them.
 func blamed(f *flight, reason string) string {
-	var all, named []string
+	all := slices.Clone(f.removed)
 	for _, r := range f.updated {
 		all = append(all, r.Name)
-		if strings.Contains(reason, r.Name) {
-			named = append(named, r.Name)
+	}
+	var named []string
+	for _, name := range all {
+		if strings.Contains(reason, name) {
+			named = append(named, name)
 		}
 	}
 	if len(named) > 0 {

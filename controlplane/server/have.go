@@ -17,7 +17,7 @@ type typeState struct {
 	acked    map[string]xds.Resource // Body is nil where the edge brought the version from an earlier stream
 	flight   *flight                 // sent and not yet answered; at most one a type
 	restore  map[string]struct{}     // names of a rejected response: which of them took effect is unknown
-	rejected map[string]rejection
+	rejected map[offer]rejection
 	changed  time.Time // when the edge last acknowledged a name that was new to it
 }
 
@@ -28,12 +28,16 @@ type flight struct {
 	removed []string
 }
 
-// removal stands for a version where a name was to be removed.
-const removal = ""
+// offer is what an edge can refuse: a name, or that it is removed.
+type offer struct {
+	name    string
+	removal bool
+}
 
-// rejection is a version that an edge refused, and when to offer it again.
+// rejection is a version that an edge refused, and when to offer it again. The
+// version of a removal is empty.
 type rejection struct {
-	version string // or removal
+	version string
 	delay   time.Duration
 	retryAt time.Time
 }
@@ -43,7 +47,7 @@ func newTypeState() typeState {
 		names:    map[string]struct{}{},
 		acked:    map[string]xds.Resource{},
 		restore:  map[string]struct{}{},
-		rejected: map[string]rejection{},
+		rejected: map[offer]rejection{},
 	}
 }
 
@@ -109,7 +113,7 @@ func (h *have) next(t xds.Type, target *xds.Snapshot, now time.Time, warmup time
 		if !ts.subscribed(r.Name) || ts.acked[r.Name].Version == r.Version {
 			continue
 		}
-		if held := ts.held(r.Name, r.Version, now); held > 0 {
+		if held := ts.held(offer{name: r.Name}, r.Version, now); held > 0 {
 			wait = earlier(wait, held)
 			continue
 		}
@@ -121,7 +125,7 @@ func (h *have) next(t xds.Type, target *xds.Snapshot, now time.Time, warmup time
 		updated = updated[:1]
 	}
 	for _, name := range h.removable(t, target) {
-		if held := ts.held(name, removal, now); held > 0 {
+		if held := ts.held(offer{name: name, removal: true}, "", now); held > 0 {
 			wait = earlier(wait, held)
 			continue
 		}
@@ -131,8 +135,8 @@ func (h *have) next(t xds.Type, target *xds.Snapshot, now time.Time, warmup time
 }
 
 // held is how long a rejected version is still to be held back.
-func (t *typeState) held(name, version string, now time.Time) time.Duration {
-	rej, ok := t.rejected[name]
+func (t *typeState) held(o offer, version string, now time.Time) time.Duration {
+	rej, ok := t.rejected[o]
 	if !ok || rej.version != version {
 		return 0
 	}

@@ -1,0 +1,459 @@
+package server_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/server"
+	"github.com/tracegate/tracegate/controlplane/server/servertest"
+	"github.com/tracegate/tracegate/controlplane/xds"
+)
+
+// chain is a server with what a test needs around it.
+type chain struct {
+	*server.Server
+	t    *testing.T
+	addr string
+	reg  *prometheus.Registry
+}
+
+func start(t *testing.T, change func(*server.Config)) chain {
+	t.Helper()
+	cfg := server.DefaultConfig()
+	cfg.Warmup, cfg.RetryMin, cfg.RetryMax = 20*time.Millisecond, 10*time.Millisecond, 40*time.Millisecond
+	if change != nil {
+		change(&cfg)
+	}
+	reg := prometheus.NewRegistry()
+	s := server.New(cfg, reg, slog.New(slog.DiscardHandler))
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, lis) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return chain{Server: s, t: t, addr: lis.Addr().String(), reg: reg}
+}
+
+// wait returns when ok holds of the first edge; it looks whenever something changed.
+func (c chain) wait(what string, ok func(server.Edge) bool) server.Edge {
+	c.t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		edges := c.Edges()
+		if len(edges) > 0 && ok(edges[0]) {
+			return edges[0]
+		}
+		select {
+		case <-c.Changed():
+		case <-deadline:
+			c.t.Fatalf("%s: not within 10s: %+v", what, edges)
+		}
+	}
+}
+
+func (c chain) inSync(snap *xds.Snapshot) server.Edge {
+	c.t.Helper()
+	return c.wait("in sync", func(e server.Edge) bool { return e.InSync && e.Version == snap.Version })
+}
+
+func snapshot(t *testing.T, change func(*plan.Plan)) *xds.Snapshot {
+	t.Helper()
+	p := plan.Plan{
+		Edge:   plan.Edge{Listen: "127.0.0.1:8080", Observe: "127.0.0.1:4317"},
+		Filter: "{}",
+		Services: []plan.Service{{
+			Name:   "core",
+			Pools:  []plan.Pool{{Name: "baseline", Endpoints: []string{"127.0.0.1:9101"}}},
+			Routes: []plan.Route{{Name: "all", Prefix: "/", Timeout: time.Second}},
+		}},
+	}
+	if change != nil {
+		change(&p)
+	}
+	s, err := xds.Build(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// withPool adds a pool and a group that is served by it.
+func withPool(p *plan.Plan) {
+	p.Services[0].Pools = append(p.Services[0].Pools, plan.Pool{Name: "isolated", Endpoints: []string{"127.0.0.1:9103"}})
+	p.Moves = []plan.Move{{Group: "abcdef", Pool: "isolated"}}
+}
+
+func take(e *servertest.Edge, n int) []string {
+	var out []string
+	for range n {
+		g := e.Next()
+		line := g.Type.String()
+		if g.Nacked {
+			line += "!"
+		}
+		for _, name := range g.Updated {
+			line += " +" + name
+		}
+		for _, name := range g.Removed {
+			line += " -" + name
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func expect(t *testing.T, e *servertest.Edge, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, take(e, len(want))); diff != "" {
+		t.Fatalf("responses (-want +got):\n%s", diff)
+	}
+}
+
+var first = []string{"cds +core.baseline +observe", "eds +core.baseline", "lds +edge", "ecds +jwt", "rds +edge", "ecds +traffic"}
+
+// settled has an edge with base acknowledged and its responses taken.
+func settled(t *testing.T, c chain, o servertest.Options, base *xds.Snapshot) *servertest.Edge {
+	t.Helper()
+	c.Set(base)
+	e := servertest.Connect(t, c.addr, o)
+	c.inSync(base)
+	n := 0
+	for _, rs := range base.Resources {
+		n += len(rs)
+	}
+	for n > 0 {
+		g := e.Next()
+		n -= len(g.Updated)
+	}
+	return e
+}
+
+func TestFirstConfigurationComesInOrder(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	snap := snapshot(t, nil)
+	c.Set(snap)
+	e := servertest.Connect(t, c.addr, servertest.Options{})
+	expect(t, e, first...)
+	got := c.inSync(snap)
+	for i := range xds.NumTypes {
+		if got.Acked[xds.Type(i)] != snap.Version {
+			t.Errorf("acked %s: %q", xds.Type(i), got.Acked[xds.Type(i)])
+		}
+	}
+}
+
+func TestEdgeWaitsForTheFirstSnapshot(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	e := servertest.Connect(t, c.addr, servertest.Options{})
+	c.wait("connected", func(e server.Edge) bool { return e.Connected && !e.InSync })
+	snap := snapshot(t, nil)
+	c.Set(snap)
+	expect(t, e, first...)
+	c.inSync(snap)
+}
+
+// TestMakeBeforeBreak adds a pool with a route to it and takes both away again.
+func TestMakeBeforeBreak(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base, more := snapshot(t, nil), snapshot(t, withPool)
+	e := settled(t, c, servertest.Options{}, base)
+
+	c.Set(more)
+	expect(t, e, "cds +core.isolated", "eds +core.isolated", "rds +edge")
+	c.inSync(more)
+
+	c.Set(base)
+	expect(t, e, "rds +edge", "cds -core.isolated")
+	c.inSync(base)
+}
+
+func TestRoutesWaitForNewClustersToWarm(t *testing.T) {
+	t.Parallel()
+	c := start(t, func(cfg *server.Config) { cfg.Warmup = 150 * time.Millisecond })
+	base, more := snapshot(t, nil), snapshot(t, withPool)
+	e := settled(t, c, servertest.Options{}, base)
+	c.Set(more)
+	expect(t, e, "cds +core.isolated", "eds +core.isolated")
+	acked := time.Now()
+	expect(t, e, "rds +edge")
+	if since := time.Since(acked); since < 100*time.Millisecond {
+		t.Errorf("routes came %v after the cluster's endpoints, before it was warm", since)
+	}
+
+	// A move between pools that are warm waits for nothing.
+	c.Set(snapshot(t, func(p *plan.Plan) {
+		withPool(p)
+		p.Moves = append(p.Moves, plan.Move{Group: "bbbbbb", Pool: "isolated"})
+	}))
+	expect(t, e, "rds +edge")
+}
+
+// TestRoutesWaitForAcknowledgedClusters holds back the answer to the clusters.
+func TestRoutesWaitForAcknowledgedClusters(t *testing.T) {
+	t.Parallel()
+	c := start(t, func(cfg *server.Config) { cfg.RetryMin, cfg.RetryMax = time.Hour, time.Hour })
+	base, more := snapshot(t, nil), snapshot(t, withPool)
+	e := settled(t, c, servertest.Options{}, base)
+	e.Answer(func(typ xds.Type, _ *discoveryv3.DeltaDiscoveryResponse) string {
+		if typ == xds.Clusters {
+			return "no"
+		}
+		return ""
+	})
+	c.Set(more)
+	expect(t, e, "cds! +core.isolated", "cds! -core.isolated")
+	// What comes next must be filter configuration, which waits for nobody: were
+	// routes not held back, they would be there by now.
+	c.Set(snapshot(t, func(p *plan.Plan) { withPool(p); p.Edge.JWKS = `{"keys":[]}` }))
+	expect(t, e, "ecds +jwt")
+	if st := c.Edges()[0]; st.InSync || st.Acked[xds.Routes] != "" {
+		t.Errorf("status: %+v", st)
+	}
+}
+
+func TestNackIsShownUndoneAndRetried(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base, more := snapshot(t, nil), snapshot(t, func(p *plan.Plan) { p.Services[0].Routes[0].Name = "other" })
+	e := settled(t, c, servertest.Options{}, base)
+	good := e.Has()
+
+	rejected := 0
+	e.Answer(func(typ xds.Type, r *discoveryv3.DeltaDiscoveryResponse) string {
+		if typ != xds.Routes || r.GetResources()[0].GetVersion() == good[xds.Routes]["edge"] {
+			return ""
+		}
+		if rejected++; rejected > 2 {
+			return ""
+		}
+		return "route edge: no such thing"
+	})
+	c.Set(more)
+	// Rejected, back to what was good, offered again, twice; then taken.
+	expect(t, e, "rds! +edge", "rds +edge", "rds! +edge", "rds +edge", "rds +edge")
+	got := c.inSync(more)
+	if len(got.Nacks) != 1 {
+		t.Fatalf("nacks: %+v", got.Nacks)
+	}
+	n := got.Nacks[0]
+	if n.Type != xds.Routes || n.Resource != "edge" || n.Reason != "route edge: no such thing" || n.Count != 2 || n.Version != more.Version {
+		t.Errorf("nack: %+v", n)
+	}
+	if _, ok := got.Rejected(more.Version); !ok {
+		t.Error("the version does not count as rejected")
+	}
+	want := "# HELP tracegate_xds_nacks_total Responses rejected by an edge.\n# TYPE tracegate_xds_nacks_total counter\n" +
+		"tracegate_xds_nacks_total{edge=\"edge-1\",type=\"rds\"} 2\n"
+	if err := testutil.GatherAndCompare(c.reg, strings.NewReader(want), "tracegate_xds_nacks_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRightVersionAfterNackIsSentAtOnce(t *testing.T) {
+	t.Parallel()
+	c := start(t, func(cfg *server.Config) { cfg.RetryMin, cfg.RetryMax = time.Hour, time.Hour })
+	base := snapshot(t, nil)
+	e := settled(t, c, servertest.Options{}, base)
+	bad := snapshot(t, func(p *plan.Plan) { p.Services[0].Routes[0].Name = "bad" })
+	badRoutes, _ := bad.Find(xds.Routes, "edge")
+	e.Answer(func(_ xds.Type, r *discoveryv3.DeltaDiscoveryResponse) string {
+		for _, res := range r.GetResources() {
+			if res.GetVersion() == badRoutes.Version {
+				return "bad"
+			}
+		}
+		return ""
+	})
+	c.Set(bad)
+	expect(t, e, "rds! +edge", "rds +edge")
+	right := snapshot(t, func(p *plan.Plan) { p.Services[0].Routes[0].Name = "right" })
+	c.Set(right)
+	expect(t, e, "rds +edge")
+	c.inSync(right)
+}
+
+// TestRejectedFilterIsNotOfferedAgain: Envoy would acknowledge the second offer
+// without having loaded it.
+func TestRejectedFilterIsNotOfferedAgain(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base := snapshot(t, nil)
+	e := settled(t, c, servertest.Options{}, base)
+	e.Answer(func(typ xds.Type, r *discoveryv3.DeltaDiscoveryResponse) string {
+		if typ == xds.Extensions && r.GetSystemVersionInfo() != base.Version && r.GetResources()[0].GetVersion() != base.Resources[xds.Extensions][1].Version {
+			return "Unable to create Wasm plugin traffic"
+		}
+		return ""
+	})
+	withFilter := func(p *plan.Plan) {
+		p.Edge.Wasm = plan.Wasm{Path: "/nowhere.wasm", SHA256: strings.Repeat("00", 32)}
+	}
+	c.Set(snapshot(t, withFilter))
+	expect(t, e, "ecds! +traffic", "ecds +traffic") // and the one before again
+	// A move is not held up by the filter, and what comes next is that move, not the
+	// filter once more.
+	c.Set(snapshot(t, func(p *plan.Plan) {
+		withFilter(p)
+		p.Services[0].Routes[0].Name = "moved"
+	}))
+	expect(t, e, "rds +edge")
+	if st := c.Edges()[0]; st.InSync {
+		t.Error("an edge without its filter counts as in sync")
+	}
+}
+
+func TestReconnectSendsOnlyWhatIsNew(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base := snapshot(t, nil)
+	e := settled(t, c, servertest.Options{}, base)
+	has := e.Has()
+	e.Close()
+	<-e.Ended
+	c.wait("gone", func(e server.Edge) bool { return !e.Connected })
+
+	again := servertest.Connect(t, c.addr, servertest.Options{Has: has})
+	c.wait("back", func(e server.Edge) bool { return e.Connected && e.InSync })
+	if n := len(c.Edges()); n != 1 {
+		t.Errorf("%d edges are known, want the one", n)
+	}
+	next := snapshot(t, func(p *plan.Plan) { p.Services[0].Routes[0].Name = "next" })
+	c.Set(next)
+	expect(t, again, "rds +edge") // the first response there is
+	c.inSync(next)
+}
+
+// TestSubscribingAgainSendsAgain: the edge may have forgotten (xDS protocol).
+func TestSubscribingAgainSendsAgain(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base := snapshot(t, nil)
+	e := settled(t, c, servertest.Options{}, base)
+	e.Subscribe(xds.Endpoints, "core.baseline")
+	expect(t, e, "eds +core.baseline")
+	c.inSync(base)
+}
+
+func TestTwoEdgesGoAtTheirOwnPace(t *testing.T) {
+	t.Parallel()
+	c := start(t, func(cfg *server.Config) { cfg.RetryMin, cfg.RetryMax = time.Hour, time.Hour })
+	base := snapshot(t, nil)
+	c.Set(base)
+	a := servertest.Connect(t, c.addr, servertest.Options{ID: "a"})
+	b := servertest.Connect(t, c.addr, servertest.Options{ID: "b", Answer: func(typ xds.Type, r *discoveryv3.DeltaDiscoveryResponse) string {
+		if typ == xds.Listeners && len(r.GetResources()) > 0 {
+			return "address in use"
+		}
+		return ""
+	}})
+	expect(t, a, first...)
+	expect(t, b, "cds +core.baseline +observe", "eds +core.baseline", "lds! +edge", "lds -edge")
+	c.inSync(base)
+	deadline := time.After(10 * time.Second)
+	for {
+		edges := c.Edges()
+		if len(edges) == 2 && edges[0].InSync && !edges[1].InSync && len(edges[1].Nacks) == 1 {
+			return
+		}
+		select {
+		case <-c.Changed():
+		case <-deadline:
+			t.Fatalf("edges: %+v", edges)
+		}
+	}
+}
+
+func TestStreamsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first *discoveryv3.DeltaDiscoveryRequest
+		want  codes.Code
+	}{
+		"no node":       {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Clusters.URL()}, codes.InvalidArgument},
+		"long node id":  {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Clusters.URL(), Node: &corev3.Node{Id: strings.Repeat("x", 65)}}, codes.InvalidArgument},
+		"node id lines": {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Clusters.URL(), Node: &corev3.Node{Id: "a\nb"}}, codes.InvalidArgument},
+		"unknown type":  {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", Node: &corev3.Node{Id: "a"}}, codes.InvalidArgument},
+		"no type":       {&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "a"}}, codes.InvalidArgument},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, nil)
+			stream := open(t, s.addr)
+			if err := stream.Send(c.first); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.Recv(); status.Code(err) != c.want {
+				t.Errorf("stream ended with %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func TestEdgesAreBounded(t *testing.T) {
+	t.Parallel()
+	c := start(t, func(cfg *server.Config) { cfg.MaxEdges = 1 })
+	servertest.Connect(t, c.addr, servertest.Options{})
+	c.wait("connected", func(e server.Edge) bool { return e.Connected })
+	if _, err := open(t, c.addr).Recv(); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("the second stream ended with %v", err)
+	}
+}
+
+func open(t *testing.T, addr string) discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+func TestConfigNamesTheKey(t *testing.T) {
+	t.Parallel()
+	if err := server.DefaultConfig().Validate(); err != nil {
+		t.Error(err)
+	}
+	for key, change := range map[string]func(*server.Config){
+		"maxEdges": func(c *server.Config) { c.MaxEdges = 0 },
+		"warmup":   func(c *server.Config) { c.Warmup = -1 },
+		"retryMin": func(c *server.Config) { c.RetryMin = 0 },
+		"retryMax": func(c *server.Config) { c.RetryMax = time.Millisecond },
+	} {
+		c := server.DefaultConfig()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), key+":") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
