@@ -1,0 +1,307 @@
+//go:build linux && (amd64 || arm64)
+
+package schedlatency
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tracegate/tracegate/bpf/bpftest"
+	"github.com/tracegate/tracegate/bpf/hist"
+	"github.com/tracegate/tracegate/bpf/kernel"
+	"github.com/tracegate/tracegate/bpf/probe"
+)
+
+const spin = "TRACEGATE_TEST_SPIN"
+
+// TestMain lets the test run copies of itself that only use CPU, or only sleep and
+// wake.
+func TestMain(m *testing.M) {
+	switch os.Getenv(spin) {
+	case "busy":
+		followParent()
+		for {
+		}
+	case "wake":
+		followParent()
+		wake()
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// followParent ends the process with the one that started it, which holds the other
+// end of its standard input.
+func followParent() {
+	go func() {
+		_, _ = bufio.NewReader(os.Stdin).ReadByte()
+		os.Exit(0)
+	}()
+}
+
+// wake sleeps and works in turn, in a thread of its own.
+func wake() {
+	runtime.LockOSThread()
+	for {
+		_ = syscall.Nanosleep(&syscall.Timespec{Nsec: 2e6}, nil)
+		for begin := time.Now(); time.Since(begin) < time.Millisecond; {
+		}
+	}
+}
+
+// start runs a copy of the test pinned to one CPU.
+func start(t *testing.T, mode string, cpu int) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("taskset", "-c", fmt.Sprint(cpu), os.Args[0])
+	cmd.Env = append(os.Environ(), spin+"="+mode, "GOMAXPROCS=2")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Skipf("taskset: %v", err)
+	}
+	t.Cleanup(func() { stdin.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd
+}
+
+// schedstat adds up what the kernel says about all threads of a process: time on a
+// CPU, time waiting for one, and how often it got one.
+func schedstat(t *testing.T, pid int) (run, wait time.Duration, n uint64) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/task", pid)
+	tasks, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		b, err := os.ReadFile(dir + "/" + task.Name() + "/schedstat")
+		if err != nil {
+			continue
+		}
+		var r, w, c uint64
+		if _, err := fmt.Sscan(string(b), &r, &w, &c); err != nil {
+			t.Fatal(err)
+		}
+		run, wait, n = run+time.Duration(r), wait+time.Duration(w), n+c
+	}
+	return run, wait, n
+}
+
+func open(t *testing.T, env *kernel.Env, slow time.Duration) *Probe {
+	t.Helper()
+	p, status, err := Open(env, slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if status.State != probe.On {
+		t.Errorf("status = %+v", status)
+	}
+	return p
+}
+
+func delays(t *testing.T, p *Probe) (all hist.Histogram, kinds map[string]uint64) {
+	t.Helper()
+	r, err := p.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds = map[string]uint64{}
+	for _, s := range r.Series {
+		if s.Owner != bpftest.Self() {
+			t.Errorf("series of %+v", s.Owner)
+		}
+		all.Add(&s.Hist)
+		kinds[s.Kind] += s.Hist.Count()
+	}
+	for _, l := range r.Lost {
+		if l.N != 0 && l.Reason != probe.LostLimited {
+			t.Logf("lost: %+v", l)
+		}
+	}
+	return all, kinds
+}
+
+// TestWaitsAreThoseOfTheKernel overloads one CPU and wants the sum and number of waits
+// to be what /proc/<pid>/schedstat says about the same process over the same time.
+func TestWaitsAreThoseOfTheKernel(t *testing.T) {
+	env := bpftest.Env(t)
+	busy := start(t, "busy", 0)
+	worker := start(t, "wake", 0)
+	if err := env.Watch.Set(map[uint32]uint32{uint32(worker.Process.Pid): bpftest.Slot}); err != nil {
+		t.Fatal(err)
+	}
+	_ = busy
+	p := open(t, env, 0)
+	before, _ := delays(t, p)
+	_, wait0, n0 := schedstat(t, worker.Process.Pid)
+	bpftest.Eventually(t, func() string {
+		if _, _, n := schedstat(t, worker.Process.Pid); n < n0+150 {
+			return fmt.Sprintf("the worker ran %d times only", n-n0)
+		}
+		return ""
+	})
+	after, kinds := delays(t, p)
+	_, wait1, n1 := schedstat(t, worker.Process.Pid)
+	got := after.Since(&before)
+	wait, n := wait1-wait0, n1-n0
+	t.Logf("probe: %d waits, %v (%v), P95 %v; kernel: %d waits, %v", got.Count(), time.Duration(got.Sum), kinds, got.Quantile(0.95), n, wait)
+	if wait < 20*time.Millisecond {
+		t.Skipf("the CPU was not overloaded: %v of waiting", wait)
+	}
+	if diff := time.Duration(got.Sum) - wait; diff.Abs() > wait/20+2*time.Millisecond {
+		t.Errorf("waits add up to %v, the kernel says %v", time.Duration(got.Sum), wait)
+	}
+	if diff := int64(got.Count()) - int64(n); max(diff, -diff) > int64(n/20)+3 {
+		t.Errorf("%d waits, the kernel says %d", got.Count(), n)
+	}
+	if kinds["wakeup"] == 0 || kinds["preempted"] == 0 {
+		t.Errorf("kinds = %v, want both", kinds)
+	}
+}
+
+// TestUnwatchedProcessesAreNotRecorded watches nobody while the machine works.
+func TestUnwatchedProcessesAreNotRecorded(t *testing.T) {
+	env := bpftest.Env(t)
+	if err := env.Watch.Set(nil); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, env, 0)
+	worker := start(t, "wake", 0)
+	bpftest.Eventually(t, func() string {
+		if _, _, n := schedstat(t, worker.Process.Pid); n < 50 {
+			return "the worker does not run"
+		}
+		return ""
+	})
+	if n, err := p.Recorded(); err != nil || n != 0 {
+		t.Errorf("%d events recorded (%v), want none", n, err)
+	}
+	if c, err := p.Cost(); err != nil || c.Events == 0 || c.Runtime == 0 {
+		t.Errorf("cost = %+v, %v: the programs did not run", c, err)
+	}
+}
+
+// TestBurst makes a million wake-ups with every one "slow": the histogram has them
+// all, exemplars are bounded, and what is missing among them is counted.
+func TestBurst(t *testing.T) {
+	events := 1_000_000
+	if testing.Short() {
+		events = 50_000
+	}
+	env := bpftest.Env(t)
+	p := open(t, env, time.Nanosecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	received := make(chan uint64, 1)
+	go func() {
+		var n uint64
+		if err := p.Exemplars(ctx, func(probe.Exemplar) { n++ }); err != nil {
+			t.Error(err)
+		}
+		received <- n
+	}()
+	_, _, n0 := schedstat(t, os.Getpid())
+	recorded0, err := p.Recorded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	pingPong(t, events/2)
+	took := time.Since(begin)
+	recorded1, err := p.Recorded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, n1 := schedstat(t, os.Getpid())
+	got, want := recorded1-recorded0, n1-n0
+	r, err := p.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counted uint64
+	for _, s := range r.Series {
+		counted += s.Hist.Count()
+	}
+	lost := map[probe.Reason]uint64{}
+	for _, l := range r.Lost {
+		lost[l.Reason] = l.N
+	}
+	// What is still in the ring is read before the reader ends.
+	bpftest.Eventually(t, func() string { return "" })
+	cancel()
+	exemplars := <-received
+	t.Logf("%d events in %v: %d recorded, %d by the kernel; %d exemplars; lost %v", events, took.Round(time.Millisecond), got, want, exemplars, lost)
+	if want < uint64(events) {
+		t.Fatalf("only %d switches for %d events", want, events)
+	}
+	if diff := int64(got) - int64(want); max(diff, -diff) > int64(want/1000) {
+		t.Errorf("%d waits recorded, the kernel counts %d", got, want)
+	}
+	if counted < got {
+		t.Errorf("histograms have %d, counters %d", counted, got)
+	}
+	perSecond := float64(exemplars) / took.Seconds()
+	if limit := 16 * 10 * float64(runtime.NumCPU()) * 1.5; perSecond > limit {
+		t.Errorf("%.0f exemplars a second, want %.0f at most", perSecond, limit)
+	}
+	if all := exemplars + lost[probe.LostLimited] + lost[probe.LostRing]; all < got {
+		t.Errorf("%d exemplars and %v lost do not account for %d slow events", exemplars, lost, got)
+	}
+}
+
+// pingPong passes a byte to and fro between two threads through pipes, n times.
+func pingPong(t *testing.T, n int) {
+	t.Helper()
+	var a, b [2]int
+	for _, p := range []*[2]int{&a, &b} {
+		if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Close(p[0])
+		defer syscall.Close(p[1])
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		buf := make([]byte, 1)
+		for range n {
+			if _, err := syscall.Read(a[0], buf); err != nil {
+				done <- err
+				return
+			}
+			if _, err := syscall.Write(b[1], buf); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	buf := []byte(strings.Repeat("x", 1))
+	for range n {
+		if _, err := syscall.Write(a[1], buf); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := syscall.Read(b[0], buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
