@@ -35,6 +35,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/webpage"
+	"github.com/tracegate/tracegate/observability/ingest"
 	"github.com/tracegate/tracegate/observability/sli"
 	"github.com/tracegate/tracegate/observability/store"
 )
@@ -118,24 +119,20 @@ type Operator interface {
 	Release(ctx context.Context, id group.ID, o ctlapi.Order) (decide.Decision, error)
 }
 
-// Accounting is what became of the telemetry that came in: observability/ingest. At
-// any time Received is the sum of Stored, Dropped and what is Spooled or in Flight.
-type Accounting struct {
-	Received uint64            `json:"received"` // spans since the process started, those found in the spool included
-	Stored   uint64            `json:"stored"`
-	InFlight uint64            `json:"in_flight"` // in memory
-	Spooled  uint64            `json:"spooled"`   // on disk, to be stored
-	Dropped  map[string]uint64 `json:"dropped"`   // by reason
+// Ingest says what became of the telemetry that came in: *ingest.Ingest. It must not
+// block.
+type Ingest interface {
+	Account() ingest.Account
 }
 
-// Deps are the parts that the console asks. Accounting must not block; nil means that
-// no ingest runs in this process.
+// Deps are the parts that the console asks. A nil Ingest means that none runs in this
+// process.
 type Deps struct {
 	Stats      Stats
 	Records    Records
 	Control    Control
 	Operator   Operator
-	Accounting func() Accounting
+	Ingest     Ingest
 	Registerer prometheus.Registerer
 	Now        func() time.Time // time.Now where nil
 }

@@ -203,8 +203,8 @@ func (c *Console) join(ctx context.Context, stats <-chan measured, control <-cha
 }
 
 func (c *Console) publishStats(m measured) error {
-	if c.deps.Accounting != nil {
-		if err := c.hub.publish(sectionTelemetry, c.deps.Accounting()); err != nil {
+	if c.deps.Ingest != nil {
+		if err := c.hub.publish(sectionTelemetry, c.deps.Ingest.Account()); err != nil {
 			return err
 		}
 	}
@@ -217,6 +217,9 @@ func (c *Console) publishStats(m measured) error {
 func (c *Console) publishControl(s said) error {
 	if s.err != nil {
 		return nil // what was last said about the edges stays, under a banner
+	}
+	if s.status.Edges == nil {
+		s.status.Edges = []ctlapi.Edge{} // an empty list in JSON, not null
 	}
 	return c.hub.publish(sectionEdges, s.status)
 }

@@ -264,16 +264,23 @@ func (tab *Tab) Until(condition string) {
 	}
 }
 
-// Click clicks the element as a person would: it must be visible and not covered.
-func (tab *Tab) Click(selector string) {
+// UntilSeen waits until an element is there and visible.
+func (tab *Tab) UntilSeen(selector string) {
 	tab.t.Helper()
 	tab.Until("document.querySelector(" + quote(selector) + ")?.checkVisibility()")
+}
+
+// Click clicks the element as a person would, once it is visible.
+func (tab *Tab) Click(selector string) {
+	tab.t.Helper()
+	tab.UntilSeen(selector)
 	tab.Do(chromedp.Click(chromedp.CSS(selector)))
 }
 
 // Type puts text into a field by the keyboard; what was there is replaced.
 func (tab *Tab) Type(selector, text string) {
 	tab.t.Helper()
+	tab.UntilSeen(selector)
 	tab.Do(chromedp.Focus(chromedp.CSS(selector)))
 	tab.Eval("document.querySelector("+quote(selector)+").select()", nil)
 	tab.Do(chromedp.SendKeys(chromedp.CSS(selector), text))

@@ -2,7 +2,7 @@
 
 import { $, h, list, put } from "./dom.js";
 import { edges } from "./edges.js";
-import { ago, count, identity, ms, percent, rate } from "./format.js";
+import { ago, bytes, count, identity, ms, percent, rate } from "./format.js";
 import { sparkline } from "./spark.js";
 import { timeline } from "./timeline.js";
 
@@ -117,16 +117,20 @@ export class Board {
     const t = this.#state.telemetry;
     $("telemetry-empty").hidden = Boolean(t);
     if (!t) return;
-    const dropped = Object.entries(t.dropped ?? {}).filter(([, n]) => n > 0);
-    const lost = dropped.reduce((sum, [, n]) => sum + n, 0);
+    const reasons = (counts) => Object.entries(counts ?? {}).filter(([, n]) => n > 0);
+    const sum = (counts) => reasons(counts).reduce((total, [, n]) => total + n, 0);
     const facts = [
       ["Received", count(t.received)],
+      t.recovered > 0 && ["Found in the spool", count(t.recovered)],
       ["Stored", count(t.stored)],
-      ["In memory", count(t.in_flight)],
-      ["Spooled on disk", count(t.spooled), t.spooled > 0 && "warn"],
-      ["Dropped", count(lost), lost > 0 && "bad"],
-      ...dropped.map(([reason, n]) => [`Dropped: ${reason}`, count(n), "bad"]),
-    ];
+      ["In memory", count(t.pending)],
+      ["Spooled on disk", `${count(t.spooled)}${t.spool_bytes ? ` (${bytes(t.spool_bytes)})` : ""}`, t.spooled > 0 && "warn"],
+      ["Dropped", count(sum(t.dropped)), sum(t.dropped) > 0 && "bad"],
+      ...reasons(t.dropped).map(([reason, n]) => [`Dropped: ${reason.replaceAll("_", " ")}`, count(n), "bad"]),
+      t.refused > 0 && ["Refused, kept by senders", count(t.refused), "warn"],
+      sum(t.cut) > 0 && ["Stored shortened", count(sum(t.cut)), "warn"],
+    ].filter(Boolean);
+    put($("telemetry-note"), t.away ? "ClickHouse does not take batches" : "spans since the process started");
     list($("telemetry"), facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd")), (el, [, value, tone]) => {
       put(el.lastElementChild, value);
       el.lastElementChild.dataset.tone = tone || "";

@@ -4,7 +4,12 @@
 import { $, h, list, put } from "./dom.js";
 import { ago } from "./format.js";
 
-const short = (type) => type.split(".").at(-1);
+const SERVICES = { Listener: "LDS", RouteConfiguration: "RDS", Cluster: "CDS", ClusterLoadAssignment: "EDS", TypedExtensionConfig: "ECDS" };
+
+function short(type) {
+  const name = type.split(".").at(-1);
+  return SERVICES[name] ?? name;
+}
 
 export function edges(status) {
   if (!status) return;
@@ -53,7 +58,7 @@ function update(el, { problem, edge, source }) {
   }
   put(ok, edge.connected ? (edge.in_sync ? "In sync" : "Waiting") : "Disconnected");
   ok.dataset.tone = edge.connected ? (edge.in_sync ? "good" : "warn") : "bad";
-  put(el.querySelector(".ago"), edge.since ? ago(edge.since) : "");
+  put(el.querySelector(".ago"), edge.since ? (edge.connected ? `connected ${ago(edge.since)}` : ago(edge.since)) : "");
   const acked = Object.entries(edge.acked ?? {}).sort(([a], [b]) => a.localeCompare(b));
   list(el.querySelector(".versions"), acked, ([type]) => type, ([type]) => h("li", { title: type }, h("span", {}, short(type)), " ", h("code")), (li, [, version]) => put(li.querySelector("code"), version));
   list(el.querySelector(".nacks"), edge.nacks ?? [], (n) => `${n.type} ${n.resource}`, (n) => h("li", {}, h("strong", {}, `${n.type} ${n.resource}`), h("span", { class: "muted" }), h("code")), (li, n) => {

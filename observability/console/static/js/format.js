@@ -10,6 +10,10 @@ export function count(n) {
   return n.toLocaleString("en-US");
 }
 
+export function bytes(n) {
+  return n < 1e6 ? `${Math.ceil(n / 1e3)} kB` : `${(n / 1e6).toFixed(1)} MB`;
+}
+
 export function ms(n) {
   if (n < 1) return `${n.toFixed(2)} ms`;
   if (n < 10) return `${n.toFixed(1)} ms`;

@@ -14,12 +14,13 @@ function create(d) {
     h("div", { class: "line" }, h("strong", {}, VERBS[d.action] ?? d.action), " ", h("a", { href: `#/group/${d.group}` }, h("code", {}, d.group)), " ",
       h("span", { class: "muted" }, `${d.env} · ${d.tenant}`), d.from !== d.to && h("span", { class: "move" }, h("span", { class: "pool", "data-pool": d.from }, d.from), " → ", h("span", { class: "pool", "data-pool": d.to }, d.to)),
       h("time", { datetime: d.time, title: clock(d.time) })),
-    h("p", { class: "reason" }, d.reason),
+    h("p", { class: "reason" }),
     h("details", {}, h("summary", {}, h("span", { class: "how" }), "Record"), h("div", { class: "record" }, figures(d), h("dl", { class: "facts" }))));
 }
 
 function update(el, d) {
   put(el.querySelector("time"), ago(d.time));
+  put(el.querySelector(".reason"), d.reason);
   put(el.querySelector(".how"), `${by(d)}, ${applied(d)}. `);
   const facts = [
     ["Decided", `${clock(d.time)} by ${d.by}`],

@@ -1,0 +1,285 @@
+package console_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/mesh/webpage/browsertest"
+	"github.com/tracegate/tracegate/observability/console"
+)
+
+// open logs in as ada in a new tab.
+func open(t *testing.T, b *browsertest.Browser, s *served, size browsertest.Size) *browsertest.Tab {
+	t.Helper()
+	tab := b.Tab(t, size)
+	tab.Dark(false)
+	tab.Allow("status of 401") // the first look at the session
+	tab.Open(s.url + "/")
+	tab.Type("#name", "ada")
+	tab.Type("#password", password)
+	tab.Press(kb.Enter)
+	tab.UntilText("#live", "Live")
+	tab.UntilText("#groups", string(canary.ID()))
+	return tab
+}
+
+// row is the selector of a cell in a group's row.
+func row(id, cell string) string {
+	return fmt.Sprintf(`#groups tr[data-key="%s"] %s`, id, cell)
+}
+
+func TestLogin(t *testing.T) {
+	s := serve(t, nil)
+	tab := browsertest.Start(t).Tab(t, browsertest.Desktop())
+	tab.Allow("status of 4") // 401, 429: provoked
+	tab.Open(s.url + "/")
+	tab.Click("#login-submit")
+	tab.UntilText("#login-error", "Enter your name")
+	tab.Type("#name", "ada")
+	tab.Type("#password", "guess")
+	tab.Click("#login-submit")
+	tab.UntilText("#login-error", "The password is wrong")
+	tab.Type("#password", password)
+	tab.Click("#login-submit")
+	tab.UntilText("#who", "ada")
+	tab.UntilText("#live", "Live")
+	var visible string
+	tab.Eval("document.cookie", &visible)
+	if visible != "" {
+		t.Errorf("a script can read %q", visible)
+	}
+	tab.Open(s.url + "/console/") // a reload is still logged in
+	tab.UntilText("#who", "ada")
+	tab.Click("#logout")
+	tab.Until(`!document.getElementById("welcome").hidden`)
+	tab.Open(s.url + "/console/")
+	tab.Until(`!document.getElementById("welcome").hidden`)
+}
+
+func TestBoardIsLive(t *testing.T) {
+	s := serve(t, nil)
+	tab := open(t, browsertest.Start(t), s, browsertest.Desktop())
+	id := string(search.ID())
+	tab.UntilText(row(id, ".pools"), "baseline")
+	tab.UntilText(row(id, ".state"), "Home")
+	tab.Until(`document.querySelector("` + strings.ReplaceAll(row(id, ".trend svg .line"), `"`, `\"`) + `")`)
+	tab.UntilText("#summary", "1 of 1")
+	s.do(func() { s.boost = 100 })
+	tab.Until(`Number(document.querySelector('` + row(id, ".qps") + `').textContent.replace(",", "")) > 3000`)
+	s.do(func() {
+		s.groups[1].Pool, s.groups[1].State, s.groups[1].Since = "isolated", ctlapi.StateIsolated, time.Now()
+	})
+	tab.UntilText(row(string(canary.ID()), ".state"), "Isolated")
+	tab.UntilText(row(string(canary.ID()), ".pools"), "isolated")
+	tab.Type("#filter", "search")
+	tab.Until(`document.querySelectorAll("#groups tr").length === 1`)
+	tab.UntilText("#groups-note", "1 of 3")
+	tab.UntilText("#decisions", "objective 1%")
+	tab.Click("#decisions summary")
+	tab.UntilText("#decisions", "Decided")
+	tab.Click("#decisions li:last-child summary")
+	tab.UntilText("#decisions li:last-child .record", "Its baseline")
+	tab.UntilText("#decisions li:last-child .record", "1.4 s before")
+	tab.UntilText("#decisions li:last-child .record", "112 ms after")
+	tab.UntilText("#edges", "RDS 17")
+	tab.UntilText("#telemetry", "1,284,402")
+}
+
+func TestOrdersReachTheControlPlane(t *testing.T) {
+	s := serve(t, nil)
+	tab := open(t, browsertest.Start(t), s, browsertest.Desktop())
+	id := string(canary.ID())
+	tab.Click(row(id, ".order-button"))
+	tab.UntilText("#order-title", "Isolate group "+id)
+	tab.Click("#order-submit")
+	tab.UntilText("#order-error", "Say why")
+	tab.Type("#order-reason", "pagination bug")
+	tab.Eval(`document.getElementById("order-for").value = "3600000"`, nil)
+	tab.Screenshot("console-order")
+	tab.Accessible("order")
+	tab.Click("#order-submit")
+	tab.UntilText(row(id, ".state"), "Isolated by hand")
+	tab.UntilText("#decisions", "pagination bug")
+	tab.UntilText(row(id, ".order-button"), "Release")
+
+	tab.Allow("status of 503")
+	s.do(func() {
+		s.refuse = &protocol.Error{Code: protocol.CodeUnavailable, Message: "no edge is connected", Temporary: true}
+	})
+	tab.Click(row(id, ".order-button"))
+	tab.Type("#order-reason", "fixed")
+	tab.Press(kb.Enter)
+	tab.UntilText("#order-error", "No edge is connected")
+	s.do(func() { s.refuse = nil })
+	tab.Press(kb.Enter)
+	tab.UntilText(row(id, ".state"), "Kept home")
+	want := []string{"isolate " + id + " by ada for 3600000: pagination bug", "release " + id + " by ada for 0: fixed"}
+	s.do(func() {
+		if diff := cmp.Diff(want, s.orders); diff != "" {
+			t.Errorf("orders (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestSourcesGoAwayAndHeal(t *testing.T) {
+	s := serve(t, nil)
+	tab := open(t, browsertest.Start(t), s, browsertest.Desktop())
+	id := string(search.ID())
+	tab.Until(`document.querySelector('` + row(id, ".qps") + `').textContent !== "–"`)
+
+	s.do(func() { s.statsErr = errAway })
+	tab.UntilText("#banners", "Telemetry unavailable since")
+	tab.UntilText("#banners", "connection refused")
+	tab.UntilText(row(id, ".qps"), "–") // old figures would look alive
+	tab.UntilText(row(id, ".pools"), "baseline")
+	tab.Screenshot("console-telemetry-away")
+	tab.Accessible("telemetry away")
+
+	s.do(func() { s.ctlErr = errAway })
+	tab.UntilText("#banners", "Control plane unavailable since")
+	s.do(func() { s.statsErr = nil })
+	tab.Until(`!document.getElementById("banners").textContent.includes("Telemetry")`)
+	tab.Until(`document.querySelector('` + row(id, ".qps") + `').textContent !== "–"`)
+	tab.UntilText(row(id, ".state"), "Unknown")
+	tab.Until(`document.querySelector('` + row(id, ".order-button") + `').disabled`)
+	tab.UntilText("#decisions", "(as stored)")
+
+	s.do(func() { s.ctlErr = nil })
+	tab.Until(`document.getElementById("banners").children.length === 0`)
+	tab.UntilText(row(id, ".state"), "Home")
+	tab.Until(`!document.querySelector('` + row(id, ".order-button") + `').disabled`)
+	tab.Until(`!document.getElementById("decisions").textContent.includes("(as stored)")`)
+}
+
+func TestOneSourceThatHangsDoesNotHoldBackTheOther(t *testing.T) {
+	s := serve(t, func(c *console.Config) { c.Timeout = time.Second })
+	s.do(func() { s.hang = make(chan struct{}) })
+	tab := open(t, browsertest.Start(t), s, browsertest.Desktop())
+	tab.UntilText(row(string(search.ID()), ".state"), "Home")
+	tab.UntilText("#banners", "Telemetry unavailable")
+	s.do(func() { close(s.hang); s.hang = nil })
+	tab.Until(`document.getElementById("banners").children.length === 0`)
+}
+
+func TestSessionsEnd(t *testing.T) {
+	s := serve(t, nil)
+	b := browsertest.Start(t)
+	one := open(t, b, s, browsertest.Desktop())
+	// Another window of the same browser logs out: the stream of this one must end.
+	one.Eval(`fetch("/console/api/session", {method: "DELETE", headers: {"X-Tracegate-Console": "1"}})`, nil)
+	one.UntilText("#welcome-text", "Your session has ended")
+}
+
+func TestRefusedConfigurationIsShown(t *testing.T) {
+	s := serve(t, nil)
+	s.do(func() {
+		s.status.Edges[0].InSync = false
+		s.status.Edges[0].Nacks = []ctlapi.Nack{{Type: "rds", Resource: "edge", Reason: "Only unique names for routes are permitted: <duplicate>", Version: "18", Time: time.Now(), Count: 3}}
+		s.status.Rejected = &ctlapi.Rejection{Version: "18", Edge: "edge-1", Nack: s.status.Edges[0].Nacks[0], Time: time.Now()}
+		s.status.Sources["policy"] = ctlapi.Source{File: "/data/policy.yaml", Error: "line 4: unknown key cohort, did you mean cohorts"}
+	})
+	tab := open(t, browsertest.Start(t), s, browsertest.Desktop())
+	tab.UntilText("#edges", "rds edge refused 3 times")
+	tab.UntilText("#edges", "Only unique names for routes are permitted: <duplicate>")
+	tab.UntilText("#edges", "did you mean cohorts")
+	tab.UntilText("#edges", "The last good one is served")
+	tab.UntilText("#summary", "0 of 1")
+	tab.Screenshot("console-refused")
+	tab.Accessible("refused configuration")
+}
+
+func TestGroupAndTrace(t *testing.T) {
+	s := serve(t, nil)
+	b := browsertest.Start(t)
+	for _, size := range []browsertest.Size{browsertest.Desktop(), browsertest.Phone()} {
+		tab := open(t, b, s, size)
+		tab.Click(row(string(canary.ID()), ".id a"))
+		tab.UntilText("#group-facts", canary.Color.String())
+		tab.Until(`document.querySelectorAll("#group-charts svg").length === 3`)
+		tab.UntilText("#group-decisions", "objective 1%")
+		tab.UntilText("#traces", "Error 503")
+		looks(tab, "group", size)
+		tab.Click("#traces-errors")
+		tab.Type("#traces-min", "20")
+		tab.Press(kb.Enter)
+		tab.Until(`performance.getEntriesByType("resource").some((r) => r.name.includes("errors=true&min_ms=20"))`)
+		tab.Click("#traces a")
+		tab.UntilText("#trace-note", "4 spans of 2 services")
+		tab.UntilText("#spans", "process messages")
+		tab.Click("#spans .span-name")
+		tab.UntilText("#spans", "/v1/conversations/c1/messages")
+		looks(tab, "trace", size)
+		tab.Do(chromedp.NavigateBack())
+		tab.UntilText("#group-id", string(canary.ID()))
+	}
+	s.do(func() {
+		last := s.queries[len(s.queries)-1]
+		if last.Group != canary.ID() || last.Limit < 1 {
+			t.Errorf("asked for %+v", last)
+		}
+	})
+}
+
+// looks audits what is shown in both themes and keeps pictures of it.
+func looks(tab *browsertest.Tab, view string, size browsertest.Size) {
+	for theme, dark := range map[string]bool{"light": false, "dark": true} {
+		tab.Dark(dark)
+		tab.Screenshot("console-" + view + "-" + size.Name + "-" + theme)
+		tab.Accessible(view + " " + size.Name + " " + theme)
+	}
+}
+
+func TestLooks(t *testing.T) {
+	s := serve(t, nil)
+	b := browsertest.Start(t)
+	for _, size := range []browsertest.Size{browsertest.Desktop(), browsertest.Phone()} {
+		t.Run(size.Name, func(t *testing.T) {
+			tab := b.Tab(t, size)
+			tab.Allow("status of 401")
+			tab.Open(s.url)
+			tab.Until(`!document.getElementById("welcome").hidden`)
+			looks(tab, "login", size)
+			tab = open(t, b, s, size)
+			tab.Until(`document.querySelector("#groups svg")`)
+			tab.UntilText("#decisions", "objective")
+			looks(tab, "board", size)
+			if size.Phone {
+				return
+			}
+			order := tab.FocusOrder(8)
+			want := []string{"skip", "Tracegate console", "logout", "filter", string(canary.ID())}
+			if diff := cmp.Diff(want, order[:len(want)]); diff != "" {
+				t.Errorf("Tab goes through (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEmptyBoard(t *testing.T) {
+	s := serve(t, nil)
+	s.do(func() {
+		s.groups, s.decided = nil, nil
+		s.status = ctlapi.Status{Mode: "observe"}
+		s.empty = true
+	})
+	tab := browsertest.Start(t).Tab(t, browsertest.Desktop())
+	tab.Allow("status of 401")
+	tab.Open(s.url)
+	tab.Type("#name", "ada")
+	tab.Type("#password", password)
+	tab.Press(kb.Enter)
+	tab.UntilText("#groups-empty", "No traffic yet")
+	tab.UntilText("#decisions-empty", "No decisions yet")
+	tab.UntilText("#edges-empty", "No edge has connected yet")
+	tab.Dark(true)
+	tab.Screenshot("console-empty")
+	tab.Accessible("empty")
+}
