@@ -38,6 +38,7 @@ type product struct {
 	onMove                                  func(g group.Group, pool string)  // "": home
 	state                                   string                            // of the victim, as the control plane says
 	away                                    atomic.Bool                       // the control plane does not answer
+	refused                                 atomic.Int32                      // calls while it was away
 
 	mu        sync.Mutex
 	decisions []decide.Decision
@@ -74,6 +75,7 @@ func newProduct(t *testing.T) *product {
 	mux.HandleFunc("GET /stats", p.stats)
 	p.control = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p.away.Load() {
+			p.refused.Add(1)
 			panic(http.ErrAbortHandler)
 		}
 		mux.ServeHTTP(w, r)
