@@ -89,7 +89,8 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		return err
 	}
 	defer s.Close()
-	in, err := ingest.New(cfg.Ingest, s, deps.Registry, log)
+	sink := &migrated{store: s}
+	in, err := ingest.New(cfg.Ingest, sink, deps.Registry, log)
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		context.AfterFunc(partsCtx, func() { ready.Store(false) })
 		g, gctx := errgroup.WithContext(partsCtx)
 		g.Go(func() error { return in.Serve(gctx, otlpListener) })
-		g.Go(func() error { return migrate(gctx, s, cfg.Migrate, log) })
+		g.Go(func() error { return migrate(gctx, sink, cfg.Migrate, log) })
 		if deps.Console != nil {
 			g.Go(func() error { return runConsole(gctx, cfg, s, in, deps, log) })
 		}
@@ -126,13 +127,31 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	return outer.Wait()
 }
 
+// migrated takes no span before the tables are there with their views: rows that come
+// between table and view would be missing from the statistics for ever.
+type migrated struct {
+	store *store.Store
+	done  atomic.Bool
+}
+
+var errNotMigrated = errors.New("clickhouse tables are not ready")
+
+// InsertSpans implements [ingest.Sink]; its error is temporary, so spans are spooled.
+func (m *migrated) InsertSpans(ctx context.Context, token string, spans []store.Span) error {
+	if !m.done.Load() {
+		return errNotMigrated
+	}
+	return m.store.InsertSpans(ctx, token, spans)
+}
+
 // migrate tries until ClickHouse is there and has the tables. A schema that is newer
 // than this program, or refused, is tried again too: an operator may mend it meanwhile,
 // and what is received goes to the spool.
-func migrate(ctx context.Context, s *store.Store, pause time.Duration, log *slog.Logger) error {
+func migrate(ctx context.Context, m *migrated, pause time.Duration, log *slog.Logger) error {
 	for tries := 0; ; tries++ {
-		err := s.Migrate(ctx)
+		err := m.store.Migrate(ctx)
 		if err == nil {
+			m.done.Store(true)
 			log.Info("clickhouse tables are up to date")
 			return nil
 		}
