@@ -96,6 +96,10 @@ func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, 
 		return nil, err
 	}
 	l.journal = journal
+	// The last run may have died after a move was decided, and even acknowledged, but
+	// before it was part of the last good file. Where nothing is new this makes the
+	// same version again.
+	l.program(time.Now(), nil)
 	l.show()
 	return l, nil
 }
