@@ -241,7 +241,8 @@ type socket struct {
 	id      uint32
 	replies map[uint32]chan protocol.Frame
 	pushes  chan protocol.Frame // reconnects
-	closed  chan error
+	closed  chan struct{}       // closed when the connection is gone; err is set then
+	err     error
 }
 
 // seen is what a user has received over all its connections.
@@ -321,7 +322,7 @@ func (n *node) tryOpen(bearer string, s *seen, header http.Header) (*socket, err
 	}
 	c := &socket{
 		t: n.t, ws: ws, seen: s, replies: map[uint32]chan protocol.Frame{},
-		pushes: make(chan protocol.Frame, 16), closed: make(chan error, 1),
+		pushes: make(chan protocol.Frame, 16), closed: make(chan struct{}),
 	}
 	var f protocol.Frame
 	if err := ws.ReadJSON(&f); err != nil || f.Hello == nil {
@@ -344,7 +345,8 @@ func (c *socket) read() {
 			}
 			c.replies = nil
 			c.mu.Unlock()
-			c.closed <- err
+			c.err = err
+			close(c.closed)
 			return
 		}
 		switch {
@@ -402,6 +404,12 @@ func (c *socket) do(cmd protocol.Command) (protocol.Frame, error) {
 
 func (c *socket) resume() protocol.Resumed {
 	c.t.Helper()
+	r, err := c.tryResume()
+	must(c.t, err)
+	return r
+}
+
+func (c *socket) tryResume() (protocol.Resumed, error) {
 	c.seen.mu.Lock()
 	if c.seen.epoch == "" {
 		c.seen.epoch = c.hello.Epoch
@@ -412,11 +420,13 @@ func (c *socket) resume() protocol.Resumed {
 	}
 	c.seen.mu.Unlock()
 	f, err := c.do(protocol.Command{Resume: &r})
-	must(c.t, err)
-	if f.Resumed == nil {
-		c.t.Fatalf("got %+v", f)
+	if err != nil {
+		return protocol.Resumed{}, err
 	}
-	return *f.Resumed
+	if f.Resumed == nil {
+		return protocol.Resumed{}, fmt.Errorf("got %+v", f)
+	}
+	return *f.Resumed, nil
 }
 
 func (c *socket) send(conversation, clientID string) error {

@@ -16,12 +16,12 @@ import (
 const password = "correct horse"
 
 // enter registers name in a new tab.
-func enter(t *testing.T, b *browsertest.Browser, f *fakeCore, name string, size browsertest.Size) *browsertest.Tab {
+func enter(t *testing.T, b *browsertest.Browser, address, name string, size browsertest.Size) *browsertest.Tab {
 	t.Helper()
 	tab := b.Tab(t, size)
 	tab.Dark(false)
 	tab.Allow("status of 401") // the first look at /v1/me
-	tab.Open(f.URL + "/")
+	tab.Open(address + "/")
 	tab.Click("#switch-mode")
 	tab.Type("#name", name)
 	tab.Type("#password", password)
@@ -52,8 +52,8 @@ func pair(t *testing.T) (f *fakeCore, ada, bob *browsertest.Tab) {
 	t.Helper()
 	f = newFakeCore(t)
 	b := browsertest.Start(t)
-	bob = enter(t, b, f, "bob", browsertest.Desktop())
-	ada = enter(t, b, f, "ada", browsertest.Desktop())
+	bob = enter(t, b, f.URL, "bob", browsertest.Desktop())
+	ada = enter(t, b, f.URL, "ada", browsertest.Desktop())
 	ada.Type("#with", "bob")
 	ada.Press(kb.Enter)
 	ada.UntilText("#peer", "bob")
