@@ -282,6 +282,7 @@ type served struct {
 	url      string
 	registry *prometheus.Registry
 	cfg      console.Config
+	stop     func() // ends Run
 }
 
 func serve(t *testing.T, change func(*console.Config)) *served {
@@ -311,13 +312,16 @@ func serve(t *testing.T, change func(*console.Config)) *served {
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
 	server := httptest.NewServer(c.Handler())
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
-		server.CloseClientConnections()
-		server.Close()
 		if err := <-done; err != nil {
 			t.Errorf("run ended with %v", err)
 		}
 	})
-	return &served{fakes: f, url: server.URL, registry: registry, cfg: cfg}
+	t.Cleanup(func() {
+		stop()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return &served{fakes: f, url: server.URL, registry: registry, cfg: cfg, stop: stop}
 }

@@ -516,6 +516,23 @@ func TestStreamEndsWithItsSession(t *testing.T) {
 	}
 }
 
+func TestStreamsEndWithRun(t *testing.T) {
+	s := serve(t, nil)
+	c := s.caller(t)
+	c.login()
+	events, _ := c.stream(t.Context())
+	until(t, events, "groups")
+	s.stop()
+	for range events { // ends, or the test times out
+	}
+	if resp, _ := c.call(http.MethodGet, "/console/api/events", ""); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("after the end a viewer gets %d", resp.StatusCode)
+	}
+	if n := counter(t, s, "shutdown"); n != 1 {
+		t.Errorf("shutdown was counted %v times", n)
+	}
+}
+
 func TestConfigNamesTheKey(t *testing.T) {
 	tests := map[string]func(*console.Config){
 		"password_file": func(c *console.Config) { c.PasswordFile = "" },

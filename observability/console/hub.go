@@ -31,11 +31,12 @@ type hub struct {
 	sections map[string][]byte
 	order    []string
 	viewers  map[*viewer]struct{}
+	closed   bool
 }
 
 type viewer struct {
 	events chan []byte
-	slow   chan struct{} // closed when events was full
+	over   chan struct{} // closed when events was full, or the hub closes
 }
 
 func newHub(most int, m *metrics, first func()) *hub {
@@ -81,12 +82,28 @@ func (h *hub) publish(section string, state any) error {
 		select {
 		case v.events <- event:
 		default:
-			h.metrics.dropped.WithLabelValues(dropSlow).Inc()
-			close(v.slow)
-			h.forget(v)
+			h.drop(v, dropSlow)
 		}
 	}
 	return nil
+}
+
+// close ends all streams, and those that come later at once, so that a server that
+// shuts down need not wait for them.
+func (h *hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for v := range h.viewers {
+		h.drop(v, dropShutdown)
+	}
+}
+
+// drop ends a viewer's stream; the caller holds mu.
+func (h *hub) drop(v *viewer, reason string) {
+	h.metrics.dropped.WithLabelValues(reason).Inc()
+	close(v.over)
+	h.forget(v)
 }
 
 // join gives a viewer whose events begin with the state as it is; nil where there are
@@ -94,11 +111,11 @@ func (h *hub) publish(section string, state any) error {
 func (h *hub) join() *viewer {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.viewers) >= h.max {
+	if h.closed || len(h.viewers) >= h.max {
 		h.metrics.dropped.WithLabelValues(dropFull).Inc()
 		return nil
 	}
-	v := &viewer{events: make(chan []byte, backlog), slow: make(chan struct{})}
+	v := &viewer{events: make(chan []byte, backlog), over: make(chan struct{})}
 	for _, section := range h.order {
 		v.events <- h.sections[section] // there are fewer sections than backlog
 	}
@@ -127,12 +144,12 @@ func (h *hub) forget(v *viewer) {
 	}
 }
 
-// getEvents streams until the viewer leaves, is too slow, or its session ends.
+// getEvents streams until the viewer leaves, is too slow, its session ends, or Run does.
 func (c *Console) getEvents(w http.ResponseWriter, r *http.Request) {
 	v := c.hub.join()
 	if v == nil {
 		w.Header().Set("Retry-After", "10")
-		refuse(w, &protocol.Error{Code: protocol.CodeUnavailable, Message: "too many viewers", Temporary: true})
+		refuse(w, &protocol.Error{Code: protocol.CodeUnavailable, Message: "too many viewers, or shutting down", Temporary: true})
 		return
 	}
 	defer c.hub.leave(v)
@@ -164,7 +181,7 @@ func (c *Console) getEvents(w http.ResponseWriter, r *http.Request) {
 			open = c.bye(send)
 		case <-over.C:
 			open = c.bye(send)
-		case <-v.slow:
+		case <-v.over:
 			return
 		case <-r.Context().Done():
 			return

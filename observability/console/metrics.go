@@ -12,9 +12,10 @@ type metrics struct {
 
 // Reasons why a viewer is dropped or not let in; each is a label value.
 const (
-	dropSlow    = "slow"
-	dropFull    = "full"
-	dropSession = "session"
+	dropSlow     = "slow"
+	dropFull     = "full"
+	dropSession  = "session"
+	dropShutdown = "shutdown"
 )
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -35,7 +36,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "tracegate_console_polls_total", Help: "Questions to the stores, by source and outcome.",
 		}, []string{"source", "outcome"}),
 	}
-	for _, reason := range []string{dropSlow, dropFull, dropSession} {
+	for _, reason := range []string{dropSlow, dropFull, dropSession, dropShutdown} {
 		m.dropped.WithLabelValues(reason)
 	}
 	if r != nil {

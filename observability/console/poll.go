@@ -69,8 +69,9 @@ type said struct {
 
 // Run asks the stores while somebody watches, until ctx is done. Each source has its
 // own goroutine, so that one that hangs does not hold back the other; their answers
-// meet in one loop, which owns the state.
+// meet in one loop, which owns the state. When it ends, so do all event streams.
 func (c *Console) Run(ctx context.Context) error {
+	defer c.hub.close()
 	stats, control := make(chan measured), make(chan said)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return every(ctx, c, c.wake[0], stats, c.askStats()) })
