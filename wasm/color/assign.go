@@ -2,7 +2,6 @@ package color
 
 import (
 	"net/netip"
-	"strings"
 
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
@@ -19,15 +18,16 @@ type Assigner struct {
 	tenants []tenant
 
 	baseline cohort
-	groups   map[groupKey]named
+	groups   map[groupKey]*Group
 }
 
 type cohort struct {
-	name   string
-	env    string // "" where the policy's holds
+	name   string // "" for baseline and for colors that are not ours
+	env    string
 	tenant string // "" where the tenant rules decide
 	color  group.Color
 	match  rule
+	groups []*Group // by the tenant rule that gave the tenant; filled as they occur
 }
 
 // tenant is one tenant rule: a name, or the value found in from.
@@ -37,30 +37,58 @@ type tenant struct {
 	match *rule // nil matches always
 }
 
-// Assignment is what an [Assigner] decided for one request.
+// Assignment is what an [Assigner] decided for one request. It is valid until the
+// next assignment to the same [Request].
 type Assignment struct {
-	Group  group.Group
-	ID     group.ID
-	Cohort string // "" for baseline
-	// Trusted says that the request came from a trusted peer.
-	Trusted bool
-	// Traceparent, Tracestate and Baggage are what the request must carry from
-	// here on; equal to what it came with where nothing is to change, Tracestate ""
-	// where it must have none.
-	Traceparent string
-	Tracestate  string
-	Baggage     string
+	*Group
+	// Kept are the trace headers that are right as they are.
+	Kept Kept
 	// Events are the things in the request that could not be taken as they were.
 	Events Events
+	// Claims says that the request carries claims, which are for this package only.
+	Claims bool
+
+	traceparent    [traceparentSize]byte
+	tracestate     [maxStateBytes]byte
+	tracestateSize int
+	baggage        [maxBaggageBytes]byte
+	baggageSize    int // 0 for the group's own
 }
+
+// Traceparent is the header that the request must carry, unless it is kept.
+func (as *Assignment) Traceparent() string { return text(as.traceparent[:]) }
+
+// Tracestate is the header that the request must carry, unless it is kept; "" where
+// it must have none.
+func (as *Assignment) Tracestate() string { return text(as.tracestate[:as.tracestateSize]) }
+
+// Baggage is the header that the request must carry, unless it is kept.
+func (as *Assignment) Baggage() string {
+	if as.baggageSize == 0 {
+		return as.Group.baggage
+	}
+	return text(as.baggage[:as.baggageSize])
+}
+
+// Kept is a set of trace headers.
+type Kept uint8
+
+// The trace headers.
+const (
+	KeptTraceparent Kept = 1 << iota
+	KeptTracestate
+	KeptBaggage
+)
 
 // Events is a set of things worth a counter.
 type Events uint8
 
 // The events. None of them is an error.
 const (
+	// Trusted: the request came from a trusted peer.
+	Trusted Events = 1 << iota
 	// MalformedTraceparent: the client's ids were ignored, its tracestate with them.
-	MalformedTraceparent Events = 1 << iota
+	MalformedTraceparent
 	// TracestateCut: members of the client's tracestate were left out.
 	TracestateCut
 	// BaggageCut: members of the client's baggage were left out.
@@ -77,37 +105,43 @@ func (a *Assigner) ReadsPeer() bool { return len(a.trusted) > 0 }
 
 // Assign decides about r. The result does not depend on anything but the policy,
 // r and rnd, and it always is a valid assignment.
-func (a *Assigner) Assign(r *Request, rnd Random) Assignment {
-	client, ok := parseTraceparent(r.Traceparent())
-	var as Assignment
-	if !ok && r.Traceparent() != "" {
-		as.Events |= MalformedTraceparent
-	}
-	as.Trusted = a.trusts(r.Peer)
+func (a *Assigner) Assign(r *Request, rnd *Random) *Assignment {
+	as := &r.assignment
+	as.Kept, as.Events, as.Claims = 0, 0, r.at[slotClaims].size != 0
 
-	var co *cohort
-	if as.Trusted && ok {
-		co = a.cohortOf(client.traceID)
-	} else {
-		co = a.cohort(r)
+	client, flags := r.get(slotTraceparent), byte(flagSampled)
+	valid := false
+	if client != "" {
+		var f byte
+		if f, valid = parseTraceparent(client); valid {
+			flags = f & flagSampled
+		} else {
+			as.Events = MalformedTraceparent
+		}
 	}
-	env, tenant := a.names(r, co, &as)
-	g := a.group(co.color, env, tenant)
-	as.Group, as.ID, as.Cohort = g.group, g.id, co.name
-
-	if as.Trusted && ok {
-		as.Traceparent, as.Tracestate = r.Traceparent(), r.Tracestate()
-	} else {
-		a.trace(r, client, ok, &rnd, &as)
+	if a.trusted != nil && a.trusts(r.Peer) {
+		as.Events |= Trusted
+		if valid {
+			a.keepTrace(r, client)
+			return as
+		}
 	}
-	a.baggage(r, g, &as)
-	if r.claims.state == claimsBad {
-		as.Events |= ClaimsRejected
-	}
+	as.Group = a.group(r, a.cohort(r))
+	writeTraceparent(&as.traceparent, as.Color, rnd, flags|flagRandom)
+	r.setTracestate(client, valid)
+	r.setBaggage()
 	return as
 }
 
-// cohort finds the first cohort that claims r, else the nameless one of baseline.
+// keepTrace takes a trusted peer's trace as it is.
+func (a *Assigner) keepTrace(r *Request, client string) {
+	as := &r.assignment
+	as.Group = a.group(r, a.cohortOf(client[3:35]))
+	as.Kept = KeptTraceparent | KeptTracestate
+	r.setBaggage()
+}
+
+// cohort finds the first cohort that claims r, else baseline.
 func (a *Assigner) cohort(r *Request) *cohort {
 	for i := range a.cohorts {
 		if a.cohorts[i].match.holds(r) {
@@ -121,12 +155,15 @@ func (a *Assigner) cohort(r *Request) *cohort {
 // its name: a color that no cohort here has is a color all the same.
 func (a *Assigner) cohortOf(traceID string) *cohort {
 	c, _ := group.OfTrace(traceID)
+	if c == group.Baseline {
+		return &a.baseline
+	}
 	for i := range a.cohorts {
 		if a.cohorts[i].color == c {
 			return &a.cohorts[i]
 		}
 	}
-	return &cohort{color: c}
+	return &cohort{color: c, env: a.env}
 }
 
 func (a *Assigner) trusts(peer netip.Addr) bool {
@@ -142,124 +179,44 @@ func (a *Assigner) trusts(peer netip.Addr) bool {
 	return false
 }
 
-// names decides env and tenant.
-func (a *Assigner) names(r *Request, co *cohort, as *Assignment) (env, tenant string) {
-	env, tenant = co.env, co.tenant
-	if as.Trusted {
-		if v := as.checked(baggageValue(r.Baggage(), semconv.Env)); v != "" {
-			env = v
+// setTracestate keeps the client's ids, where there are any, and its list.
+func (r *Request) setTracestate(client string, valid bool) {
+	as := &r.assignment
+	list := r.get(slotTracestate)
+	as.tracestateSize = 0
+	if !valid {
+		if list == "" {
+			as.Kept |= KeptTracestate
 		}
-		if v := as.checked(baggageValue(r.Baggage(), semconv.Tenant)); v != "" {
-			tenant = v
-		}
+		return
 	}
-	if env == "" {
-		env = a.env
+	n := copy(as.tracestate[:], semconv.TracestateKey+"=")
+	as.tracestateSize = n + copy(as.tracestate[n:], client[3:52])
+	if list != "" && !as.addTracestate(list) {
+		as.Events |= TracestateCut
 	}
-	if tenant == "" {
-		tenant = a.tenantOf(r, as)
-	}
-	return env, tenant
 }
 
-// tenantOf asks the tenant rules. An impossible value ends the search, so that a
-// user cannot reach a later rule by spoiling an earlier one.
-func (a *Assigner) tenantOf(r *Request, as *Assignment) string {
-	for i := range a.tenants {
-		t := &a.tenants[i]
-		if t.match != nil && !t.match.holds(r) {
-			continue
-		}
-		if t.name != "" {
-			return t.name
-		}
-		if v := r.value(&t.from); v != "" {
-			if v = as.checked(v); v != "" {
-				return v
-			}
-			break
-		}
-	}
-	return a.tenant
-}
-
-// checked returns v, or "" where it cannot be a name.
-func (as *Assignment) checked(v string) string {
-	if v != "" && !validName(v) {
-		as.Events |= ValueRejected
-		return ""
-	}
-	return v
-}
-
-// trace gives the request a new trace of its color. The client's sampled flag
-// holds; a request that brings none is sampled, since its trace starts here.
-func (a *Assigner) trace(r *Request, client parent, ok bool, rnd *Random, as *Assignment) {
-	flags := byte(flagSampled | flagRandom)
-	if ok {
-		flags = client.flags&flagSampled | flagRandom
-		var whole bool
-		r.buf, whole = appendTracestate(r.buf[:0], client, r.Tracestate())
-		as.Tracestate = string(r.buf)
-		if !whole {
-			as.Events |= TracestateCut
-		}
-	}
-	r.buf = appendTraceparent(r.buf[:0], as.Group.Color, rnd, flags)
-	as.Traceparent = string(r.buf)
-}
-
-// baggage puts env and tenant first and keeps the client's other members. A
-// trusted peer's baggage that says the same already stays as it is.
-func (a *Assigner) baggage(r *Request, g named, as *Assignment) {
-	client := r.Baggage()
+// setBaggage puts env and tenant first and keeps the client's other members.
+func (r *Request) setBaggage() {
+	as := &r.assignment
+	as.baggageSize = 0
+	client := r.get(slotBaggage)
 	if client == "" {
-		as.Baggage = g.baggage
 		return
 	}
-	if as.Trusted && len(client) <= maxBaggageBytes &&
-		baggageValue(client, semconv.Env) == g.group.Env && baggageValue(client, semconv.Tenant) == g.group.Tenant {
-		as.Baggage = client
+	if as.Events&Trusted != 0 && as.saysSame(client) {
+		as.Kept |= KeptBaggage
 		return
 	}
-	var whole bool
-	r.buf, whole = appendBaggage(append(r.buf[:0], g.baggage...), client)
-	as.Baggage = string(r.buf)
-	if !whole {
+	as.baggageSize = copy(as.baggage[:], as.Group.baggage)
+	if !as.addBaggage(client) {
 		as.Events |= BaggageCut
 	}
 }
 
-// maxGroups bounds what an Assigner remembers: tenants may come from clients.
-const maxGroups = 4096
-
-type groupKey struct {
-	color       group.Color
-	env, tenant string
-}
-
-// named is a group with what is derived from it.
-type named struct {
-	group   group.Group
-	id      group.ID
-	baggage string
-}
-
-// group names a group, from memory where it can. When the memory is full it is
-// emptied: a flood of invented tenants costs what it would cost without one.
-func (a *Assigner) group(c group.Color, env, tenant string) named {
-	key := groupKey{c, env, tenant}
-	if g, ok := a.groups[key]; ok {
-		return g
-	}
-	// The values may lie in a buffer that the next request overwrites.
-	key.env, key.tenant = strings.Clone(env), strings.Clone(tenant)
-	g := named{group: group.Group{Color: c, Env: key.env, Tenant: key.tenant}}
-	g.id = g.group.ID()
-	g.baggage = semconv.Env + "=" + key.env + "," + semconv.Tenant + "=" + key.tenant
-	if len(a.groups) >= maxGroups {
-		clear(a.groups)
-	}
-	a.groups[key] = g
-	return g
+// saysSame says whether a trusted peer's baggage can stay as it is.
+func (as *Assignment) saysSame(client string) bool {
+	return len(client) <= maxBaggageBytes &&
+		baggageValue(client, semconv.Env) == as.Env && baggageValue(client, semconv.Tenant) == as.Tenant
 }

@@ -13,66 +13,90 @@ const (
 	maxBaggageBytes   = 8192
 )
 
-// appendBaggage appends the client's foreign members to ours, which dst holds.
-// whole is false where a member was malformed, used a key of ours, or did not fit.
-func appendBaggage(dst []byte, client string) (out []byte, whole bool) {
+// addBaggage appends the client's foreign members to ours. whole is false where a
+// member was malformed, used a key of ours, or did not fit.
+func (as *Assignment) addBaggage(client string) (whole bool) {
 	whole = true
-	n := 2 // ours
-	for client != "" {
-		var m string
-		m, client, _ = strings.Cut(client, ",")
-		m = strings.Trim(m, " \t")
-		if m == "" {
-			continue
+	members, n := 2, as.baggageSize
+	for i := 0; i < len(client); i++ {
+		for i < len(client) && (client[i] == ' ' || client[i] == '\t') {
+			i++
 		}
-		if n == maxBaggageMembers {
-			return dst, false
+		start := i
+		for i < len(client) && client[i] != ',' {
+			i++
 		}
-		if !foreignMember(m) || len(dst)+1+len(m) > maxBaggageBytes {
+		if i == start {
+			continue // empty members are allowed
+		}
+		m := client[start:i]
+		if members == maxBaggageMembers {
+			return false
+		}
+		if !foreignMember(m) || n+1+len(m) > maxBaggageBytes {
 			whole = false
 			continue
 		}
-		dst = append(dst, ',')
-		dst = append(dst, m...)
-		n++
+		as.baggage[n] = ','
+		n += 1 + copy(as.baggage[n+1:], m)
+		as.baggageSize = n
+		members++
 	}
-	return dst, whole
+	return whole
 }
 
 // foreignMember says whether m is a well-formed baggage member that is not ours.
 // Keys are not percent-decoded by the specification, but some readers do, so a key
 // with a percent sign could come out as one of ours: it is refused.
 func foreignMember(m string) bool {
-	kv, props, hasProps := strings.Cut(m, ";")
-	k, v, ok := strings.Cut(kv, "=")
-	k = strings.Trim(k, " \t")
-	if !ok || !validToken(k) || strings.Contains(k, "%") || hasPrefixFold(k, semconv.BaggagePrefix) {
+	i, size := part(m, 0, tokenByte)
+	if size == 0 || strings.IndexByte(m[:i], '%') >= 0 || ownKey(m[i-size:i]) {
 		return false
 	}
-	if !validBaggageValue(strings.Trim(v, " \t")) {
+	i = spaces(m, i)
+	if i == len(m) || m[i] != '=' {
 		return false
 	}
-	for hasProps {
-		var p string
-		p, props, hasProps = strings.Cut(props, ";")
-		k, v, _ := strings.Cut(p, "=")
-		if !validToken(strings.Trim(k, " \t")) || !validBaggageValue(strings.Trim(v, " \t")) {
+	i, _ = part(m, i+1, valueByte)
+	for i = spaces(m, i); i < len(m); i = spaces(m, i) { // properties
+		if m[i] != ';' {
 			return false
 		}
+		if i, size = part(m, i+1, tokenByte); size == 0 {
+			return false
+		}
+		if i = spaces(m, i); i < len(m) && m[i] == '=' {
+			i, _ = part(m, i+1, valueByte)
+		}
 	}
-	return true
+	return goodEscapes(m)
 }
 
-// validBaggageValue wants baggage octets, each percent sign followed by two hex digits.
-func validBaggageValue(s string) bool {
+// part skips space and then bytes of a class; size is how many of those.
+func part(s string, i int, class byte) (end, size int) {
+	i = spaces(s, i)
+	start := i
+	for i < len(s) && byteClass[s[i]]&class != 0 {
+		i++
+	}
+	return i, i - start
+}
+
+func spaces(s string, i int) int {
+	for i < len(s) && (s[i] == ' ' || s[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+func ownKey(k string) bool {
+	return len(k) >= len(semconv.BaggagePrefix) && strings.EqualFold(k[:len(semconv.BaggagePrefix)], semconv.BaggagePrefix)
+}
+
+// goodEscapes says whether each percent sign is followed by two hex digits.
+func goodEscapes(s string) bool {
 	for i := 0; i < len(s); i++ {
-		switch b := s[i]; {
-		case b == '%':
-			if i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2]) {
-				return false
-			}
-			i += 2
-		case b <= 0x20, b >= 0x7f, b == '"', b == ',', b == ';', b == '\\':
+		if s[i] == '%' && (i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2])) {
 			return false
 		}
 	}
@@ -95,8 +119,4 @@ func baggageValue(baggage, key string) (value string) {
 
 func isHex(b byte) bool {
 	return '0' <= b && b <= '9' || 'a' <= b && b <= 'f' || 'A' <= b && b <= 'F'
-}
-
-func hasPrefixFold(s, prefix string) bool {
-	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }

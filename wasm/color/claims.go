@@ -29,9 +29,6 @@ const (
 // get returns the claim as text: strings as they are, numbers and booleans as they
 // are written; "" for null, lists, objects and what is not there.
 func (c *claims) get(header, name string) string {
-	if header == "" {
-		return ""
-	}
 	if c.state == claimsUnread {
 		c.decode(header)
 	}
@@ -77,7 +74,7 @@ func claim(obj []byte, name string) (value string, ok bool) {
 		if !ok {
 			return "", false
 		}
-		if text(key) == name {
+		if jsonText(key) == name {
 			value = scalar(v)
 		}
 		if s.take(',') {
@@ -91,7 +88,7 @@ func claim(obj []byte, name string) (value string, ok bool) {
 func scalar(v []byte) string {
 	switch v[0] {
 	case '"':
-		return text(v)
+		return jsonText(v)
 	case '{', '[', 'n':
 		return ""
 	default:
@@ -99,8 +96,8 @@ func scalar(v []byte) string {
 	}
 }
 
-// text is the content of a JSON string with its quotes.
-func text(quoted []byte) string {
+// jsonText is the content of a JSON string with its quotes.
+func jsonText(quoted []byte) string {
 	for _, b := range quoted {
 		if b == '\\' || b >= 0x80 { // escapes, and UTF-8 that may be invalid: the slow way
 			var s string

@@ -1,6 +1,7 @@
 package color
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,8 +17,8 @@ const (
 )
 
 const (
-	maxCohorts = 4096
-	maxTenants = 4096
+	maxCohorts = 1024
+	maxTenants = 1024
 	maxDepth   = 16 // of nested conditions; the filter's stack is small
 )
 
@@ -36,7 +37,7 @@ func Compile(p Policy) (*Assigner, error) {
 	c := compiler{layout: newLayout()}
 	a := &Assigner{
 		layout: c.layout,
-		groups: make(map[groupKey]named),
+		groups: make(map[groupKey]*Group),
 		env:    c.name("env", p.Env, DefaultEnv),
 		tenant: c.name("tenant", p.Tenant, DefaultTenant),
 	}
@@ -47,6 +48,12 @@ func Compile(p Policy) (*Assigner, error) {
 	a.tenants = c.tenants(p.Tenants)
 	if err := errors.Join(c.problems...); err != nil {
 		return nil, err
+	}
+	a.baseline = cohort{env: a.env, groups: make([]*Group, len(a.tenants)+1)}
+	for i := range a.cohorts {
+		co := &a.cohorts[i]
+		co.env = cmp.Or(co.env, a.env)
+		co.groups = make([]*Group, len(a.tenants)+1)
 	}
 	return a, nil
 }

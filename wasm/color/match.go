@@ -24,71 +24,39 @@ const (
 	opAny
 	opAll
 	opNot
-	opPresent
 	opExact
-	opPrefix
+	opPrefix // of any value where arg is empty
 	opSuffix
 	opPercent
-)
-
-// source names a value of a request: a header by its slot, a cookie or a claim by
-// its name, or the host or path.
-type source struct {
-	kind sourceKind
-	slot int
-	name string
-}
-
-type sourceKind uint8
-
-const (
-	fromNowhere sourceKind = iota
-	fromHeader
-	fromCookie
-	fromClaim
-	fromHost
-	fromPath
 )
 
 // holds evaluates the condition. Depth is bounded by maxDepth.
 func (m *rule) holds(r *Request) bool {
 	switch m.op {
-	case opAny:
-		for i := range m.kids {
-			if m.kids[i].holds(r) {
-				return true
-			}
-		}
-		return false
-	case opAll:
-		for i := range m.kids {
-			if !m.kids[i].holds(r) {
-				return false
-			}
-		}
-		return true
-	case opNot:
-		return !m.kids[0].holds(r)
 	case opNever:
 		return false
+	case opAny, opAll:
+		for i := range m.kids {
+			if m.kids[i].holds(r) == (m.op == opAny) {
+				return m.op == opAny
+			}
+		}
+		return m.op == opAll
+	case opNot:
+		return !m.kids[0].holds(r)
 	}
 	v := r.value(&m.from)
-	if v == "" {
+	if m.op == opPercent {
+		return v != "" && bucket(m.arg, v) < m.of
+	}
+	rest := len(v) - len(m.arg)
+	if rest < 0 || v == "" || rest != 0 && m.op == opExact {
 		return false
 	}
-	switch m.op {
-	case opPresent:
-		return true
-	case opExact:
-		return v == m.arg
-	case opPrefix:
-		return strings.HasPrefix(v, m.arg)
-	case opSuffix:
-		return len(v) > len(m.arg) && strings.HasSuffix(v, m.arg)
-	case opPercent:
-		return bucket(m.arg, v) < m.of
+	if m.op == opSuffix {
+		return rest > 0 && v[rest:] == m.arg
 	}
-	return false
+	return v[:len(m.arg)] == m.arg
 }
 
 // match compiles one condition. salt is what a percentage uses where it names none.
@@ -144,7 +112,7 @@ func (c *compiler) matches(field string, in []Match, salt string, depth int) []r
 
 func (c *compiler) host(field, pattern string) rule {
 	p := strings.ToLower(pattern)
-	from := source{kind: fromHost}
+	from := source{kind: fromHost, slot: slotHost}
 	r := rule{op: opExact, arg: p, from: from}
 	if s, ok := strings.CutPrefix(p, "*."); ok {
 		r = rule{op: opSuffix, arg: "." + s, from: from}
@@ -163,7 +131,7 @@ func (c *compiler) path(field, prefix string) rule {
 	if !strings.HasPrefix(prefix, "/") || strings.ContainsAny(prefix, "?#") {
 		c.problem(field, `%q is not a path: it starts with "/" and has no query`, prefix)
 	}
-	return rule{op: opPrefix, arg: prefix, from: source{kind: fromPath}}
+	return rule{op: opPrefix, arg: prefix, from: source{kind: fromPath, slot: slotPath}}
 }
 
 func (c *compiler) value(field string, v Value, from source) rule {
@@ -176,7 +144,7 @@ func (c *compiler) value(field string, v Value, from source) rule {
 	case v.Prefix != "":
 		return rule{op: opPrefix, arg: v.Prefix, from: from}
 	default:
-		return rule{op: opPresent, from: from}
+		return rule{op: opPrefix, from: from}
 	}
 }
 
@@ -227,9 +195,9 @@ func (c *compiler) cookie(field, name string) source {
 	if !validToken(name) {
 		c.problem(field, "%q is not the name of a cookie", name)
 	}
-	return source{kind: fromCookie, name: name}
+	return source{kind: fromCookie, slot: slotCookie, name: name}
 }
 
 func (c *compiler) claim(name string) source {
-	return source{kind: fromClaim, name: name}
+	return source{kind: fromClaim, slot: slotClaims, name: name}
 }

@@ -1,13 +1,13 @@
 package color
 
 import (
+	"encoding/binary"
 	"net/netip"
-	"strings"
 
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
-// Slots that every policy reads; those of a policy's own headers follow.
+// Headers that are always read; those that a policy names follow.
 const (
 	slotHost = iota
 	slotPath
@@ -18,19 +18,8 @@ const (
 	slotClaims
 )
 
-// maxJoined bounds the value of a header that a client repeats, in bytes. More is
-// left out, which the limits of every reader would do as well.
-const maxJoined = 16 << 10
-
-// layout numbers the headers that a policy reads.
-type layout struct {
-	names []string
-	byLen [][]int // slots by the length of their name: most lookups end there
-}
-
-func newLayout() *layout {
-	l := &layout{}
-	for _, name := range []string{
+func fixedHeaders() []string {
+	return []string{
 		slotHost:        ":authority",
 		slotPath:        ":path",
 		slotCookie:      "cookie",
@@ -38,135 +27,149 @@ func newLayout() *layout {
 		slotTracestate:  semconv.HeaderTracestate,
 		slotBaggage:     semconv.HeaderBaggage,
 		slotClaims:      semconv.HeaderClaims,
-	} {
-		l.add(name)
 	}
-	return l
 }
 
-func (l *layout) add(name string) int {
-	if i := l.slot(name); i >= 0 {
-		return i
-	}
-	for len(l.byLen) <= len(name) {
-		l.byLen = append(l.byLen, nil)
-	}
-	l.names = append(l.names, name)
-	i := len(l.names) - 1
-	l.byLen[len(name)] = append(l.byLen[len(name)], i)
-	return i
-}
-
-func (l *layout) slot(name string) int {
-	if len(name) >= len(l.byLen) {
-		return -1
-	}
-	for _, i := range l.byLen[len(name)] {
-		if l.names[i] == name {
-			return i
-		}
-	}
-	return -1
-}
-
-// Request is what one request says. An [Assigner] makes it, and it may be used
-// again after [Request.Reset]. An empty value counts as absent.
+// Request is what one request says. An [Assigner] makes it, for its own use, and it
+// serves one request after the other: [Request.Load] or [Request.Reset] and
+// [Request.Add] begin the next. An empty header counts as absent.
 type Request struct {
 	// Peer is the address of the connection's other end. It is read only where
 	// [Assigner.ReadsPeer]; the zero Addr is never trusted.
 	Peer netip.Addr
 
 	layout *layout
-	values []string
-	host   string // without port and in lower case; computed once
+	raw    []byte
+	at     []span // by slot
+	host   []byte // in lower case, where the client's is not
 	claims claims
-	buf    []byte
+
+	assignment Assignment
 }
+
+// span is a place in Request.raw. Places instead of strings keep the garbage
+// collector's write barriers out of the loop over the headers.
+type span struct{ off, size uint32 }
 
 // NewRequest returns an empty request for a.
 func (a *Assigner) NewRequest() *Request {
-	return &Request{layout: a.layout, values: make([]string, len(a.layout.names))}
+	return &Request{layout: a.layout, at: make([]span, len(a.layout.names))}
 }
 
 // Reset empties r.
 func (r *Request) Reset() {
-	clear(r.values)
-	r.host, r.Peer = "", netip.Addr{}
-	r.claims = claims{buf: r.claims.buf}
+	r.raw = r.raw[:0]
+	r.forget()
 }
 
-// Add gives r a header; name is in lower case. A header that no rule reads is
-// ignored, one that comes again is joined as HTTP says (cookies by "; ").
-func (r *Request) Add(name, value string) {
-	i := r.layout.slot(name)
-	if i < 0 || value == "" {
+func (r *Request) forget() {
+	for i := range r.at {
+		r.at[i] = span{}
+	}
+	r.claims.state = claimsUnread
+}
+
+// Load begins a request with all its headers, as the proxy-wasm ABI lays them out:
+// a count, for each header the sizes of name and value, all in four bytes with the
+// least significant one first; then names and values, each followed by a zero byte.
+// raw is kept until the next request. What does not fit the layout ends the headers.
+func (r *Request) Load(raw []byte) {
+	r.forget()
+	r.raw = raw
+	if len(raw) < 4 {
 		return
 	}
-	switch old := r.values[i]; {
-	case old == "":
-		r.values[i] = value
-	case len(old)+len(value) > maxJoined:
-	case i == slotCookie:
-		r.values[i] = old + "; " + value
-	default:
-		r.values[i] = old + "," + value
-	}
-}
-
-// Traceparent, Tracestate, Baggage and Claims are the headers as they were added;
-// "" where absent.
-func (r *Request) Traceparent() string { return r.values[slotTraceparent] }
-
-// Tracestate is described at [Request.Traceparent].
-func (r *Request) Tracestate() string { return r.values[slotTracestate] }
-
-// Baggage is described at [Request.Traceparent].
-func (r *Request) Baggage() string { return r.values[slotBaggage] }
-
-// Claims is described at [Request.Traceparent].
-func (r *Request) Claims() string { return r.values[slotClaims] }
-
-func (r *Request) value(s *source) string {
-	switch s.kind {
-	case fromHeader:
-		return r.values[s.slot]
-	case fromCookie:
-		return cookie(r.values[slotCookie], s.name)
-	case fromClaim:
-		return r.claims.get(r.values[slotClaims], s.name)
-	case fromHost:
-		if r.host == "" {
-			r.host = hostname(r.values[slotHost])
+	l := r.layout
+	sizes := raw[4:]
+	off := 4 + 8*int(binary.LittleEndian.Uint32(raw))
+	for at := 0; at+8 <= len(sizes) && at+4 < off; at += 8 {
+		n := int(binary.LittleEndian.Uint32(sizes[at:]))
+		size := int(binary.LittleEndian.Uint32(sizes[at+4:]))
+		value := off + n + 1
+		if n >= len(raw) || size >= len(raw) || value+size >= len(raw) {
+			return
 		}
-		return r.host
-	case fromPath:
-		path, _, _ := strings.Cut(r.values[slotPath], "?")
-		return path
-	}
-	return ""
-}
-
-// hostname takes port, trailing dot and capitals from an :authority.
-func hostname(s string) string {
-	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
-		s = s[:i]
-	}
-	return strings.ToLower(strings.TrimSuffix(s, "."))
-}
-
-// cookie finds a cookie in a Cookie header (RFC 6265, 5.4); the first of a name wins.
-func cookie(header, name string) string {
-	for header != "" {
-		var pair string
-		pair, header, _ = strings.Cut(header, ";")
-		k, v, ok := strings.Cut(strings.TrimLeft(pair, " \t"), "=")
-		if ok && k == name {
-			v = strings.TrimRight(v, " \t")
-			if len(v) >= 2 && v[0] == '"' && v[len(v)-1] == '"' {
-				v = v[1 : len(v)-1]
+		if n < len(l.byLen) {
+			for _, slot := range l.byLen[n] {
+				if l.names[slot] == string(raw[off:off+n]) && size > 0 {
+					if r.at[slot].size == 0 {
+						r.at[slot] = span{uint32(value), uint32(size)}
+					} else {
+						r.join(slot, string(raw[value:value+size]))
+					}
+				}
 			}
-			return v
+		}
+		off = value + size + 1
+	}
+}
+
+// Add gives r a header; name is in lower case. A header that no rule reads is ignored.
+func (r *Request) Add(name, value string) {
+	if len(name) >= len(r.layout.byLen) || value == "" {
+		return
+	}
+	for _, slot := range r.layout.byLen[len(name)] {
+		if r.layout.names[slot] == name {
+			r.join(slot, value)
 		}
 	}
-	return ""
+}
+
+// maxJoined bounds the value of a header that a client repeats, in bytes. What is
+// beyond it is left out.
+const maxJoined = 16 << 10
+
+// join appends a value to a header as HTTP says: cookies by "; ", others by a comma.
+func (r *Request) join(slot int, value string) {
+	old := r.get(slot)
+	if len(old)+len(value) > maxJoined {
+		return
+	}
+	off := len(r.raw)
+	r.raw = append(r.raw[:off:off], old...) // a copy: raw may be the host's
+	switch {
+	case old == "":
+	case slot == slotCookie:
+		r.raw = append(r.raw, "; "...)
+	default:
+		r.raw = append(r.raw, ',')
+	}
+	r.raw = append(r.raw, value...)
+	r.at[slot] = span{uint32(off), uint32(len(r.raw) - off)}
+}
+
+// get returns a header, "" where it is absent.
+func (r *Request) get(slot int) string {
+	s := r.at[slot]
+	return text(r.raw[s.off : s.off+s.size])
+}
+
+// layout numbers the headers that a policy reads.
+type layout struct {
+	names []string
+	byLen [][]int // slots by the length of their names: few headers need a closer look
+}
+
+func newLayout() *layout {
+	l := &layout{}
+	for _, name := range fixedHeaders() {
+		l.add(name)
+	}
+	return l
+}
+
+func (l *layout) add(name string) (slot int) {
+	for len(l.byLen) <= len(name) {
+		l.byLen = append(l.byLen, nil)
+	}
+	for _, slot := range l.byLen[len(name)] {
+		if l.names[slot] == name {
+			return slot
+		}
+	}
+	slot = len(l.names)
+	l.names = append(l.names, name)
+	l.byLen[len(name)] = append(l.byLen[len(name)], slot)
+	return slot
 }

@@ -1,5 +1,10 @@
 package color
 
+import (
+	"strings"
+	"unsafe"
+)
+
 // maxName bounds the names of envs, tenants and cohorts, in bytes.
 const maxName = 64
 
@@ -21,56 +26,55 @@ func validName(s string) bool {
 
 // validToken is RFC 9110's token: header names, cookie names, baggage keys.
 func validToken(s string) bool {
-	if s == "" {
-		return false
-	}
 	for i := range len(s) {
-		if !isTokenByte(s[i]) {
+		if byteClass[s[i]]&tokenByte == 0 {
 			return false
 		}
 	}
-	return true
+	return s != ""
 }
 
-func isTokenByte(b byte) bool {
-	switch {
-	case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
-		return true
-	}
-	switch b {
-	case '!', '#', '$', '%', '&', '\'', '*', '+', '-', '.', '^', '_', '`', '|', '~':
-		return true
-	}
-	return false
-}
+// Classes of bytes.
+const (
+	tokenByte = 1 << iota // of RFC 9110's token
+	valueByte             // of W3C Baggage's value
+)
 
-// lowerHex says whether s consists of lower-case hex digits and, second, whether
-// all of them are zero.
-func lowerHex(s string) (ok, zero bool) {
-	zero = true
-	for i := range len(s) {
-		switch b := s[i]; {
-		case b == '0':
-		case '1' <= b && b <= '9', 'a' <= b && b <= 'f':
-			zero = false
-		default:
-			return false, false
+// byteClass has the classes of each byte.
+var byteClass = newByteClasses()
+
+func newByteClasses() (c [256]byte) {
+	for b := range c {
+		switch {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", byte(b)) >= 0:
+			c[b] |= tokenByte
+		}
+		if b > 0x20 && b < 0x7f && strings.IndexByte(`",;\`, byte(b)) < 0 {
+			c[b] |= valueByte
 		}
 	}
-	return true, zero
+	return c
 }
 
-func unhex(b byte) byte {
-	if b <= '9' {
-		return b - '0'
+// hexDigit is the value of a lower-case hex digit, and notHex for any other byte.
+// A table keeps the loops over ids free of branches, which Wasm pays dearly for.
+type hexDigits [256]byte
+
+const notHex = 0x80
+
+func newHexDigits() (d hexDigits) {
+	for i := range d {
+		d[i] = notHex
 	}
-	return b - 'a' + 10
+	for i := range len(digits) {
+		d[digits[i]] = byte(i)
+	}
+	return d
 }
 
-func appendHex(dst, src []byte) []byte {
-	const digits = "0123456789abcdef"
-	for _, b := range src {
-		dst = append(dst, digits[b>>4], digits[b&0xf])
-	}
-	return dst
-}
+const digits = "0123456789abcdef"
+
+var hexDigit = newHexDigits()
+
+// text is b as a string, without a copy.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

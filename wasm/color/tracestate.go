@@ -14,39 +14,34 @@ const (
 	bigStateMember  = 128
 )
 
-// appendTracestate appends the client's ids as our member and then the client's
-// own list, in its order. whole is false where members had to be left out; a list
-// with a malformed or repeated member is left out altogether, as the specification
-// allows, because readers downstream would refuse all of it.
-func appendTracestate(dst []byte, p parent, client string) (out []byte, whole bool) {
-	dst = append(dst, semconv.TracestateKey+"="...)
-	dst = append(dst, p.traceID...)
-	dst = append(dst, '-')
-	dst = append(dst, p.spanID...)
-	if client == "" {
-		return dst, true
-	}
+// addTracestate appends the client's own list, in its order, to our member. whole is
+// false where members had to be left out; a list with a malformed or repeated member
+// is left out altogether, as the specification allows, because readers downstream
+// would refuse all of it.
+func (as *Assignment) addTracestate(client string) (whole bool) {
 	var members [maxStateMembers]string
-	n, total, ok := splitTracestate(client, &members)
+	count, total, ok := splitTracestate(client, &members)
 	if !ok {
-		return dst, false
+		return false
 	}
-	dropBig := len(dst)+total > maxStateBytes
+	n := as.tracestateSize
+	dropBig := n+total > maxStateBytes
 	whole = true
-	for i, m := range members[:n] {
+	for i, m := range members[:count] {
 		switch {
 		case strings.HasPrefix(m, semconv.TracestateKey+"="):
 			continue // an earlier edge's, or forged
 		case dropBig && len(m) > bigStateMember:
 			whole = false
 			continue
-		case i+1 == maxStateMembers, len(dst)+1+len(m) > maxStateBytes:
-			return dst, false
+		case i+1 == maxStateMembers, n+1+len(m) > maxStateBytes:
+			return false
 		}
-		dst = append(dst, ',')
-		dst = append(dst, m...)
+		as.tracestate[n] = ','
+		n += 1 + copy(as.tracestate[n+1:], m)
+		as.tracestateSize = n
 	}
-	return dst, whole
+	return whole
 }
 
 // splitTracestate returns the members of a tracestate and what they take with a

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
+
+	"github.com/tracegate/tracegate/wasm/color"
+	"github.com/tracegate/tracegate/wasm/route"
+)
+
+type vm struct{ types.DefaultVMContext }
+
+func (*vm) NewPluginContext(uint32) types.PluginContext { return &plugin{} }
+
+// plugin is one policy at work.
+type plugin struct {
+	types.DefaultPluginContext
+	assigner *color.Assigner
+	request  *color.Request
+	random   *rand.ChaCha8
+	counters counters
+	stream   stream
+}
+
+// flushMillis is how often counters are handed to Envoy.
+const flushMillis = 1000
+
+func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
+	p.counters.define()
+	if err := p.start(); err != nil {
+		proxywasm.LogCritical("policy refused: " + err.Error())
+		p.counters.add(configErrors)
+		p.counters.flush()
+		return types.OnPluginStartStatusFailed
+	}
+	return types.OnPluginStartStatusOK
+}
+
+func (p *plugin) start() error {
+	raw, err := proxywasm.GetPluginConfiguration()
+	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) {
+		return errors.Join(errors.New("read configuration"), err)
+	}
+	if p.assigner, err = compile(raw); err != nil {
+		return err
+	}
+	if p.random, err = newRandom(); err != nil {
+		return err
+	}
+	p.request = p.assigner.NewRequest()
+	p.stream.plugin = p
+	return proxywasm.SetTickPeriodMilliSeconds(flushMillis)
+}
+
+func (p *plugin) OnTick() { p.counters.flush() }
+
+func (p *plugin) OnPluginDone() bool {
+	p.counters.flush()
+	return true
+}
+
+// NewHttpContext returns the same context for all streams: nothing of a stream
+// outlives its one callback.
+func (p *plugin) NewHttpContext(uint32) types.HttpContext { return &p.stream }
+
+type stream struct {
+	types.DefaultHttpContext
+	plugin *plugin
+}
+
+func (s *stream) OnHttpRequestHeaders(int, bool) types.Action {
+	p := s.plugin
+	load(p.request)
+	if p.assigner.ReadsPeer() {
+		p.request.Peer = peer()
+	}
+	var rnd color.Random
+	for i := 0; i < len(rnd); i += 8 {
+		binary.LittleEndian.PutUint64(rnd[i:], p.random.Uint64())
+	}
+	a := p.assigner.Assign(p.request, &rnd)
+	route.Apply(headers{}, a)
+	p.counters.assigned(a)
+	return types.ActionContinue
+}
+
+// peer is the address of the connection's other end, as Envoy sees it after its
+// rules for X-Forwarded-For; the zero Addr where it has none.
+func peer() netip.Addr {
+	raw, err := proxywasm.GetProperty([]string{"source", "address"})
+	if err != nil {
+		return netip.Addr{}
+	}
+	ap, err := netip.ParseAddrPort(string(raw))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr()
+}

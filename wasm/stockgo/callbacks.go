@@ -1,0 +1,61 @@
+//go:build wasip1 && !tinygo
+
+package stockgo
+
+import "github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
+
+// The state of the VM, which has one thread. The ABI's callbacks have no receiver,
+// so this is where a filter's globals are.
+var (
+	memory  arena
+	vm      types.VMContext     = &types.DefaultVMContext{}
+	plugin  types.PluginContext = &types.DefaultPluginContext{}
+	stream  types.HttpContext   = &types.DefaultHttpContext{}
+	methods                     = install()
+)
+
+// SetVMContext is to a stock Go build what proxywasm.SetVMContext is to TinyGo. Call
+// it from an init function: a reactor's main is never called.
+func SetVMContext(c types.VMContext) { vm = c }
+
+//go:wasmexport proxy_abi_version_0_2_0
+func abiVersion() {}
+
+//go:wasmexport proxy_on_vm_start
+func onVMStart(_, size uint32) uint32 {
+	memory.reset()
+	return asInt(vm.OnVMStart(int(size)))
+}
+
+// onConfigure starts a plugin context, and ends the one before it.
+//
+//go:wasmexport proxy_on_configure
+func onConfigure(id, size uint32) uint32 {
+	memory.reset()
+	next := vm.NewPluginContext(id)
+	ok := next.OnPluginStart(int(size))
+	if ok {
+		plugin.OnPluginDone()
+		plugin, stream = next, next.NewHttpContext(0)
+	}
+	return asInt(ok)
+}
+
+//go:wasmexport proxy_on_tick
+func onTick(uint32) {
+	memory.reset()
+	plugin.OnTick()
+}
+
+//go:wasmexport proxy_on_request_headers
+func onRequestHeaders(_, n, end uint32) uint32 {
+	memory.reset()
+	return uint32(stream.OnHttpRequestHeaders(int(n), end != 0))
+}
+
+func asInt[T ~bool](ok T) uint32 {
+	if ok {
+		return 1
+	}
+	return 0
+}
