@@ -265,6 +265,26 @@ func TestTerminalCodes(t *testing.T) {
 	ada.UntilText("#status", "Disconnected")
 }
 
+func TestAnotherTabLogsInAsSomebodyElse(t *testing.T) {
+	_, ada, bob := pair(t)
+	other := ada.Sibling(browsertest.Desktop())
+	other.Allow("status of 401")
+	other.Open(ada.Location())
+	other.UntilText("#me", "ada") // the same cookie
+	other.Click("#logout")
+	other.Type("#name", "bob")
+	other.Type("#password", password)
+	other.Click("#login-submit")
+	other.UntilText("#me", "bob")
+	ada.UntilText("#welcome-text", "somebody else")
+	bob.UntilText("#status", "Live") // another person's browser
+	var twin string
+	ada.Eval(`document.getElementById("twin-link").href`, &twin)
+	if want := strings.Replace(ada.Location(), "127.0.0.1", "localhost", 1); twin != want {
+		t.Errorf("the other address is %q, want %q", twin, want)
+	}
+}
+
 func TestCohortSwitchChangesTheRoute(t *testing.T) {
 	_, ada, _ := pair(t)
 	ada.UntilText("#served-pool", "baseline")

@@ -12,6 +12,8 @@ const PAGE = 50;
 // history, after this time.
 const HEAL_MS = 2_500;
 
+// crypto.randomUUID would do, but not on a page that came without TLS from another machine.
+const newClientID = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 const later = (ms) => new Promise((done) => setTimeout(done, ms));
 
 export class App {
@@ -30,6 +32,11 @@ export class App {
   #saving = 0;
   #listing = null;
   #aborter = new AbortController();
+
+  /** user is the id of who is logged in here. */
+  get user() {
+    return this.#me.user.id;
+  }
 
   get #stopped() {
     return this.#aborter.signal.aborted;
@@ -230,7 +237,7 @@ export class App {
   }
 
   #send(text) {
-    if (this.#open) this.#outbox.push(this.#open, text, crypto.randomUUID(), new Date().toISOString());
+    if (this.#open) this.#outbox.push(this.#open, text, newClientID(), new Date().toISOString());
   }
 
   #sent(entry) {
@@ -242,6 +249,7 @@ export class App {
   // Connection.
 
   #state(name, detail) {
+    if (name === "live" && detail.user !== this.#me.user.name) return this.#leave(`This address is now logged in as ${detail.user}.`);
     this.#view.state(name, detail);
     if (name === "live") this.#outbox.flush();
     if (name === "ended" && detail === "expired") this.#leave("Your session has ended. Log in again.");

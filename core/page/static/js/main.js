@@ -9,8 +9,14 @@ const api = new API();
 const welcome = new Welcome(api, enter);
 let app = null;
 
+// The tabs of one address share the login's cookie. When another tab logs in as
+// somebody else, this one would go on under the wrong name: it stops instead.
+const tabs = new BroadcastChannel("tracegate");
+tabs.onmessage = ({ data: { user } }) => app && app.user !== user && leave("Another tab of this address has logged in as somebody else.");
+
 function enter(me) {
   welcome.hide();
+  tabs.postMessage({ user: me.user.id });
   app = new App(api, me, leave);
   app.start();
 }

@@ -1,8 +1,9 @@
 // The login: one form for logging in and for registering.
 
-import { $ } from "./dom.js";
+import { $, put } from "./dom.js";
 
-const TEXT = "Open this page in a second tab as another user and write to yourself.";
+// Each address keeps a login of its own, and these are the same machine.
+const TWIN = { "127.0.0.1": "localhost", localhost: "127.0.0.1" };
 
 export class Welcome {
   #api;
@@ -18,11 +19,17 @@ export class Welcome {
     });
     $("switch-mode").addEventListener("click", () => this.#mode(!this.#register));
     this.#mode(false);
+    const twin = TWIN[location.hostname];
+    $("twin").hidden = !twin;
+    $("private").hidden = Boolean(twin);
+    if (twin) $("twin-link").href = `${location.protocol}//${twin}${location.port ? `:${location.port}` : ""}/`;
+    put($("twin-link"), $("twin-link").host);
   }
 
   show(text = "") {
     $("welcome").hidden = false;
-    $("welcome-text").textContent = text || TEXT;
+    $("welcome-text").textContent = text;
+    $("welcome-text").hidden = text === "";
     document.title = "Tracegate chat";
     $("name").focus();
   }

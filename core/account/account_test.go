@@ -1,0 +1,292 @@
+package account_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tracegate/tracegate/core/account"
+	"github.com/tracegate/tracegate/core/chat"
+	"github.com/tracegate/tracegate/core/protocol"
+)
+
+// memory is Users in a map.
+type memory struct {
+	mu    sync.Mutex
+	users map[string]chat.User
+	hash  map[string]string
+	down  error
+}
+
+func (m *memory) CreateUser(_ context.Context, u chat.User, hash string, _ time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.users[u.Name]; ok {
+		return chat.ErrExists
+	}
+	m.users[u.Name], m.hash[u.Name] = u, hash
+	return nil
+}
+
+func (m *memory) Credentials(_ context.Context, name string) (chat.User, string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down != nil {
+		return chat.User{}, "", m.down
+	}
+	u, ok := m.users[name]
+	if !ok {
+		return chat.User{}, "", chat.ErrNotFound
+	}
+	return u, m.hash[name], nil
+}
+
+const password = "correct horse"
+
+var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func key(t testing.TB) ed25519.PrivateKey {
+	t.Helper()
+	_, k, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func service(t testing.TB, edit func(*account.Config)) (*account.Service, *memory) {
+	t.Helper()
+	cfg := account.DefaultConfig()
+	cfg.BcryptCost = 4
+	if edit != nil {
+		edit(&cfg)
+	}
+	users := &memory{users: map[string]chat.User{}, hash: map[string]string{}}
+	s, err := account.New(cfg, key(t), users, func() time.Time { return now }, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, users
+}
+
+func code(err error) protocol.Code {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e.Code
+	}
+	return ""
+}
+
+func TestRegisterAndLogin(t *testing.T) {
+	s, users := service(t, nil)
+	u, err := s.Register(t.Context(), "ann", password, "search")
+	if err != nil || u.Name != "ann" || u.Tenant != "search" || u.ID == "" {
+		t.Fatalf("%+v %v", u, err)
+	}
+	if strings.Contains(users.hash["ann"], password) {
+		t.Error("the password is stored")
+	}
+	session, err := s.Login(t.Context(), "ann", password)
+	if err != nil || session.User != u || !session.ExpiresAt.Equal(now.Add(12*time.Hour)) {
+		t.Fatalf("%+v %v", session, err)
+	}
+	id, err := s.Verify(session.Token)
+	if err != nil || id.User != u || !id.ExpiresAt.Equal(session.ExpiresAt) || id.TokenID == "" {
+		t.Errorf("%+v %v", id, err)
+	}
+	if _, err := s.Register(t.Context(), "ann", password, ""); code(err) != protocol.CodeAlreadyExists {
+		t.Errorf("second registration: %v", err)
+	}
+	unknown, wrong := errorOf(s.Login(t.Context(), "bob", password)), errorOf(s.Login(t.Context(), "ann", "wrong password"))
+	if code(unknown) != protocol.CodeUnauthenticated || unknown.Error() != wrong.Error() {
+		t.Errorf("unknown user %v, wrong password %v", unknown, wrong)
+	}
+	if _, err := s.Login(t.Context(), "ann", "short"); code(err) != protocol.CodeInvalidArgument {
+		t.Errorf("short password: %v", err)
+	}
+	users.down = errors.New("down")
+	if _, err := s.Login(t.Context(), "ann", password); !errors.Is(err, users.down) || code(err) != "" {
+		t.Errorf("store down: %v", err)
+	}
+}
+
+func errorOf(_ account.Session, err error) error { return err }
+
+// TestUnknownUserCostsAHash compares times at a cost where a hash dominates.
+func TestUnknownUserCostsAHash(t *testing.T) {
+	s, _ := service(t, func(c *account.Config) { c.BcryptCost = 9 })
+	if _, err := s.Register(t.Context(), "ann", password, ""); err != nil {
+		t.Fatal(err)
+	}
+	took := func(name string) time.Duration {
+		best := time.Hour
+		for range 5 {
+			start := time.Now()
+			_, _ = s.Login(t.Context(), name, "wrong password")
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	_ = took("nobody") // makes the decoy
+	known, unknown := took("ann"), took("nobody")
+	if unknown < known/3 || known < unknown/3 {
+		t.Errorf("known user %v, unknown user %v", known, unknown)
+	}
+}
+
+func TestLoginStormIsBounded(t *testing.T) {
+	s, _ := service(t, func(c *account.Config) { c.BcryptCost, c.HashQueue = 8, 2 })
+	if _, err := s.Register(t.Context(), "ann", password, ""); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	codes := map[protocol.Code]int{}
+	var wg sync.WaitGroup
+	for range 30 {
+		wg.Go(func() {
+			_, err := s.Login(t.Context(), "ann", password)
+			mu.Lock()
+			codes[code(err)]++
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	if codes[""] < 3 || codes[protocol.CodeUnavailable] == 0 || codes[""]+codes[protocol.CodeUnavailable] != 30 {
+		t.Errorf("results %v", codes)
+	}
+}
+
+func TestTokensOfOthersAreRefused(t *testing.T) {
+	k := key(t)
+	tokens := account.NewTokens(k, time.Hour)
+	u := chat.User{ID: "u1", Name: "ann", Tenant: "search"}
+	good, _, err := tokens.Issue(u, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
+		text, err := jwt.NewWithClaims(method, claims).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	claims := func(edit func(jwt.MapClaims)) jwt.MapClaims {
+		c := jwt.MapClaims{"iss": account.Issuer, "sub": "u1", "name": "ann", "exp": now.Add(time.Hour).Unix()}
+		edit(c)
+		return c
+	}
+	plain := claims(func(jwt.MapClaims) {})
+	public := k.Public().(ed25519.PublicKey)
+	parts := strings.Split(good, ".")
+	for name, token := range map[string]string{
+		"empty":                "",
+		"garbage":              "a.b.c",
+		"huge":                 strings.Repeat("a", 5000),
+		"another key":          sign(jwt.SigningMethodEdDSA, key(t), plain),
+		"no signature":         sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, plain),
+		"public key as secret": sign(jwt.SigningMethodHS256, []byte(public), plain),
+		"another issuer":       sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { c["iss"] = "evil" })),
+		"no expiry":            sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { delete(c, "exp") })),
+		"no subject":           sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { delete(c, "sub") })),
+		"bad name":             sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { c["name"] = "A B" })),
+		"other payload":        parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"u2"}`)) + "." + parts[2],
+	} {
+		if _, err := tokens.Verify(token, now); code(err) != protocol.CodeUnauthenticated {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := tokens.Verify(good, now.Add(time.Hour+time.Second)); code(err) != protocol.CodeUnauthenticated || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("expired: %v", err)
+	}
+	if id, err := tokens.Verify(good, now); err != nil || id.User != u {
+		t.Errorf("good token: %+v %v", id, err)
+	}
+}
+
+// TestKeyIDIsTheThumbprintOfTheRFC uses the key and thumbprint of RFC 8037, appendix A.
+func TestKeyIDIsTheThumbprintOfTheRFC(t *testing.T) {
+	x, err := base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := account.KeyID(x); got != "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestJWKSVerifiesTokens(t *testing.T) {
+	k := key(t)
+	var set struct {
+		Keys []map[string]string
+	}
+	if err := json.Unmarshal([]byte(account.JWKS(k)), &set); err != nil || len(set.Keys) != 1 {
+		t.Fatalf("%v %+v", err, set)
+	}
+	j := set.Keys[0]
+	if j["kty"] != "OKP" || j["crv"] != "Ed25519" || j["alg"] != "EdDSA" || j["use"] != "sig" || len(j) != 6 {
+		t.Errorf("got %v", j)
+	}
+	x, err := base64.RawURLEncoding.DecodeString(j["x"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := account.NewTokens(k, time.Hour).Issue(chat.User{ID: "u1", Name: "ann"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := jwt.Parse(token, func(*jwt.Token) (any, error) { return ed25519.PublicKey(x), nil })
+	if err != nil || parsed.Header["kid"] != j["kid"] {
+		t.Errorf("%v, kid %v, want %v", err, parsed.Header["kid"], j["kid"])
+	}
+}
+
+func TestKeyFile(t *testing.T) {
+	text, err := account.NewKeyPEM(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := account.LoadKey(file); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := account.LoadKey(file); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a key for all to read: %v", err)
+	}
+	for _, bad := range []string{"", "no pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
+		if _, err := account.ParseKey([]byte(bad)); err == nil {
+			t.Errorf("%q is a key", bad)
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	tokens := account.NewTokens(key(b), time.Hour)
+	token, _, err := tokens.Issue(chat.User{ID: "u1", Name: "ann"}, now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := tokens.Verify(token, now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
