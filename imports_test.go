@@ -25,16 +25,15 @@ var libraries = map[string]struct {
 	where []string
 	why   string
 }{
-	"github.com/envoyproxy/go-control-plane":                  {[]string{"controlplane/xds", "controlplane/server", "edge/", "wasm/bench"}, "Envoy's types end where a plan begins"},
-	"github.com/ClickHouse/":                                  {[]string{"observability/store", "observability/engine"}, "one place knows the trace store"},
-	"github.com/tetratelabs/proxy-wasm-go-sdk":                {[]string{"wasm/filter", "wasm/stockgo"}, "the filter's thinking must run outside a filter"},
-	"database/sql":                                            {[]string{"core/store"}, "one place knows SQL"},
-	"github.com/jackc/pgx":                                    {[]string{"core/store"}, "one place knows SQL"},
-	"github.com/twmb/franz-go":                                {[]string{"core/queue"}, "one place knows Kafka"},
-	"github.com/redis/go-redis":                               {[]string{"core/fanout"}, "one place knows Redis"},
-	"github.com/ebitengine/purego":                            {[]string{"observability/engine"}, "one place calls C"},
-	"k8s.io/":                                                 {[]string{"mesh/", "controlplane/source"}, "Kubernetes ends where a source begins"},
-	"github.com/prometheus/client_golang/prometheus/promauto": {nil, "instruments are registered where they are wired, not by import"},
+	"github.com/envoyproxy/go-control-plane":   {[]string{"controlplane/xds", "controlplane/server", "edge/", "wasm/bench"}, "Envoy's types end where a plan begins"},
+	"github.com/ClickHouse/":                   {[]string{"observability/store", "observability/engine"}, "one place knows the trace store"},
+	"github.com/tetratelabs/proxy-wasm-go-sdk": {[]string{"wasm/filter", "wasm/stockgo"}, "the filter's thinking must run outside a filter"},
+	"database/sql":                             {[]string{"core/store"}, "one place knows SQL"},
+	"github.com/jackc/pgx":                     {[]string{"core/store"}, "one place knows SQL"},
+	"github.com/twmb/franz-go":                 {[]string{"core/queue"}, "one place knows Kafka"},
+	"github.com/redis/go-redis":                {[]string{"core/fanout"}, "one place knows Redis"},
+	"github.com/ebitengine/purego":             {[]string{"observability/engine"}, "one place calls C"},
+	"k8s.io/":                                  {[]string{"mesh/", "controlplane/source"}, "Kubernetes ends where a source begins"},
 }
 
 type listed struct {

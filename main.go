@@ -1,3 +1,150 @@
+// Command tracegate is the whole product in one binary: each subcommand runs one
+// folder's part, and `up` runs them all on this machine.
+//
+// The root package only reads the configuration and joins the folders: an adapter
+// never imports another folder's adapter, so what one needs of another is handed
+// over here (parts.go).
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tracegate/tracegate/mesh/local"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if os.Getenv(local.Supervised) != "" {
+		ctx = endWithInput(ctx, os.Stdin)
+	}
+	err := newCommand(os.Stdout, os.Stderr).ExecuteContext(ctx)
+	var code exitCode
+	switch {
+	case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
+	case errors.As(err, &code):
+		os.Exit(int(code))
+	default:
+		fmt.Fprintln(os.Stderr, "tracegate:", err)
+		os.Exit(1)
+	}
+}
+
+// exitCode ends the process with a code of its own after the command has said all
+// there is to say.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// endWithInput returns a context that ends when r does: a part follows the
+// supervisor that holds the other end of its standard input.
+func endWithInput(ctx context.Context, r io.Reader) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, r)
+		cancel()
+	}()
+	return ctx
+}
+
+// options are the flags every command has.
+type options struct {
+	config string
+	data   string
+	set    map[string]string
+}
+
+func (o *options) load() (Config, error) {
+	flags := map[string]string{}
+	for k, v := range o.set {
+		flags[k] = v
+	}
+	if o.data != "" {
+		flags["data"] = o.data
+	}
+	return loadConfig(o.config, flags)
+}
+
+func newCommand(out, errOut io.Writer) *cobra.Command {
+	opts := &options{}
+	root := &cobra.Command{
+		Use:           "tracegate",
+		Short:         "Release, isolate and scale realtime software by traffic group",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetOut(out)
+	root.SetErr(errOut)
+	root.PersistentFlags().StringVar(&opts.config, "config", "", "configuration file (tracegate.example.yaml documents every key)")
+	root.PersistentFlags().StringVar(&opts.data, "data", "", "folder for everything that is kept (default .tracegate)")
+	root.PersistentFlags().StringToStringVar(&opts.set, "set", nil, "set one configuration key, e.g. --set edge.listen=127.0.0.1:9000")
+	root.AddCommand(
+		upCommand(opts),
+		partCommand(opts, "edge", "run Envoy, programmed by the control plane", runEdge),
+		partCommand(opts, "controlplane", "decide, and program the edges by xDS", runControlPlane),
+		coreCommand(opts),
+		partCommand(opts, "observe", "receive telemetry, serve the console", runObserve),
+		partCommand(opts, "clickhouse", "run the embedded ClickHouse engine", runClickHouse),
+		loadCommand(opts),
+		ctlCommand(opts),
+		configCommand(opts),
+	)
+	return root
+}
+
+// partCommand is a subcommand that runs one part until it is told to stop.
+func partCommand(opts *options, name, short string, run func(context.Context, Config, *slog.Logger) error) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := opts.load()
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), cfg, newLogger(cmd.ErrOrStderr(), cfg.Log, name))
+		},
+	}
+}
+
+func coreCommand(opts *options) *cobra.Command {
+	var pool string
+	cmd := partCommand(opts, "core", "run one core process: messaging for one pool", func(ctx context.Context, cfg Config, log *slog.Logger) error {
+		return runCore(ctx, cfg, pool, log.With("pool", pool))
+	})
+	cmd.Flags().StringVar(&pool, "pool", "baseline", "pool this process serves, one of core.pools")
+	return cmd
+}
+
+func configCommand(opts *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "config", Short: "print the configuration in force, every key documented", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := opts.load()
+			if err != nil {
+				return err
+			}
+			printConfig(cmd.OutOrStdout(), cfg)
+			return nil
+		},
+	}
+}
+
+// newLogger writes to w; part names the process in every line.
+func newLogger(w io.Writer, cfg LogConfig, part string) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Level)) // checked by Config.validate
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o)).With("part", part)
+	}
+	return slog.New(slog.NewTextHandler(w, o)).With("part", part)
+}

@@ -1,17 +1,16 @@
 package main
 
 import (
-	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/tracegate/tracegate/core/account"
 )
 
 // The files of the secrets folder. All are made at first start, none has a default.
@@ -35,15 +34,11 @@ func makeSecrets(dir string) error {
 			return err
 		}
 	}
-	_, key, err := ed25519.GenerateKey(rand.Reader)
+	key, err := account.NewKeyPEM(rand.Reader)
 	if err != nil {
-		return fmt.Errorf("generate jwt key: %w", err)
+		return fmt.Errorf("session key: %w", err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("encode jwt key: %w", err)
-	}
-	return writeOnce(filepath.Join(dir, secretJWT), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	return writeOnce(filepath.Join(dir, secretJWT), key)
 }
 
 // writeOnce writes a file whole or not at all, and leaves one that exists alone.
