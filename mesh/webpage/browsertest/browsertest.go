@@ -100,8 +100,13 @@ type Tab struct {
 // it fails for every fault the tab has seen and that Allow does not name.
 func (b *Browser) Tab(t *testing.T, size Size) *Tab {
 	t.Helper()
+	return open(t, b.ctx, size, chromedp.WithNewBrowserContext())
+}
+
+func open(t *testing.T, parent context.Context, size Size, options ...chromedp.ContextOption) *Tab {
+	t.Helper()
 	tab := &Tab{t: t}
-	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(tab.watch))
+	ctx, cancel := chromedp.NewContext(parent, append(options, chromedp.WithListener(tab.watch))...)
 	tab.ctx = ctx
 	t.Cleanup(func() {
 		cancel()
@@ -118,6 +123,12 @@ func (b *Browser) Tab(t *testing.T, size Size) *Tab {
 	call(tab, network.Enable, network.EnableParams{})
 	tab.Resize(size)
 	return tab
+}
+
+// Sibling opens another tab of the same person: the same cookies and local storage.
+func (tab *Tab) Sibling(size Size) *Tab {
+	tab.t.Helper()
+	return open(tab.t, tab.ctx, size)
 }
 
 // Allow excepts faults that contain text, such as "401" where a test provokes one.
@@ -193,6 +204,14 @@ func (tab *Tab) Open(address string) {
 	tab.host = u.Host
 	tab.mu.Unlock()
 	tab.Do(chromedp.Navigate(address))
+}
+
+// Location is the address shown.
+func (tab *Tab) Location() string {
+	tab.t.Helper()
+	var address string
+	tab.Eval("location.href", &address)
+	return address
 }
 
 // Resize changes the size.

@@ -35,7 +35,7 @@ export class Board {
       decisions: () => this.#decisions(),
       edges: () => (edges(this.#state.edges), this.#summary()),
       telemetry: () => this.#telemetry(),
-      health: () => this.#groups(),
+      health: () => (this.#groups(), this.#summary()),
       clock: () => (this.#groups(), this.#decisions(), edges(this.#state.edges)),
     };
     draw[section]?.();
@@ -50,10 +50,10 @@ export class Board {
     const measured = this.#state.health?.telemetry.ok !== false;
     const facts = [
       ["Requests/s", measured ? rate(sum((r) => r.qps)) : "–"],
-      ["Errors", measured ? percent(errors, requests) : "–", errors > 0 && "bad"],
+      ["Errors", measured && requests > 0 ? percent(errors, requests) : "–", errors > 0 && "bad"],
       ["Groups with traffic", measured ? `${groups.filter((r) => r.measured).length}` : "–"],
       ["Moved groups", `${moved}`, moved > 0 && "warn"],
-      ["Edges in sync", status ? `${inSync} of ${status.edges.length}` : "–", status && inSync < status.edges.length && "warn"],
+      ["Edges in sync", !status ? "–" : status.edges.length ? `${inSync} of ${status.edges.length}` : "None", status && inSync < status.edges.length && "warn"],
       ["Decisions", status ? { act: "Automatic", observe: "Observed only" }[status.mode] ?? status.mode : "–"],
     ];
     list($("summary"), facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd")), (el, [, value, tone]) => {

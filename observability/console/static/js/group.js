@@ -60,7 +60,7 @@ export class GroupView {
           ["Tenant", row.tenant || "–"],
           ["Requests/s", row.measured ? rate(row.qps) : "–"],
           ["Errors", row.measured ? `${percent(row.errors, row.requests)} (${count(row.errors)} of ${count(row.requests)})` : "–"],
-          ["P50 / P95 / P99", row.measured ? `${ms(row.p50)} / ${ms(row.p95)} / ${ms(row.p99)}` : "–"],
+          ["P50 / P95 / P99", row.measured ? [row.p50, row.p95, row.p99].map((n) => ms(n).replace(/ ms$/, "")).join(" / ") + (row.p99 < 10_000 ? " ms" : "") : "–"],
           row.known && row.state !== "home" && [STATES[row.state] ?? row.state, `${row.since ? ago(row.since) : ""}${row.by ? ` by ${row.by}` : ""}${row.until && new Date(row.until) > new Date() ? `, ${until(row.until)} to go` : ""}`],
           row.held && ["Not moved because", row.held],
         ].filter(Boolean)

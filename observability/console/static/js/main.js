@@ -81,7 +81,7 @@ function banners() {
   }
   document.body.dataset.control = health && !health.control.ok ? "away" : "here";
   list($("banners"), problems, (p) => p.key + p.since, (p) => h("div", { class: "banner" }, h("strong", {}, `${p.title} since ${clock(p.since)}`), ` (`, h("span", { class: "for" }), `). ${p.text}`, p.error && h("code", {}, p.error)),
-    (el, p) => put(el.querySelector(".for"), span(Math.round((Date.now() - new Date(p.since)) / 1000) * 1000)));
+    (el, p) => put(el.querySelector(".for"), span(Math.max(1, Math.round((Date.now() - new Date(p.since)) / 1000)) * 1000)));
   view?.changed("health");
 }
 

@@ -15,6 +15,7 @@ export class Orders {
       event.preventDefault();
       this.#submit();
     });
+    $("order-reason").addEventListener("input", () => this.#error(""));
     $("order-cancel").addEventListener("click", () => $("order").close());
   }
 

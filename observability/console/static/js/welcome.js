@@ -3,7 +3,23 @@
 import { api, sentence } from "./api.js";
 import { $, put } from "./dom.js";
 
-const NAME = "tracegate.console.name";
+// The name is kept for the next login, where the browser lets us.
+const name = {
+  get() {
+    try {
+      return localStorage.getItem("tracegate.console.name") ?? "";
+    } catch {
+      return "";
+    }
+  },
+  set(text) {
+    try {
+      localStorage.setItem("tracegate.console.name", text);
+    } catch {
+      // It is typed again then.
+    }
+  },
+};
 
 export class Welcome {
   #enter;
@@ -19,18 +35,18 @@ export class Welcome {
   show(text = "") {
     $("welcome").hidden = false;
     put($("welcome-text"), text || "Traffic groups, decisions, edges and telemetry.");
-    $("name").value = localStorage.getItem(NAME) ?? "";
+    $("name").value = name.get();
     ($("name").value ? $("password") : $("name")).focus();
   }
 
   async #submit() {
-    const name = $("name").value.trim();
-    if (!name) return this.#error("Enter your name.", "name");
+    const who = $("name").value.trim();
+    if (!who) return this.#error("Enter your name.", "name");
     if (!$("password").value) return this.#error("Enter the password.", "password");
     $("login-submit").disabled = true;
     try {
-      const session = await api.login(name, $("password").value);
-      localStorage.setItem(NAME, name);
+      const session = await api.login(who, $("password").value);
+      name.set(who);
       $("password").value = "";
       this.#error("");
       this.#enter(session);
