@@ -3,9 +3,14 @@
 // clang-format off
 /*
  * How long an established connection waits in the accept queue until the server takes
- * it: from SYN_RECV -> ESTABLISHED (a soft interrupt) to the return of accept. Which
- * ports to look at is learned here, from listen and accept of watched processes, and
- * told by user space for those that listened before the probe began.
+ * it. It begins with SYN_RECV -> ESTABLISHED. Nothing tells its end without a
+ * trampoline, but it leaves a mark: accept gives the connection its struct socket. So
+ * user space has `sweep` run every few milliseconds over the connections not yet seen
+ * accepted. The wait recorded is the time up to the last sweep that still found it
+ * waiting: never too long, and too short by one interval at most.
+ *
+ * Which ports to look at is learned from listen calls of watched processes, and told by
+ * user space for those that listened before.
  */
 #include "../headers/socket.h"
 
@@ -16,18 +21,23 @@ struct {
 	__uint(max_entries, 256);
 } ports SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, __u64); /* struct sock * */
-	__type(value, __u64); /* ns */
-	__uint(max_entries, 16384);
-} pending SEC(".maps");
-
 struct listener {
 	__u32 slot;
 	__u16 port;
 	__u16 pad;
 };
+
+struct waiting {
+	__u64 since;
+	struct listener owner;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u64); /* struct sock * */
+	__type(value, struct waiting);
+	__uint(max_entries, 16384);
+} pending SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
@@ -36,18 +46,53 @@ struct {
 	__uint(max_entries, 128);
 } accepts SEC(".maps");
 
-static __always_inline __u32 learn(__u16 port)
+static __always_inline void learn(__u16 port)
 {
-	__u32 slot = slot_of(bpf_get_current_pid_tgid() >> 32), *known;
+	__u32 slot = slot_of(bpf_get_current_pid_tgid() >> 32);
 
-	if (!slot)
-		return 0;
-	known = bpf_map_lookup_elem(&ports, &port);
-	if (known && *known == slot)
-		return slot;
-	if (bpf_map_update_elem(&ports, &port, &slot, BPF_ANY))
+	if (slot && bpf_map_update_elem(&ports, &port, &slot, BPF_ANY))
 		count(LOST_SERIES);
-	return slot;
+}
+
+static __always_inline void slow(void *ctx, const struct listener *l, __u64 now, __u64 wait)
+{
+	struct exemplar e = {};
+
+	e.at = now;
+	e.latency = wait;
+	e.slot = l->slot;
+	e.port = (__u16)(l->port << 8 | l->port >> 8);
+	emit(ctx, &e);
+}
+
+__u64 last_sweep;
+
+static __always_inline void accepted(void *ctx, const struct listener *owner, __u64 since, __u64 now, __u64 last)
+{
+	__u64 wait = last > since ? last - since : 0;
+	struct hist *h = hist_for(&accepts, owner);
+
+	if (h)
+		hist_add(h, wait);
+	if (is_slow(wait))
+		slow(ctx, owner, now, wait);
+}
+
+/* A connection that the server closes has been accepted, if only just now; one that
+ * ends without a struct socket has been reset in the queue. */
+static __always_inline void leaves(void *ctx, const struct sock *sk, __u64 id, int newstate)
+{
+	struct waiting *found = bpf_map_lookup_elem(&pending, &id), w;
+
+	if (!found)
+		return;
+	w = *found;
+	if (sk->sk_socket) {
+		bpf_map_delete_elem(&pending, &id);
+		accepted(ctx, &w.owner, w.since, bpf_ktime_get_ns(), last_sweep);
+	} else if (newstate == TCP_CLOSE) {
+		bpf_map_delete_elem(&pending, &id);
+	}
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -55,7 +100,9 @@ int accept_state(__u64 *ctx)
 {
 	const struct sock *sk = (void *)ctx[0];
 	int oldstate = (int)ctx[1], newstate = (int)ctx[2];
-	__u64 id = (__u64)sk, now;
+	__u64 id = (__u64)sk;
+	struct waiting w = {};
+	__u32 *slot;
 	__u16 port;
 
 	if (newstate == TCP_LISTEN) {
@@ -64,59 +111,51 @@ int accept_state(__u64 *ctx)
 	} else if (oldstate == TCP_SYN_RECV && newstate == TCP_ESTABLISHED) {
 		count(COUNT_CALLS);
 		port = sk->__sk_common.skc_num;
-		if (!bpf_map_lookup_elem(&ports, &port) || sampled_out())
+		slot = bpf_map_lookup_elem(&ports, &port);
+		if (!slot || sampled_out())
 			return 0;
-		now = bpf_ktime_get_ns();
-		if (bpf_map_update_elem(&pending, &id, &now, BPF_ANY))
+		w.since = bpf_ktime_get_ns();
+		w.owner.slot = *slot;
+		w.owner.port = port;
+		if (bpf_map_update_elem(&pending, &id, &w, BPF_ANY))
 			count(LOST_INFLIGHT);
-	} else if (newstate == TCP_CLOSE) {
+	} else if (oldstate != TCP_LISTEN && newstate != TCP_ESTABLISHED && newstate != TCP_SYN_RECV && newstate != TCP_SYN_SENT) {
 		count(COUNT_CALLS);
-		bpf_map_delete_elem(&pending, &id);
+		leaves(ctx, sk, id, newstate);
 	}
 	return 0;
 }
 
-static __always_inline void slow(void *ctx, const struct listener *l, __u64 now, __u64 wait)
-{
-	__u64 pid = bpf_get_current_pid_tgid();
-	struct exemplar e = {};
+struct sweep {
+	void *ctx;
+	__u64 now;
+	__u64 last;
+};
 
-	e.at = now;
-	e.latency = wait;
-	e.cgroup = bpf_get_current_cgroup_id();
-	e.tgid = pid >> 32;
-	e.tid = (__u32)pid;
-	e.slot = l->slot;
-	e.port = (__u16)(l->port << 8 | l->port >> 8);
-	bpf_get_current_comm(e.comm, sizeof(e.comm));
-	emit(ctx, &e);
+static long look(void *map, const __u64 *id, struct waiting *w, struct sweep *s)
+{
+	struct listener owner = w->owner;
+	__u64 since = w->since;
+	void *socket = 0;
+
+	if (bpf_probe_read_kernel(&socket, sizeof(socket), __builtin_preserve_access_index(&((struct sock *)*id)->sk_socket)) || !socket)
+		return 0;
+	bpf_map_delete_elem(map, id);
+	accepted(s->ctx, &owner, since, s->now, s->last);
+	return 0;
 }
 
-/* The arguments changed in Linux 6.10; the return value is found without them. */
-SEC("fexit/inet_csk_accept")
-int accepted(__u64 *ctx)
+/* Never attached: user space runs it (BPF_PROG_TEST_RUN). */
+SEC("raw_tp")
+int sweep(void *ctx)
 {
-	struct listener l = {};
-	__u64 id = 0, now, *since, wait;
-	struct hist *h;
+	struct sweep s = {};
 
 	count(COUNT_CALLS);
-	if (bpf_get_func_ret(ctx, &id) || !id)
-		return 0;
-	bpf_probe_read_kernel(&l.port, sizeof(l.port), __builtin_preserve_access_index(&((struct sock *)id)->__sk_common.skc_num));
-	l.slot = learn(l.port);
-	since = bpf_map_lookup_elem(&pending, &id);
-	if (!since)
-		return 0;
-	now = bpf_ktime_get_ns();
-	wait = now - *since;
-	bpf_map_delete_elem(&pending, &id);
-	if (!l.slot)
-		return 0;
-	h = hist_for(&accepts, &l);
-	if (h)
-		hist_add(h, wait);
-	if (is_slow(wait))
-		slow(ctx, &l, now, wait);
+	s.ctx = ctx;
+	s.now = bpf_ktime_get_ns();
+	s.last = last_sweep;
+	bpf_for_each_map_elem(&pending, look, &s, 0);
+	last_sweep = s.now;
 	return 0;
 }

@@ -47,6 +47,12 @@ type bpfListener struct {
 	Pad  uint16
 }
 
+type bpfWaiting struct {
+	_     structs.HostLayout
+	Since uint64
+	Owner bpfListener
+}
+
 type bpfWindow struct {
 	_     structs.HostLayout
 	Start uint64
@@ -68,9 +74,10 @@ const (
 	bpfMapWatched        = "watched"
 	bpfMapWatchedBits    = "watched_bits"
 	bpfProgAcceptState   = "accept_state"
-	bpfProgAccepted      = "accepted"
+	bpfProgSweep         = "sweep"
 	bpfVarExemplarLimit  = "exemplar_limit"
 	bpfVarExemplarMode   = "exemplar_mode"
+	bpfVarLastSweep      = "last_sweep"
 	bpfVarSampleMask     = "sample_mask"
 	bpfVarSlowNs         = "slow_ns"
 )
@@ -118,7 +125,7 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	AcceptState *ebpf.ProgramSpec `ebpf:"accept_state"`
-	Accepted    *ebpf.ProgramSpec `ebpf:"accepted"`
+	Sweep       *ebpf.ProgramSpec `ebpf:"sweep"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -143,6 +150,7 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	ExemplarLimit *ebpf.VariableSpec `ebpf:"exemplar_limit"`
 	ExemplarMode  *ebpf.VariableSpec `ebpf:"exemplar_mode"`
+	LastSweep     *ebpf.VariableSpec `ebpf:"last_sweep"`
 	SampleMask    *ebpf.VariableSpec `ebpf:"sample_mask"`
 	SlowNs        *ebpf.VariableSpec `ebpf:"slow_ns"`
 }
@@ -200,6 +208,7 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	ExemplarLimit *ebpf.Variable `ebpf:"exemplar_limit"`
 	ExemplarMode  *ebpf.Variable `ebpf:"exemplar_mode"`
+	LastSweep     *ebpf.Variable `ebpf:"last_sweep"`
 	SampleMask    *ebpf.Variable `ebpf:"sample_mask"`
 	SlowNs        *ebpf.Variable `ebpf:"slow_ns"`
 }
@@ -209,13 +218,13 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	AcceptState *ebpf.Program `ebpf:"accept_state"`
-	Accepted    *ebpf.Program `ebpf:"accepted"`
+	Sweep       *ebpf.Program `ebpf:"sweep"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.AcceptState,
-		p.Accepted,
+		p.Sweep,
 	)
 }
 

@@ -4,8 +4,12 @@ package acceptqueue
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -25,28 +29,72 @@ const (
 	maxListeners     = 256 // more are not reported
 )
 
-// Queues asks the kernel for the listeners of this network namespace and returns
-// those that owner knows. It needs no privilege.
-func Queues(owner func(port uint16) (probe.Owner, bool)) ([]probe.Queue, error) {
-	var out []probe.Queue
+// Listener is a TCP listener of this network namespace.
+type Listener struct {
+	probe.Queue // its owner is not known here
+	Port        uint16
+	Inode       uint32
+}
+
+// Listeners asks the kernel. It needs no privilege.
+func Listeners() ([]Listener, error) {
+	var out []Listener
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		err := dump(family, func(m []byte) {
-			port := binary.BigEndian.Uint16(m[4:])
-			o, ok := owner(port)
-			if !ok || len(out) >= maxListeners {
+			if len(out) >= maxListeners {
 				return
 			}
-			out = append(out, probe.Queue{
-				Owner: o, Listen: listenAddress(family, m[8:24], port),
+			port := binary.BigEndian.Uint16(m[4:])
+			out = append(out, Listener{Port: port, Inode: binary.NativeEndian.Uint32(m[68:]), Queue: probe.Queue{
+				Listen: listenAddress(family, m[8:24], port),
 				Length: binary.NativeEndian.Uint32(m[56:]), Limit: binary.NativeEndian.Uint32(m[60:]), Drops: drops(m[diagMessageSize:]),
-			})
+			}})
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	slices.SortFunc(out, func(a, b probe.Queue) int { return strings.Compare(a.Listen, b.Listen) })
+	slices.SortFunc(out, func(a, b Listener) int { return strings.Compare(a.Listen, b.Listen) })
 	return out, nil
+}
+
+// maxFiles bounds the look at one process: listeners are opened early.
+const maxFiles = 4096
+
+// PortsOf returns the ports a process listens on. It needs the right to read the
+// process's open files.
+func PortsOf(pid int) ([]uint16, error) {
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return nil, fmt.Errorf("open files of process %d: %w", pid, err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(maxFiles)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("open files of process %d: %w", pid, err)
+	}
+	inodes := map[uint32]bool{}
+	for _, name := range names {
+		link, err := os.Readlink(filepath.Join(dir.Name(), name))
+		if err != nil {
+			continue // closed meanwhile
+		}
+		var inode uint32
+		if _, err := fmt.Sscanf(link, "socket:[%d]", &inode); err == nil {
+			inodes[inode] = true
+		}
+	}
+	listeners, err := Listeners()
+	if err != nil {
+		return nil, err
+	}
+	var ports []uint16
+	for _, l := range listeners {
+		if inodes[l.Inode] {
+			ports = append(ports, l.Port)
+		}
+	}
+	return ports, nil
 }
 
 func listenAddress(family uint8, addr []byte, port uint16) string {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/tracegate/tracegate/bpf/hist"
 	"github.com/tracegate/tracegate/bpf/kernel"
 	"github.com/tracegate/tracegate/bpf/probe"
@@ -16,12 +18,15 @@ import (
 // Probe is loaded and attached.
 type Probe struct{ *kernel.Object }
 
+// Interval is the time between two sweeps, by which a wait may be reported too short.
+const Interval = 20 * time.Millisecond
+
 // Open loads and attaches the probe; waits at least slow long become exemplars. The
-// caller closes it.
+// caller runs it (Run) and closes it.
 func Open(env *kernel.Env, slow time.Duration) (*Probe, probe.Status, error) {
-	status := probe.Status{Probe: Name, State: probe.On, Source: "inet_csk_accept, socket diagnostics"}
-	if !env.Features.HasTracepoint("inet_sock_set_state", 3) || !env.Features.HasFunction("inet_csk_accept") {
-		return nil, status, errors.New("the kernel has no tracepoint inet_sock_set_state or no function inet_csk_accept")
+	status := probe.Status{Probe: Name, State: probe.On, Source: "tracepoint inet_sock_set_state, a sweep every " + Interval.String() + ", socket diagnostics"}
+	if !env.Features.HasTracepoint("inet_sock_set_state", 3) {
+		return nil, status, errors.New("the kernel has no tracepoint inet_sock_set_state (Linux 4.16)")
 	}
 	spec, err := loadBpf()
 	if err != nil {
@@ -31,14 +36,39 @@ func Open(env *kernel.Env, slow time.Duration) (*Probe, probe.Status, error) {
 	if err != nil {
 		return nil, status, err
 	}
-	if err := o.Attach(); err != nil {
+	p := &Probe{o}
+	if err := errors.Join(p.Sweep(), o.Attach("accept_state")); err != nil {
 		return nil, status, errors.Join(err, o.Close())
 	}
-	return &Probe{o}, status, nil
+	return p, status, nil
+}
+
+// Sweep looks which connections have been accepted since the last time.
+func (p *Probe) Sweep() error {
+	if _, err := p.Program("sweep").Run(&ebpf.RunOptions{}); err != nil {
+		return fmt.Errorf("sweep accept queues: %w", err)
+	}
+	return nil
+}
+
+// Run sweeps until ctx is done.
+func (p *Probe) Run(ctx context.Context) error {
+	tick := time.NewTicker(Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := p.Sweep(); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // SetListeners says which local ports belong to which slot, beside what the probe
-// learns from listen and accept.
+// learns from listen.
 func (p *Probe) SetListeners(ports map[uint16]uint32) error {
 	for port, slot := range ports {
 		if err := p.Map("ports").Put(port, slot); err != nil {
@@ -48,8 +78,8 @@ func (p *Probe) SetListeners(ports map[uint16]uint32) error {
 	return nil
 }
 
-// Listeners returns the ports known so far and whose they are.
-func (p *Probe) Listeners() (map[uint16]uint32, error) {
+// ports returns the ports known so far and whose they are.
+func (p *Probe) ports() (map[uint16]uint32, error) {
 	ports := map[uint16]uint32{}
 	var port uint16
 	var slot uint32
@@ -74,15 +104,19 @@ func (p *Probe) Read() (probe.Reading, error) {
 	if err != nil {
 		return r, err
 	}
-	ports, err := p.Listeners()
+	ports, err := p.ports()
 	if err != nil {
 		return r, err
 	}
-	if r.Queues, err = Queues(func(port uint16) (probe.Owner, bool) {
-		slot, ok := ports[port]
-		return p.Owner(slot), ok
-	}); err != nil {
+	listeners, err := Listeners()
+	if err != nil {
 		return r, err
+	}
+	for _, l := range listeners {
+		if slot, ok := ports[l.Port]; ok {
+			l.Queue.Owner = p.Owner(slot)
+			r.Queues = append(r.Queues, l.Queue)
+		}
 	}
 	r.Lost, err = p.Lost()
 	return r, err
@@ -90,7 +124,7 @@ func (p *Probe) Read() (probe.Reading, error) {
 
 // Forget drops what was counted for a slot that will get a new owner.
 func (p *Probe) Forget(slot uint32) error {
-	ports, err := p.Listeners()
+	ports, err := p.ports()
 	if err != nil {
 		return err
 	}

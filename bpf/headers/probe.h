@@ -51,7 +51,7 @@ static __u64 (*const bpf_get_current_cgroup_id)(void) = (void *)80;
 static long (*const bpf_map_push_elem)(void *map, const void *value, __u64 flags) = (void *)87;
 static long (*const bpf_probe_read_kernel)(void *dst, __u32 size, const void *src) = (void *)113;
 static long (*const bpf_ringbuf_output)(void *map, void *data, __u64 size, __u64 flags) = (void *)130;
-static long (*const bpf_get_func_ret)(void *ctx, __u64 *value) = (void *)184;
+static long (*const bpf_for_each_map_elem)(void *map, void *callback, void *ctx, __u64 flags) = (void *)164;
 
 char __license[] SEC("license") = "Dual MIT/GPL";
 

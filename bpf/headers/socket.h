@@ -45,11 +45,9 @@ struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
 	int sk_err_soft;
-	__u16 sk_protocol;
+	void *sk_socket; /* NULL until accepted */
 	struct sock_cgroup_data sk_cgrp_data;
 } __core;
-
-#define IPPROTO_TCP 6
 
 struct destination {
 	__u64 cgroup;

@@ -118,10 +118,13 @@ func replaceUnused(spec *ebpf.CollectionSpec, used Transport) {
 	}
 }
 
-// Attach attaches programs that name their hook themselves, all that were loaded. One
+// Attach attaches programs that name their hook themselves: those given, or all. One
 // that the kernel refuses is named in the error; those before it stay attached.
-func (o *Object) Attach() error {
-	for _, name := range slices.Sorted(maps.Keys(o.coll.Programs)) {
+func (o *Object) Attach(programs ...string) error {
+	if len(programs) == 0 {
+		programs = slices.Sorted(maps.Keys(o.coll.Programs))
+	}
+	for _, name := range programs {
 		l, err := link.AttachTracing(link.TracingOptions{Program: o.coll.Programs[name]})
 		if err != nil {
 			return fmt.Errorf("attach %s: %w", name, err)
