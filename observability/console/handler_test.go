@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
@@ -461,46 +460,6 @@ func TestViewersAreBounded(t *testing.T) {
 	if n := counter(t, s, "full"); n != 1 {
 		t.Errorf("full was counted %v times", n)
 	}
-}
-
-// A viewer that does not read is dropped, the others go on.
-func TestSlowViewerIsDropped(t *testing.T) {
-	s := serve(t, nil)
-	c := s.caller(t)
-	cookie := c.login().Cookies()[0]
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	healthy, _ := c.stream(ctx)
-	until(t, healthy, "groups")
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetReadBuffer(1 << 10) // fill it sooner
-	}
-	fmt.Fprintf(conn, "GET /console/api/events HTTP/1.1\r\nHost: %s\r\nCookie: %s=%s\r\n\r\n", strings.TrimPrefix(s.url, "http://"), cookie.Name, cookie.Value)
-	waitFor(t, "both watch", func() bool { return gauge(t, s, "tracegate_console_viewers") == 2 })
-	// Each order makes two polls at once; their answers are made large.
-	long := strings.Repeat("x", 250)
-	s.do(func() {
-		for i := range 40 {
-			d := s.decided[0]
-			d.ID, d.Reason = fmt.Sprint(i), strings.Repeat(long, 200)
-			s.decided = append(s.decided, d)
-		}
-	})
-	go func() {
-		for range healthy { // keeps reading
-		}
-	}()
-	waitFor(t, "the slow one is dropped", func() bool {
-		s.do(func() { s.decided[0].Reason += "." })
-		resp, _ := c.call(http.MethodPost, "/console/api/groups/"+string(canary.ID())+"/isolate", `{"reason": "again"}`)
-		return resp.StatusCode == http.StatusOK && counter(t, s, "slow") == 1
-	})
-	waitFor(t, "the healthy one stays", func() bool { return gauge(t, s, "tracegate_console_viewers") == 1 })
 }
 
 func TestStreamEndsWithItsSession(t *testing.T) {
