@@ -71,24 +71,24 @@ func (u *up) writeFirstPolicy() error {
 	return os.Rename(tmp, u.cfg.endpoints())
 }
 
-// parts are the processes of the product in the order in which they need each other.
-func (u *up) parts(in installed) []local.Part {
+// stages are the processes of the product in the order in which they need each other.
+func (u *up) stages(in installed) [][]local.Part {
 	part := func(name, ready string, stop time.Duration, args ...string) local.Part {
 		argv := append(append([]string{in.self}, args...), u.opts.arguments(u.cfg)...)
 		return local.Part{Name: name, Argv: argv, Ready: readyz(in.client, ready), Stop: stop + drainGrace}
 	}
-	var parts []local.Part
+	var traces []local.Part
 	if u.cfg.ClickHouse.Embedded {
-		parts = append(parts, part(partClickHouse, u.cfg.ClickHouse.Addr, 10*time.Second, "clickhouse"))
+		traces = append(traces, part(partClickHouse, u.cfg.ClickHouse.Addr, 10*time.Second, "clickhouse"))
 	}
-	parts = append(parts, part(partObserve, u.cfg.Observe.Admin, 10*time.Second, "observe"))
+	observe := part(partObserve, u.cfg.Observe.Admin, 10*time.Second, "observe")
+	services := []local.Part{part(partControlPlane, u.cfg.ControlPlane.API, 5*time.Second, "controlplane")}
 	for _, p := range u.cfg.Core.Pools {
-		parts = append(parts, part(corePart(p.Name), p.Admin, u.cfg.Core.Drain, "core", "--pool", p.Name))
+		services = append(services, part(corePart(p.Name), p.Admin, u.cfg.Core.Drain, "core", "--pool", p.Name))
 	}
-	parts = append(parts, part(partControlPlane, u.cfg.ControlPlane.API, 5*time.Second, "controlplane"))
 	edge := part(partEdge, u.cfg.Edge.Admin, u.cfg.Edge.Drain, "edge")
 	edge.Ready = edgeReady(in.client, u.cfg)
-	return append(parts, edge)
+	return [][]local.Part{traces, {observe}, services, {edge}}
 }
 
 // arguments make a part read the same configuration.

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-const module = "github.com/tracegate/tracegate/"
+const modulePath = "github.com/tracegate/tracegate/"
 
 // pure packages decide in values: no adapter, no network, no clock of their own.
 // They may import each other and the leaves.
@@ -57,7 +57,7 @@ func TestImportRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		packages++
-		from := strings.TrimPrefix(p.ImportPath, module)
+		from := strings.TrimPrefix(p.ImportPath, modulePath)
 		for _, imported := range p.Imports {
 			checkImport(t, from, imported)
 		}
@@ -74,8 +74,8 @@ func checkImport(t *testing.T, from, imported string) {
 			t.Errorf("%s imports %s: %s", from, imported, rule.why)
 		}
 	}
-	to, own := strings.CutPrefix(imported, module)
-	if !own || from == strings.TrimSuffix(module, "/") || pure[to] {
+	to, own := strings.CutPrefix(imported, modulePath)
+	if !own || from == strings.TrimSuffix(modulePath, "/") || pure[to] {
 		return
 	}
 	if pure[from] {

@@ -127,7 +127,7 @@ func (u *up) run(ctx context.Context) error {
 	cfg := local.DefaultConfig()
 	cfg.StatusFile = u.cfg.statusFile()
 	cfg.Output = u.errOut
-	s, err := local.New(cfg, u.parts(files), u.log)
+	s, err := local.New(cfg, u.stages(files), u.log)
 	if err != nil {
 		return err
 	}

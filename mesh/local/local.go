@@ -1,8 +1,8 @@
 // Package local runs the parts of the product as processes of this machine: what
 // the operator does with pods on Kubernetes, done with exec for `tracegate up`.
 //
-// It starts parts in the order given, each once the one before is ready, restarts
-// a part that dies, and stops all in reverse. It knows nothing of what a part does:
+// It starts parts in stages, each once the one before is ready, restarts a part
+// that dies, and stops the stages in reverse. It knows nothing of what a part does:
 // a part is a command line, a readiness check and a deadline. The root package
 // wires it; nothing else imports it.
 //
@@ -21,6 +21,8 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -74,14 +76,16 @@ func DefaultConfig() Config {
 // Supervisor keeps parts running. Its fields are not changed after [New].
 type Supervisor struct {
 	cfg    Config
-	parts  []Part
+	stages [][]Part
 	status *board
 	log    *slog.Logger
 }
 
-// New checks its arguments and starts nothing.
-func New(cfg Config, parts []Part, log *slog.Logger) (*Supervisor, error) {
+// New checks its arguments and starts nothing. The parts of a stage start and stop
+// together; a stage needs those before it.
+func New(cfg Config, stages [][]Part, log *slog.Logger) (*Supervisor, error) {
 	seen := map[string]bool{}
+	parts := slices.Concat(stages...)
 	for _, p := range parts {
 		switch {
 		case p.Name == "" || seen[p.Name]:
@@ -93,43 +97,49 @@ func New(cfg Config, parts []Part, log *slog.Logger) (*Supervisor, error) {
 		}
 		seen[p.Name] = true
 	}
-	return &Supervisor{cfg: cfg, parts: parts, status: newBoard(cfg.StatusFile, parts, log), log: log}, nil
+	return &Supervisor{cfg: cfg, stages: stages, status: newBoard(cfg.StatusFile, parts, log), log: log}, nil
 }
 
 // Run starts the parts, calls up once all are ready, and keeps them running until
-// ctx is done; then it stops them in reverse order. Parts that have not ended when
-// kill is done are killed at once. It returns an error where a part could not be
-// started the first time, or where up failed.
+// ctx is done; then it stops them in reverse. Parts that have not ended when kill is
+// done are killed at once. It returns an error where a part could not be started the
+// first time, or where up failed.
 func (s *Supervisor) Run(ctx, kill context.Context, up func(context.Context) error) error {
-	var stops []func()
-	defer func() {
-		for i := len(stops) - 1; i >= 0; i-- {
-			stops[i]()
-		}
-	}()
-	for _, p := range s.parts {
-		start := time.Now()
-		keeper := &keeper{part: p, cfg: s.cfg, status: s.status, log: s.log.With("part", p.Name), first: make(chan error, 1)}
-		stops = append(stops, keeper.launch(kill))
-		select {
-		case err := <-keeper.first:
-			if err != nil {
-				return fmt.Errorf("start %s: %w", p.Name, err)
-			}
-			s.log.Info("part is ready", "part", p.Name, "took", time.Since(start).Round(time.Millisecond))
-		case <-ctx.Done():
-			return nil
-		}
+	return s.run(ctx, kill, s.stages, up)
+}
+
+// run starts the first of stages, then the rest inside it, and stops it when the rest
+// has ended.
+func (s *Supervisor) run(ctx, kill context.Context, stages [][]Part, up func(context.Context) error) error {
+	if len(stages) == 0 {
+		return s.stay(ctx, up)
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if err := up(gctx); err != nil && !errors.Is(err, context.Canceled) {
-			return err
-		}
-		<-gctx.Done()
+	var starting errgroup.Group
+	var stopping sync.WaitGroup
+	partsCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopping.Wait()
+	defer stop()
+	for _, p := range stages[0] {
+		k := &keeper{part: p, cfg: s.cfg, status: s.status, log: s.log.With("part", p.Name), first: make(chan error, 1)}
+		stopping.Go(func() { k.keep(partsCtx, kill) })
+		starting.Go(func() error { return k.started(ctx) })
+	}
+	if err := starting.Wait(); err != nil {
+		return err
+	}
+	return s.run(ctx, kill, stages[1:], up)
+}
+
+// stay calls up and then waits for the end.
+func (s *Supervisor) stay(ctx context.Context, up func(context.Context) error) error {
+	if ctx.Err() != nil {
 		return nil
-	})
-	return g.Wait()
+	}
+	if err := up(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	<-ctx.Done()
+	return nil
 }
 
 // keeper owns one part's process.
@@ -141,21 +151,21 @@ type keeper struct {
 	first  chan error // readiness of the first start, sent once
 }
 
-// launch keeps the part running in a goroutine and returns the function that stops
-// it and waits for its end.
-func (k *keeper) launch(kill context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		k.keep(ctx, kill)
-	}()
-	return func() {
-		cancel()
-		<-done
+// started waits until the part is ready for the first time, or ctx is done.
+func (k *keeper) started(ctx context.Context) error {
+	start := time.Now()
+	select {
+	case err := <-k.first:
+		if err != nil {
+			return fmt.Errorf("start %s: %w", k.part.Name, err)
+		}
+		k.log.Info("part is ready", "took", time.Since(start).Round(time.Millisecond))
+	case <-ctx.Done():
 	}
+	return nil
 }
 
+// keep runs the part again and again until ctx is done.
 func (k *keeper) keep(ctx, kill context.Context) {
 	backoff := k.cfg.MinBackoff
 	for restarts := 0; ; restarts++ {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -68,14 +69,15 @@ func journal(t *testing.T, dir string) []string {
 	return strings.Fields(strings.ReplaceAll(strings.TrimSpace(string(raw)), " ", ":"))
 }
 
-func parts(t *testing.T, dir string, names ...string) []Part {
+// stages has one part each.
+func stages(t *testing.T, dir string, names ...string) [][]Part {
 	t.Helper()
-	var out []Part
+	var out [][]Part
 	for _, n := range names {
-		out = append(out, Part{
+		out = append(out, []Part{{
 			Name: n, Argv: []string{os.Args[0], n, dir}, Stop: 10 * time.Second,
 			Ready: func(context.Context) error { _, err := os.Stat(filepath.Join(dir, n+".ready")); return err },
-		})
+		}})
 	}
 	return out
 }
@@ -102,7 +104,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func TestRunStartsInOrderAndStopsInReverse(t *testing.T) {
 	t.Setenv("LOCAL_TEST_ROLE", "good")
 	dir := t.TempDir()
-	s, err := New(config(dir), parts(t, dir, "a", "b", "c"), slog.New(slog.DiscardHandler))
+	s, err := New(config(dir), stages(t, dir, "a", "b", "c"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,11 +128,31 @@ func TestRunStartsInOrderAndStopsInReverse(t *testing.T) {
 	}
 }
 
+func TestRunStartsAndStopsTheStagesOfPartsTogether(t *testing.T) {
+	t.Setenv("LOCAL_TEST_ROLE", "good")
+	dir := t.TempDir()
+	each := stages(t, dir, "a", "b", "c", "d")
+	s, err := New(config(dir), [][]Part{each[0], {each[1][0], each[2][0]}, each[3]}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := s.Run(ctx, t.Context(), func(context.Context) error { cancel(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	got := journal(t, dir)
+	slices.Sort(got[1:3])
+	slices.Sort(got[5:7])
+	if want := []string{"start:a", "start:b", "start:c", "start:d", "stop:d", "stop:b", "stop:c", "stop:a"}; !slices.Equal(got, want) {
+		t.Errorf("journal = %v, want %v", got, want)
+	}
+}
+
 func TestRunRestartsAPartThatIsKilled(t *testing.T) {
 	t.Setenv("LOCAL_TEST_ROLE", "good")
 	dir := t.TempDir()
 	cfg := config(dir)
-	s, err := New(cfg, parts(t, dir, "a", "b"), slog.New(slog.DiscardHandler))
+	s, err := New(cfg, stages(t, dir, "a", "b"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +191,7 @@ func TestRunRestartsAPartThatIsKilled(t *testing.T) {
 func TestRunReportsTheLastLineOfAPartThatCannotStart(t *testing.T) {
 	t.Setenv("LOCAL_TEST_ROLE", "fails:b")
 	dir := t.TempDir()
-	s, err := New(config(dir), parts(t, dir, "a", "b", "c"), slog.New(slog.DiscardHandler))
+	s, err := New(config(dir), stages(t, dir, "a", "b", "c"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,8 +216,8 @@ func TestRunKillsAPartThatDoesNotDrain(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Setenv("LOCAL_TEST_ROLE", "hangs:a")
 			dir := t.TempDir()
-			ps := parts(t, dir, "a")
-			ps[0].Stop = tc.stop
+			ps := stages(t, dir, "a")
+			ps[0][0].Stop = tc.stop
 			s, err := New(config(dir), ps, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
@@ -220,11 +242,11 @@ func TestRunKillsAPartThatDoesNotDrain(t *testing.T) {
 
 func TestNewRefusesBadParts(t *testing.T) {
 	ok := Part{Name: "a", Argv: []string{"x"}, Ready: func(context.Context) error { return nil }}
-	for name, ps := range map[string][]Part{
-		"no name":        {{Argv: ok.Argv, Ready: ok.Ready}},
-		"name twice":     {ok, ok},
-		"no command":     {{Name: "a", Ready: ok.Ready}},
-		"no ready check": {{Name: "a", Argv: ok.Argv}},
+	for name, ps := range map[string][][]Part{
+		"no name":        {{{Argv: ok.Argv, Ready: ok.Ready}}},
+		"name twice":     {{ok}, {ok}},
+		"no command":     {{{Name: "a", Ready: ok.Ready}}},
+		"no ready check": {{{Name: "a", Argv: ok.Argv}}},
 	} {
 		if _, err := New(DefaultConfig(), ps, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%s: no error", name)
