@@ -53,14 +53,14 @@ func TestHubSendsChangesOnly(t *testing.T) {
 		}
 	}
 	late := h.join()
-	for name, want := range map[*viewer][]string{v: {`"a"`, `"b"`}, late: {`"b"`}} {
+	for who, want := range map[*viewer][]string{v: {`"a"`, `"b"`}, late: {`"b"`}} {
 		for _, w := range want {
-			if got := string(<-name.events); got != "event: groups\ndata: "+w+"\n\n" {
+			if got := string(<-who.events); got != "event: groups\ndata: "+w+"\n\n" {
 				t.Errorf("got %q, want %s", got, w)
 			}
 		}
-		if len(name.events) != 0 {
-			t.Errorf("%d events more", len(name.events))
+		if len(who.events) != 0 {
+			t.Errorf("%d events more", len(who.events))
 		}
 	}
 	if err := h.publish("groups", func() {}); err == nil || !strings.Contains(err.Error(), "groups") {
