@@ -157,6 +157,7 @@ func (l *lab) kill(ctx context.Context, p Part) (Kill, error) {
 	poll(ctx, healed.Add(l.cfg.Wait), l.connected)
 	l.log.Info("healed", "part", p.Name, "healed", k.Healed, "after", healed.Sub(k.Time))
 	until(ctx, time.Now().Add(l.cfg.Calm))
+	poll(ctx, time.Now().Add(l.cfg.Wait), l.connected) // also of those that broke late
 	end := time.Now()
 	stop()
 	_ = g.Wait() // it ends with its context and returns nothing else
