@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -338,7 +337,7 @@ func TestDamagedSpoolIsCounted(t *testing.T) {
 }
 
 func TestRefusedDataIsNotTriedForever(t *testing.T) {
-	s := &sink{tokens: map[string]int{}, fail: func(int) error { return &clickhouse.Exception{Code: 117, Message: "incorrect data"} }}
+	s := &sink{tokens: map[string]int{}, fail: func(int) error { return store.ErrUnfit }}
 	r := start(t, testConfig(t), s)
 	_, err := r.traces.Export(t.Context(), message(2, 0))
 	if status.Code(err) != codes.ResourceExhausted {

@@ -145,7 +145,7 @@ func (s *Store) InsertSpans(ctx context.Context, token string, spans []Span) err
 	}
 	if err := appendSpans(b, cols, spans); err != nil {
 		_ = b.Abort()
-		return fmt.Errorf("%w: %w", errEncode, err)
+		return fmt.Errorf("%w: %w", ErrUnfit, err)
 	}
 	if err := b.Send(); err != nil {
 		return fmt.Errorf("insert %d spans: %w", len(spans), err)

@@ -8,8 +8,8 @@
 //
 // Group statistics come from one-second states that a materialized view keeps as spans
 // arrive, so reading a window costs milliseconds however many spans it had. Counting
-// raw spans on each read is simpler and lost: it grew with traffic (1 million spans:
-// README.md), and the decision loop asks once a second.
+// raw spans on each read is simpler and lost: its cost grows with traffic, and the
+// decision loop asks once a second.
 //
 // The tables are MergeTree, not replicated: on a cluster, create them with the
 // Replicated engines under the same names before the first start.
@@ -113,11 +113,11 @@ func connect(cfg Config, database string) (driver.Conn, error) {
 }
 
 // Temporary says whether what failed with err may succeed later unchanged: everything,
-// except where ClickHouse refuses the data itself.
+// except where the data itself is refused, here (ErrUnfit) or by ClickHouse.
 func Temporary(err error) bool {
 	var ex *clickhouse.Exception
 	if !errors.As(err, &ex) {
-		return !errors.Is(err, errEncode)
+		return !errors.Is(err, ErrUnfit)
 	}
 	switch ex.Code {
 	case 6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 131, 321, 349: // cannot parse, type mismatch, incorrect data, too large, out of range
@@ -126,5 +126,5 @@ func Temporary(err error) bool {
 	return true
 }
 
-// errEncode marks spans that do not fit the columns.
-var errEncode = errors.New("encode spans")
+// ErrUnfit says that spans do not fit the columns.
+var ErrUnfit = errors.New("spans do not fit the columns")

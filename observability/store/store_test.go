@@ -453,7 +453,7 @@ func TestErrorsAreTemporaryUnlessTheDataIsBad(t *testing.T) {
 	if err := w.InsertSpans(t.Context(), "a", good); err == nil || !store.Temporary(err) {
 		t.Errorf("wrong password: error = %v, want a temporary one", err)
 	}
-	if err := fmt.Errorf("insert: %w", &clickhouse.Exception{Code: 117}); store.Temporary(err) {
+	if err := fmt.Errorf("insert: %w", &clickhouse.Exception{Code: 117}); store.Temporary(err) || store.Temporary(store.ErrUnfit) {
 		t.Errorf("incorrect data: %v is said to be temporary", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

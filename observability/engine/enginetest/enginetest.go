@@ -2,7 +2,7 @@
 // as in the product: the test binary runs itself again. A package that uses it calls
 // [Main] from its TestMain.
 //
-// Tests skip where the engine's library is not to be had, and fail instead when CI=true.
+// Tests skip where the engine's library cannot be got, and fail instead when CI=true.
 package enginetest
 
 import (
@@ -24,11 +24,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tracegate/tracegate/edge/artifact"
 	"github.com/tracegate/tracegate/observability/engine"
 )
 
 const (
-	// LibraryEnv names the variable that holds the path of libchdb.so.
+	// LibraryEnv names another libchdb.so than the one `tracegate up` uses.
 	LibraryEnv = "TRACEGATE_CLICKHOUSE_LIBRARY"
 	// childEnv makes the test binary an engine; it holds the engine's configuration.
 	childEnv = "TRACEGATE_ENGINETEST_CHILD"
@@ -37,7 +38,8 @@ const (
 	User     = "tracegate"
 	Password = "test-password"
 
-	startTimeout = 60 * time.Second
+	startTimeout    = 60 * time.Second
+	downloadTimeout = 10 * time.Minute
 )
 
 // Main runs the tests, or the engine where this process is the child of one.
@@ -82,15 +84,8 @@ type Engine struct {
 // configuration is the default as changed by edits.
 func Start(t testing.TB, edits ...func(*engine.Config)) *Engine {
 	t.Helper()
-	lib := os.Getenv(LibraryEnv)
-	if lib == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not set: the engine is required when CI=true", LibraryEnv)
-		}
-		t.Skipf("%s is not set: no ClickHouse engine to test with", LibraryEnv)
-	}
 	cfg := engine.DefaultConfig()
-	cfg.Library, cfg.DataDir, cfg.Addr, cfg.User, cfg.Password = lib, t.TempDir(), freeAddr(t), User, Password
+	cfg.Library, cfg.DataDir, cfg.Addr, cfg.User, cfg.Password = library(t), t.TempDir(), freeAddr(t), User, Password
 	for _, edit := range edits {
 		edit(&cfg)
 	}
@@ -103,6 +98,26 @@ func Start(t testing.TB, edits ...func(*engine.Config)) *Engine {
 		}
 	})
 	return e
+}
+
+// library is the path of libchdb.so, downloaded where it is not there yet.
+func library(t testing.TB) string {
+	t.Helper()
+	if path := os.Getenv(LibraryEnv); path != "" {
+		return path
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), downloadTimeout)
+	defer cancel()
+	path, err := artifact.Ensure(ctx, "", artifact.ChDB(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	switch {
+	case err == nil:
+		return path
+	case os.Getenv("CI") == "true":
+		t.Fatalf("the ClickHouse engine is required when CI=true: %v", err)
+	default:
+		t.Skipf("no ClickHouse engine: %v", err)
+	}
+	return ""
 }
 
 // Restart starts the engine again on the same folder and address, after Kill or Stop.
@@ -137,7 +152,7 @@ func (e *Engine) awaitReady() {
 		if time.Now().After(deadline) {
 			e.t.Fatalf("engine was not ready within %s: %v\n%s", startTimeout, err, e.out)
 		}
-		time.Sleep(5 * time.Millisecond) // polling a condition with a deadline
+		time.Sleep(5 * time.Millisecond) //nolint:forbidigo // polling a condition with a deadline, in a test
 	}
 }
 
