@@ -24,10 +24,6 @@ type move struct {
 	pause   time.Duration
 }
 
-// settle is how long after a new placement connections may still arrive that the edge
-// has routed by the old one.
-const settle = time.Second
-
 // Place takes a placement. Older ones than the newest are ignored.
 func (h *Hub) Place(p placement.Placement) {
 	now := time.Now()
@@ -69,7 +65,7 @@ func (h *Hub) movePlaced(now time.Time) {
 			ask = h.due(c.group, place.Version, now)
 			due[c.group] = ask
 		}
-		if ask || c.born.Before(placedAt.Add(settle)) {
+		if ask || c.born.Before(placedAt.Add(h.cfg.MoveSettle)) {
 			c.askToMove(now, h.cfg.MoveSpread, h.cfg.MoveGrace, protocol.CloseMoved, "placement")
 		}
 	})

@@ -66,6 +66,7 @@ type Config struct {
 	ReplayPage    int           // messages read from the store at a time
 	ReplayReaders int           // connections that read from the store at a time
 
+	MoveSettle     time.Duration // after a placement for which connections may still come by old routes
 	MoveSpread     time.Duration // over which the connections of a group are asked to move
 	MoveGrace      time.Duration // after which those that stayed are closed
 	MoveBackoff    time.Duration // before those that came back are asked again; doubles
@@ -81,7 +82,7 @@ func DefaultConfig() Config {
 		PingEvery: 25 * time.Second, StaleAfter: 40 * time.Second,
 		ResumeWait: 2 * time.Second, CatchUpEvery: 5 * time.Second, CatchUpFast: 500 * time.Millisecond,
 		ReplayPage: 200, ReplayReaders: 8,
-		MoveSpread: 500 * time.Millisecond, MoveGrace: 10 * time.Second,
+		MoveSettle: time.Second, MoveSpread: 500 * time.Millisecond, MoveGrace: 10 * time.Second,
 		MoveBackoff: 30 * time.Second, MoveBackoffMax: 10 * time.Minute,
 	}
 }
@@ -108,6 +109,7 @@ func (c Config) Validate() error {
 		{"catch_up_fast", c.CatchUpFast > 0},
 		{"replay_page", c.ReplayPage > 0},
 		{"replay_readers", c.ReplayReaders > 0},
+		{"move_settle", c.MoveSettle >= 0},
 		{"move_spread", c.MoveSpread >= 0},
 		{"move_grace", c.MoveGrace > 0},
 		{"move_backoff", c.MoveBackoff > 0},
