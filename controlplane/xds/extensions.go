@@ -168,7 +168,7 @@ func capabilities() *wasmv3.CapabilityRestrictionConfig {
 		"proxy_get_header_map_value", "proxy_get_header_map_pairs",
 		"proxy_add_header_map_value", "proxy_replace_header_map_value", "proxy_remove_header_map_value", "proxy_set_header_map_pairs",
 		"proxy_define_metric", "proxy_increment_metric", "proxy_record_metric",
-		"proxy_log", "proxy_set_effective_context",
+		"proxy_log", "proxy_set_effective_context", "proxy_set_tick_period_milliseconds", "proxy_on_tick",
 		// What a Go program needs to start (WASI preview 1).
 		"args_get", "args_sizes_get", "environ_get", "environ_sizes_get",
 		"fd_prestat_get", "fd_prestat_dir_name", "fd_fdstat_get", "fd_fdstat_set_flags", "fd_write",
