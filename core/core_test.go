@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -86,7 +85,7 @@ func (w *world) startRedis(listen string) {
 	w.redis = <-addr
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // node is one core process.
 type node struct {
@@ -113,19 +112,24 @@ func (w *world) config(pool string) core.Config {
 	return cfg
 }
 
-func (w *world) start(cfg core.Config) *node {
-	w.t.Helper()
-	n := &node{t: w.t, registry: prometheus.NewRegistry(), placements: newPlacements()}
+func (w *world) deps() core.Deps {
 	opts := []sdktrace.TracerProviderOption{}
 	if w.spans != nil {
 		opts = append(opts, sdktrace.WithSpanProcessor(w.spans))
 	}
-	ready := make(chan [2]string, 1)
-	deps := core.Deps{
-		Key: w.key, Registry: n.registry, Tracing: sdktrace.NewTracerProvider(opts...), Placements: n.placements,
+	return core.Deps{
+		Key: w.key, Registry: prometheus.NewRegistry(), Tracing: sdktrace.NewTracerProvider(opts...),
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
-		Ready:      func(listen, admin string) { ready <- [2]string{listen, admin} },
 	}
+}
+
+func (w *world) start(cfg core.Config) *node {
+	w.t.Helper()
+	deps := w.deps()
+	n := &node{t: w.t, registry: deps.Registry, placements: newPlacements()}
+	ready := make(chan [2]string, 1)
+	deps.Placements = n.placements
+	deps.Ready = func(listen, admin string) { ready <- [2]string{listen, admin} }
 	failed := make(chan error, 1)
 	n.stop = background(w.t, func(ctx context.Context) error {
 		err := core.Run(ctx, cfg, deps, quiet())
