@@ -14,9 +14,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"time"
 
+	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoy"
 )
@@ -92,14 +94,16 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	log.Info("envoy started", "pid", p.PID(), "binary", binary, "admin", cfg.Bootstrap.Admin)
-	ready := make(chan struct{})
+	watched := make(chan struct{})
+	watching, unwatch := context.WithCancel(ctx)
 	go func() {
-		defer close(ready)
-		if p.WaitReady(ctx) == nil {
+		defer close(watched)
+		if p.WaitReady(watching) == nil {
 			log.Info("envoy is ready")
+			watchUncolored(watching, p.Admin(), log)
 		}
 	}()
-	defer func() { <-ready }()
+	defer func() { unwatch(); <-watched }()
 	select {
 	case <-p.Ended():
 		if err := p.Err(); err != nil {
@@ -111,6 +115,25 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain)
 		defer cancel()
 		return p.Stop(drain)
+	}
+}
+
+// watchUncolored says so while requests pass without a group: the filter is missing
+// or died, and the policy lets them pass. Envoy itself logs neither.
+func watchUncolored(ctx context.Context, admin *envoy.Admin, log *slog.Logger) {
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for seen := uint64(0); ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		n, err := admin.Sum(ctx, "^"+regexp.QuoteMeta(xds.UncoloredStat)+"$")
+		if err == nil && n > seen {
+			log.Error("requests pass uncolored, the edge filter does not run: see its NACK in /v1/status, or change the policy to load it again", "requests", n-seen)
+			seen = n
+		}
 	}
 }
 

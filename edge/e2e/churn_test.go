@@ -45,13 +45,9 @@ func (l *load) trouble(format string, args ...any) {
 	}
 }
 
-// TestChurn changes routes and policy all the time under REST and WebSocket load:
+// testChurn changes routes and policy all the time under REST and WebSocket load:
 // no socket may drop, no request may fail, no listener may be touched.
-func TestChurn(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a while")
-	}
-	s := newStack(t, nil)
+func testChurn(t *testing.T, s *stack) {
 	ctx, stop := context.WithCancel(t.Context())
 	var l load
 	var clients sync.WaitGroup

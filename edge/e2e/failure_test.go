@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -37,7 +38,10 @@ func TestBrokenFilterFailsOpen(t *testing.T) {
 				t.Errorf("status %d, served by %q, group %q", resp.StatusCode, got.Pool, got.Header.Get(semconv.HeaderGroup))
 			}
 			if n := s.stat(`^extension_config_discovery\..*traffic\.config_fail$`); n == 0 {
-				t.Error("no counter shows it")
+				t.Error("no counter of the filter shows it")
+			}
+			if n := s.stat(xds.UncoloredStat); n < 2 {
+				t.Errorf("%d uncolored requests are counted", n)
 			}
 		})
 	}
@@ -64,17 +68,17 @@ func TestBrokenFilterFailsClosed(t *testing.T) {
 
 // A filter that is spoiled later does not replace the one that works, and the edge
 // is told apart by the control plane.
-func TestBrokenUpdateKeepsLastGood(t *testing.T) {
+func testBrokenUpdate(t *testing.T, s *stack) {
 	for name, spoil := range brokenFilters(t) {
 		t.Run(name, func(t *testing.T) {
-			s := newStack(t, nil)
 			good := s.edge.Wasm
 			spoil(s)
-			s.control.Set(s.snapshot())
+			broken := s.snapshot()
+			s.control.Set(broken)
 			waitFor(t, "a NACK that names the filter", func() bool {
 				for _, e := range s.control.Edges() {
 					for _, n := range e.Nacks {
-						if strings.Contains(n.Resource, "traffic") {
+						if n.Version == broken.Version && strings.Contains(n.Resource, "traffic") {
 							return true
 						}
 					}
@@ -94,8 +98,7 @@ func TestBrokenUpdateKeepsLastGood(t *testing.T) {
 
 // A control plane that is gone is not missed; the one that comes back finds the edge
 // and programs it without touching a listener.
-func TestControlPlaneAway(t *testing.T) {
-	s := newStack(t, nil)
+func testControlPlaneAway(t *testing.T, s *stack) {
 	send := request{header: header("X-Env", "canary")}
 	before := s.counters()
 	s.control.stop()
@@ -104,7 +107,7 @@ func TestControlPlaneAway(t *testing.T) {
 			t.Fatalf("without control plane: status %d, served by %q", resp.StatusCode, got.Pool)
 		}
 	}
-	s.control = startControlPlane(t, s.control.addr)
+	s.control = startControlPlane(s.root, s.control.addr)
 	s.apply()
 	if after := s.counters(); after != before {
 		t.Errorf("the same configuration again touched the edge:\nbefore %+v\nafter  %+v", before, after)

@@ -21,11 +21,10 @@ func header(kv ...string) http.Header {
 	return h
 }
 
-// TestHeaders holds the edge to the table "what travels with a request" of
+// testHeaders holds the edge to the table "what travels with a request" of
 // docs/architecture.md, for a client that sends nothing, one that is colored, and
 // one that lies.
-func TestHeaders(t *testing.T) {
-	s := newStack(t, nil)
+func testHeaders(t *testing.T, s *stack) {
 	baseline := group.Group{Env: "prod", Tenant: "public"}
 	const clientTrace, clientSpan = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	colored := "00-" + canary.Color.String() + "16cd43dd8448eb211c80319c-" + clientSpan + "-01"
@@ -105,9 +104,8 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestHardening tries what an edge must not let through.
-func TestHardening(t *testing.T) {
-	s := newStack(t, nil)
+// testHardening tries what an edge must not let through.
+func testHardening(t *testing.T, s *stack) {
 	t.Run("headers about the client", func(t *testing.T) {
 		_, got := s.do(request{header: header(
 			"X-Forwarded-For", "10.0.0.1", "X-Forwarded-Proto", "https", "X-Request-Id", "mine",

@@ -11,8 +11,7 @@ import (
 )
 
 // A move touches routes only: no listener drains, no filter is rebuilt.
-func TestMoveByRoutesOnly(t *testing.T) {
-	s := newStack(t, nil)
+func testMove(t *testing.T, s *stack) {
 	send := request{header: header("X-Env", "canary")}
 	if _, got := s.do(send); got.Pool != "canary" {
 		t.Fatalf("before: served by %s", got.Pool)
@@ -39,8 +38,7 @@ func TestMoveByRoutesOnly(t *testing.T) {
 }
 
 // A policy change reaches the filter by ECDS and touches no listener.
-func TestPolicyByExtensionOnly(t *testing.T) {
-	s := newStack(t, nil)
+func testPolicyChange(t *testing.T, s *stack) {
 	before := s.counters()
 	s.policy = strings.Replace(s.policy, "exact: canary}}, {cookie", "exact: beta}}, {cookie", 1)
 	s.apply()
@@ -59,7 +57,7 @@ func TestPolicyByExtensionOnly(t *testing.T) {
 }
 
 // A pool without a healthy endpoint falls back to baseline, never to an error.
-func TestFallbackToBaseline(t *testing.T) {
+func testFallback(t *testing.T, s *stack) {
 	closed := func(t *testing.T) string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -81,7 +79,6 @@ func TestFallbackToBaseline(t *testing.T) {
 		{"unhealthy endpoint", func(_ *testing.T, s *stack) { s.pools["canary"].sick.Store(true) },
 			func(s *stack) { s.pools["canary"].sick.Store(false) }},
 	}
-	s := newStack(t, nil)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			served := func(pool string) func() bool {
@@ -106,8 +103,7 @@ func TestFallbackToBaseline(t *testing.T) {
 }
 
 // Metrics of a cluster carry the pool as a tag, not in their names.
-func TestPoolIsMetricTag(t *testing.T) {
-	s := newStack(t, nil)
+func testPoolTag(t *testing.T, s *stack) {
 	s.do(request{header: header("X-Env", "canary")})
 	text, err := s.envoy.Admin().Prometheus(t.Context())
 	if err != nil {

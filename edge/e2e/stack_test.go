@@ -55,7 +55,8 @@ cohortPools: {canary: canary, staff: canary}
 
 // stack is one Envoy, its control plane, and an upstream in each pool.
 type stack struct {
-	t         *testing.T
+	root      *testing.T // whose end is the stack's
+	t         *testing.T // the test that uses it now
 	policy    string
 	endpoints policy.Endpoints
 	moves     map[group.ID]string
@@ -81,13 +82,26 @@ func newStack(t *testing.T, change func(*stack)) *stack {
 // newStackNoWait is for an edge that cannot take all of its configuration.
 func newStackNoWait(t *testing.T, change func(*stack)) *stack {
 	t.Helper()
+	s := prepare(t)
+	if change != nil {
+		change(s)
+	}
+	s.control = startControlPlane(t, envoytest.FreeAddr(t))
+	s.control.Set(s.snapshot())
+	s.startEnvoy(s.control.addr)
+	return s
+}
+
+// prepare is all but the control plane and Envoy.
+func prepare(t *testing.T) *stack {
+	t.Helper()
 	envoytest.Binary(t)
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &stack{
-		t: t, policy: testPolicy, moves: map[group.ID]string{}, key: key,
+		root: t, t: t, policy: testPolicy, moves: map[group.ID]string{}, key: key,
 		pools:  map[string]*upstream{},
 		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
@@ -100,15 +114,14 @@ func newStackNoWait(t *testing.T, change func(*stack)) *stack {
 		s.endpoints.Services["core"][pool] = []string{u.addr()}
 	}
 	s.edge = plan.Edge{Listen: envoytest.FreeAddr(t), Observe: envoytest.FreeAddr(t), JWKS: jwks(key), Wasm: filter(t)}
-	if change != nil {
-		change(s)
-	}
-	s.control = startControlPlane(t, envoytest.FreeAddr(t))
-	cfg := bootstrap.DefaultConfig()
-	cfg.XDS = s.control.addr
-	s.control.Set(s.snapshot())
-	s.envoy = envoytest.StartADS(t, cfg)
 	return s
+}
+
+func (s *stack) startEnvoy(xds string) {
+	s.t.Helper()
+	cfg := bootstrap.DefaultConfig()
+	cfg.XDS = xds
+	s.envoy = envoytest.StartADS(s.t, cfg)
 }
 
 // snapshot is what the control plane would make of the stack's state.
@@ -168,7 +181,7 @@ func startControlPlane(t *testing.T, addr string) *controlPlane {
 func (c *controlPlane) set(t *testing.T, snap *xds.Snapshot) {
 	t.Helper()
 	c.Set(snap)
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		edges := c.Edges()
 		if len(edges) == 1 && edges[0].Connected && edges[0].InSync && edges[0].Version == snap.Version {
@@ -265,9 +278,13 @@ func (s *stack) stat(filter string) uint64 {
 	return n
 }
 
-// filter is the project's own, compiled once for all tests.
+// filter is the project's own, compiled once for all tests, or the module that
+// E2E_FILTER names.
 func filter(t *testing.T) plan.Wasm {
 	t.Helper()
+	if path := os.Getenv("E2E_FILTER"); path != "" {
+		return module(t, path)
+	}
 	return compiled(t, "github.com/tracegate/tracegate/wasm/filter")
 }
 
@@ -290,16 +307,23 @@ func compiled(t *testing.T, pkg string) plan.Wasm {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("compile %s: %v\n%s", pkg, err, out)
 	}
+	modules.made[pkg] = module(t, path)
+	return modules.made[pkg]
+}
+
+func module(t *testing.T, path string) plan.Wasm {
+	t.Helper()
 	code, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := plan.Wasm{Path: path, SHA256: fmt.Sprintf("%x", sha256.Sum256(code))}
-	modules.made[pkg] = m
-	return m
+	return plan.Wasm{Path: path, SHA256: fmt.Sprintf("%x", sha256.Sum256(code))}
 }
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(controlPlaneEnv); config != "" {
+		os.Exit(beControlPlane(config))
+	}
 	dir, err := os.MkdirTemp("", "e2e")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -313,7 +337,7 @@ func TestMain(m *testing.M) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {

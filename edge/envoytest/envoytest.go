@@ -105,7 +105,8 @@ func (e *Envoy) WaitReady(t testing.TB) {
 
 func (e *Envoy) waitReady(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	// Compiling a Wasm module takes two seconds of a core, on a busy machine many more.
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := e.Process.WaitReady(ctx); err != nil {
 		t.Fatal(err)
