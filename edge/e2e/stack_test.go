@@ -30,6 +30,7 @@ import (
 	"github.com/tracegate/tracegate/edge/envoytest"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
+	"github.com/tracegate/tracegate/wasm/module"
 )
 
 // testPolicy has a rule of each kind that the tests need.
@@ -278,22 +279,30 @@ func (s *stack) stat(filter string) uint64 {
 	return n
 }
 
-// filter is the project's own, compiled once for all tests, or the module that
-// E2E_FILTER names.
+// filter is the module the product builds or embeds, or the one that E2E_FILTER
+// names.
 func filter(t *testing.T) plan.Wasm {
 	t.Helper()
 	if path := os.Getenv("E2E_FILTER"); path != "" {
-		return module(t, path)
+		return read(t, path)
 	}
-	return compiled(t, "github.com/tracegate/tracegate/wasm/filter")
+	modules.mu.Lock()
+	defer modules.mu.Unlock()
+	path, err := module.Ensure(t.Context(), modules.dir, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read(t, path)
 }
 
+// modules are the compiled filters, in a folder that TestMain owns.
 var modules struct {
 	mu   sync.Mutex
 	dir  string
 	made map[string]plan.Wasm
 }
 
+// compiled is a filter that only tests have.
 func compiled(t *testing.T, pkg string) plan.Wasm {
 	t.Helper()
 	modules.mu.Lock()
@@ -307,11 +316,11 @@ func compiled(t *testing.T, pkg string) plan.Wasm {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("compile %s: %v\n%s", pkg, err, out)
 	}
-	modules.made[pkg] = module(t, path)
+	modules.made[pkg] = read(t, path)
 	return modules.made[pkg]
 }
 
-func module(t *testing.T, path string) plan.Wasm {
+func read(t *testing.T, path string) plan.Wasm {
 	t.Helper()
 	code, err := os.ReadFile(path)
 	if err != nil {
