@@ -191,16 +191,14 @@ func (s *story) report() Report {
 		Settings: settings(cfg),
 		Timeline: timeline(s.faultOn, s.marks()),
 	}
-	for _, d := range []decide.Decision{s.isolate, s.release} {
-		if d.ID != "" {
-			r.Records = append(r.Records, d)
-		}
-	}
 	r.Settings.FaultGroup, r.Settings.FaultPool = cfg.FaultGroup, cfg.FaultPool
 	r.Settings.FaultLatency, r.Settings.FaultErrors = ms(cfg.FaultLatency), cfg.FaultErrors
+	groups := map[string]bool{}
 	for _, c := range s.crowds {
+		groups[c.id] = true
 		r.Groups = append(r.Groups, s.group(c))
 	}
+	r.Decisions = s.decisions.since(s.begin, groups)
 	r.Promises = circlePromises(r.Timeline, r.Groups, cfg.Limits)
 	r.OK = allHeld(r.Promises)
 	return r
@@ -248,17 +246,24 @@ func (s *story) marks() []Mark {
 		{Event: EventLoadOn, Time: s.begin},
 		{Event: EventFaultOn, Time: s.faultOn, Note: fmt.Sprintf("pool %s: +%v, %.0f%% errors", s.cfg.FaultPool, s.cfg.FaultLatency, 100*s.cfg.FaultErrors)},
 		{Event: EventFirstBad, Time: bad, Note: "as the clients saw it"},
-		{Event: EventDecision, Time: s.isolate.Time, Note: s.isolate.Reason},
+		{Event: EventDecision, Time: s.isolate.Time, Note: byNote(s.isolate)},
 		{Event: EventProgrammed, Time: s.isolate.Programmed, Note: versionNote(s.isolate)},
 		{Event: EventFirstIsolated, Time: firstIsolated},
 		{Event: EventSocketsMoved, Time: s.moved, Note: fmt.Sprintf("%d of %d", s.movedN, all)},
 		{Event: EventFaultOff, Time: s.faultOff},
-		{Event: EventRelease, Time: s.release.Time, Note: s.release.Reason},
+		{Event: EventRelease, Time: s.release.Time, Note: byNote(s.release)},
 		{Event: EventReleaseApplied, Time: s.release.Programmed, Note: versionNote(s.release)},
 		{Event: EventFirstReleased, Time: firstReleased},
 		{Event: EventSocketsBack, Time: s.back, Note: fmt.Sprintf("%d of %d", s.backN, all)},
 		{Event: EventLoadOff, Time: s.end},
 	}
+}
+
+func byNote(d decide.Decision) string {
+	if d.By == "" {
+		return ""
+	}
+	return "by " + d.By
 }
 
 func versionNote(d decide.Decision) string {

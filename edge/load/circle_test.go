@@ -68,6 +68,9 @@ func TestCircle(t *testing.T) {
 			if diff := cmp.Diff(tt.broken, brokenKeys(r.Promises)); diff != "" {
 				t.Errorf("broken promises (-want +got):\n%s\n%s", diff, out.String())
 			}
+			if n := len(r.Decisions); tt.broken == nil && n < 2 {
+				t.Errorf("%d decisions reported, want the isolation and the release", n)
+			}
 			if r.OK != (len(tt.broken) == 0) {
 				t.Errorf("OK = %v", r.OK)
 			}

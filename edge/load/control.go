@@ -174,6 +174,20 @@ func (d *decisions) await(ctx context.Context, by time.Time, fits func(decide.De
 	}
 }
 
+// since lists the decisions from a moment on about the given groups, in the order in
+// which they came.
+func (d *decisions) since(moment time.Time, groups map[string]bool) []decide.Decision {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []decide.Decision
+	for _, id := range d.order {
+		if n := d.byID[id]; !n.Time.Before(moment) && groups[string(n.Group)] {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
 // programmed waits until a decision is acknowledged by every edge.
 func (d *decisions) programmed(ctx context.Context, id string, by time.Time) (decide.Decision, bool) {
 	return d.await(ctx, by, func(n decide.Decision) bool { return n.ID == id && !n.Programmed.IsZero() })

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,8 +63,8 @@ type KillGroup struct {
 	Figures Figures `json:"figures"`
 	// SilenceMS is the longest time without any answer that was not an error.
 	SilenceMS float64 `json:"silence_ms"`
-	// Elsewhere counts answers from a pool that is not the group's own.
-	Elsewhere int `json:"served_elsewhere"`
+	// Pools counts answers without a fault by the pool that gave them.
+	Pools map[string]int `json:"pools"`
 	// Dropped sockets, and how long after the kill the last of them was open again.
 	Dropped       int     `json:"sockets_dropped"`
 	ReconnectedMS float64 `json:"reconnected_ms"`
@@ -176,11 +178,11 @@ func (l *lab) kill(ctx context.Context, p Part) (Kill, error) {
 func killGroup(g Group, samples []sample, tries []try, events []socketEvent, from, to time.Time) KillGroup {
 	k := KillGroup{
 		Name: g.Name, Figures: summarize(samples, tries, from, to),
-		SilenceMS: ms(longestSilence(tries, from, to)), Reconnected: true,
+		SilenceMS: ms(longestSilence(tries, from, to)), Reconnected: true, Pools: map[string]int{},
 	}
 	for _, t := range tries {
-		if t.pool != "" && t.pool != g.Pool && t.fault == faultNone && !t.end.Before(from) && t.end.Before(to) {
-			k.Elsewhere++
+		if t.pool != "" && t.fault == faultNone && !t.end.Before(from) && t.end.Before(to) {
+			k.Pools[t.pool]++
 		}
 	}
 	away := map[string]bool{}
@@ -300,6 +302,15 @@ func totalMessages(groups []GroupTotals) Promise {
 	return messages(all)
 }
 
+// pools lists counts by pool, in the order of names.
+func pools(n map[string]int) string {
+	out := ""
+	for _, name := range slices.Sorted(maps.Keys(n)) {
+		out = join(out, fmt.Sprintf("%s %d", name, n[name]))
+	}
+	return out
+}
+
 func join(a, b string) string {
 	if a == "" {
 		return b
@@ -317,7 +328,7 @@ func (r FaultsReport) text(out io.Writer) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%.1f s\t%.1f s\t\n", k.Part, healed, k.ControlAwayMS/1000, k.StaleMS/1000)
 	}
-	fmt.Fprintf(w, "\nKILLED\tgroup\trequests\tgiven up\t5xx\ttransport\tP95 ms\tmax ms\tsilence ms\tserved elsewhere\tsockets dropped\tback after\t\n")
+	fmt.Fprintf(w, "\nKILLED\tgroup\trequests\tgiven up\t5xx\ttransport\tP95 ms\tmax ms\tsilence ms\tserved by\tsockets dropped\tback after\t\n")
 	for _, k := range r.Kills {
 		name := k.Part
 		for _, g := range k.Groups {
@@ -325,8 +336,8 @@ func (r FaultsReport) text(out io.Writer) error {
 			if g.Dropped > 0 {
 				back = fmt.Sprintf("%.1f s", g.ReconnectedMS/1000)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%.1f\t%.1f\t%.0f\t%d\t%d\t%s\t\n", name, g.Name,
-				f.Requests, f.Failed, f.Errors5xx, f.ErrorsTransport, f.P95, f.Max, g.SilenceMS, g.Elsewhere, g.Dropped, back)
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%.1f\t%.1f\t%.0f\t%s\t%d\t%s\t\n", name, g.Name,
+				f.Requests, f.Failed, f.Errors5xx, f.ErrorsTransport, f.P95, f.Max, g.SilenceMS, pools(g.Pools), g.Dropped, back)
 			name = ""
 		}
 	}

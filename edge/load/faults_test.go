@@ -104,7 +104,7 @@ func TestKillGroup(t *testing.T) {
 	got := killGroup(Group{Name: "g", Pool: "canary"}, nil, tries, events, at(0), at(10))
 	want := KillGroup{
 		Name: "g", Figures: Figures{Attempts: 4, Errors5xx: 1},
-		SilenceMS: 4000, Elsewhere: 1, Dropped: 2, ReconnectedMS: 3000, Reconnected: false,
+		SilenceMS: 4000, Pools: map[string]int{"canary": 1, "baseline": 1}, Dropped: 2, ReconnectedMS: 3000, Reconnected: false,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

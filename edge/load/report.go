@@ -12,15 +12,17 @@ const CircleSchema = "tracegate.load.circle/1"
 
 // Report is the outcome of [Circle]. Times are RFC 3339, durations milliseconds.
 type Report struct {
-	Schema   string            `json:"schema"`
-	OK       bool              `json:"ok"` // every promise held
-	Started  time.Time         `json:"started"`
-	Ended    time.Time         `json:"ended"`
-	Settings Settings          `json:"settings"`
-	Timeline []Mark            `json:"timeline"`
-	Groups   []GroupReport     `json:"groups"`
-	Promises []Promise         `json:"promises"`
-	Records  []decide.Decision `json:"decisions"` // of the group that was hurt, as the control plane recorded them
+	Schema   string        `json:"schema"`
+	OK       bool          `json:"ok"` // every promise held
+	Started  time.Time     `json:"started"`
+	Ended    time.Time     `json:"ended"`
+	Settings Settings      `json:"settings"`
+	Timeline []Mark        `json:"timeline"`
+	Groups   []GroupReport `json:"groups"`
+	Promises []Promise     `json:"promises"`
+	// Decisions are all that were made about the lab's groups during the run, also those
+	// that the story did not expect (as on a machine that is too busy for the load).
+	Decisions []decide.Decision `json:"decisions"`
 }
 
 // Settings is what was asked for.

@@ -26,11 +26,13 @@ func (r Report) text(out io.Writer) error {
 	for _, m := range r.Timeline {
 		clock, after := "-", "-"
 		if !m.Time.IsZero() {
-			clock = m.Time.Format("15:04:05.000")
+			clock = m.Time.Local().Format("15:04:05.000")
 			after = seconds(m.AfterFault)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", strings.ReplaceAll(m.Event, "_", " "), after, clock, m.Note)
 	}
+	fmt.Fprintln(w)
+	r.decisionTable(w)
 	fmt.Fprintln(w)
 	groupTable(w, r.Groups)
 	fmt.Fprintln(w)
@@ -38,6 +40,17 @@ func (r Report) text(out io.Writer) error {
 	fmt.Fprintln(w)
 	promiseTable(w, r.Promises)
 	return w.Flush()
+}
+
+func (r Report) decisionTable(w io.Writer) {
+	names := map[string]string{}
+	for _, g := range r.Groups {
+		names[g.ID] = g.Name
+	}
+	fmt.Fprintf(w, "DECISION\tgroup\tclock\tby\treason\n")
+	for _, d := range r.Decisions {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.Action, names[string(d.Group)], d.Time.Local().Format("15:04:05.000"), d.By, d.Reason)
+	}
 }
 
 func table(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 8, 2, ' ', 0) }
