@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -25,8 +26,11 @@ import (
 // maxPositions bounds a Resume; there cannot be more in a frame of the default limit.
 const maxPositions = 10_000
 
-// readLoop reads commands until the connection ends.
+// readLoop reads commands until the connection ends. Each is handled by a goroutine of
+// its own, one at a time: a stack that has grown for JSON would stay large for as long
+// as the connection is idle.
 func (c *conn) readLoop() {
+	var handling sync.WaitGroup
 	for {
 		kind, b, err := c.ws.ReadMessage()
 		if err != nil {
@@ -38,17 +42,22 @@ func (c *conn) readLoop() {
 		if c.isClosed() {
 			continue // nobody could answer; the client will ask again elsewhere
 		}
-		if kind != websocket.TextMessage {
-			c.refuse("frame must be text")
-			continue
-		}
-		cmd, err := decode(b)
-		if err != nil {
-			c.refuse(err.Error())
-			continue
-		}
-		c.handle(cmd)
+		handling.Go(func() { c.frame(kind, b) })
+		handling.Wait()
 	}
+}
+
+func (c *conn) frame(kind int, b []byte) {
+	if kind != websocket.TextMessage {
+		c.refuse("frame must be text")
+		return
+	}
+	cmd, err := decode(b)
+	if err != nil {
+		c.refuse(err.Error())
+		return
+	}
+	c.handle(cmd)
 }
 
 func readLabel(err error) string {

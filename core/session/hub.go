@@ -65,7 +65,7 @@ func New(cfg Config, deps Deps) (*Hub, error) {
 		catchUp: make(chan struct{}, 1), pending: map[string]struct{}{},
 	}
 	h.upgrader = websocket.Upgrader{
-		HandshakeTimeout: 5 * time.Second, ReadBufferSize: 1024, WriteBufferPool: &sync.Pool{}, WriteBufferSize: 1024,
+		HandshakeTimeout: 5 * time.Second, ReadBufferSize: 512, WriteBufferPool: &sync.Pool{}, WriteBufferSize: 1024,
 		CheckOrigin: h.originAllowed,
 	}
 	m, err := newMetrics(deps.Registerer, h)
@@ -131,9 +131,19 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, who Who) error {
 		return nil
 	}
 	c := newConn(h, ws, who)
+	h.add(c)
+	c.send(protocol.Frame{Hello: &protocol.Hello{
+		User: c.who.User.Name, Session: c.id, Epoch: h.deps.History.Epoch(), Resume: c.id,
+		Group: string(c.group), Pool: h.deps.Pool, Node: h.deps.Node,
+	}})
 	// The read loop runs in a goroutine of its own, so that net/http frees what it
-	// holds for the request.
-	go h.serve(c) // counted by reserve
+	// holds for the request; all else is done outside of it, so that its stack, which
+	// is most of what an idle connection costs, never grows.
+	go func() { // counted by reserve
+		c.readLoop()
+		h.remove(c)
+		h.release()
+	}()
 	return nil
 }
 
@@ -166,18 +176,6 @@ func (h *Hub) release() {
 	h.sockets--
 	h.mu.Unlock()
 	h.running.Done()
-}
-
-// serve is the life of a connection.
-func (h *Hub) serve(c *conn) {
-	h.add(c)
-	c.send(protocol.Frame{Hello: &protocol.Hello{
-		User: c.who.User.Name, Session: c.id, Epoch: h.deps.History.Epoch(), Resume: c.id,
-		Group: string(c.group), Pool: h.deps.Pool, Node: h.deps.Node,
-	}})
-	c.readLoop()
-	h.remove(c)
-	h.release()
 }
 
 func (h *Hub) add(c *conn) {

@@ -1,0 +1,124 @@
+package deliver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tracegate/tracegate/core/chat"
+	"github.com/tracegate/tracegate/core/deliver"
+	"github.com/tracegate/tracegate/core/fanout"
+	"github.com/tracegate/tracegate/core/protocol"
+)
+
+// store numbers by the pure rule and refuses texts that say so.
+type store struct {
+	state chat.State
+	down  error
+	calls int
+}
+
+func (s *store) Append(_ context.Context, records []chat.Record) ([]chat.Numbered, error) {
+	s.calls++
+	if s.down != nil {
+		return nil, s.down
+	}
+	for _, r := range records {
+		if r.Text == "poison" {
+			return nil, fmt.Errorf("insert: %w", chat.ErrUnstorable)
+		}
+	}
+	out := chat.Number(records, s.state)
+	for _, n := range out {
+		if n.Seq > 0 {
+			s.state.LastSeq[n.Conversation] = max(n.Seq, s.state.LastSeq[n.Conversation])
+			s.state.Existing[n.Key()] = n.Seq
+		}
+	}
+	return out, nil
+}
+
+type pushes struct{ local, remote []string }
+
+func (p *pushes) Deliver(user, conversation string, seq int64, frame []byte) {
+	p.local = append(p.local, fmt.Sprintf("%s %s/%d hint=%v", user, conversation, seq, len(frame) == 0))
+}
+
+func (p *pushes) Publish(list []fanout.Push) {
+	for _, push := range list {
+		p.remote = append(p.remote, fmt.Sprintf("%s %s/%d hint=%v", push.User, push.Conversation, push.Seq, len(push.Frame) == 0))
+	}
+}
+
+func rig(t testing.TB) (*deliver.Deliverer, *store, *pushes) {
+	t.Helper()
+	s := &store{state: chat.State{
+		LastSeq: map[string]int64{"c": 0}, Members: map[string][]string{"c": {"u1", "u2"}}, Existing: map[chat.Key]int64{},
+	}}
+	p := &pushes{}
+	d, err := deliver.New(s, p, p, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, s, p
+}
+
+func record(id, text string) chat.Record {
+	return chat.Record{Conversation: "c", SenderID: "u1", Sender: "ann", ClientID: id, Text: text, SentAt: time.Unix(1, 0).UTC()}
+}
+
+func TestStoredIsPushedAndRepetitionIsAHint(t *testing.T) {
+	d, _, p := rig(t)
+	stranger := record("3", "x")
+	stranger.SenderID = "u9"
+	reasons, err := d.Store(t.Context(), []chat.Record{record("1", "a"), record("1", "another text"), stranger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]chat.Reason{"", "", chat.ReasonNotMember}, reasons); diff != "" {
+		t.Error(diff)
+	}
+	want := []string{"u1 c/1 hint=false", "u2 c/1 hint=false", "u1 c/1 hint=true", "u2 c/1 hint=true"}
+	if diff := cmp.Diff(want, p.local); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want, p.remote); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUnstorableRecordDoesNotStopTheOthers(t *testing.T) {
+	d, s, p := rig(t)
+	reasons, err := d.Store(t.Context(), []chat.Record{record("1", "a"), record("2", "poison"), record("3", "b")})
+	if diff := cmp.Diff([]chat.Reason{"", chat.ReasonRefused, ""}, reasons); diff != "" || err != nil {
+		t.Errorf("%v %s", err, diff)
+	}
+	if s.state.LastSeq["c"] != 2 || len(p.local) != 4 {
+		t.Errorf("stored %v, pushed %v", s.state.LastSeq, p.local)
+	}
+}
+
+func TestNothingIsPushedThatIsNotStored(t *testing.T) {
+	d, s, p := rig(t)
+	s.down = errors.New("down")
+	if _, err := d.Store(t.Context(), []chat.Record{record("1", "a")}); !errors.Is(err, s.down) {
+		t.Errorf("got %v", err)
+	}
+	if len(p.local)+len(p.remote) != 0 {
+		t.Errorf("pushed %v %v", p.local, p.remote)
+	}
+}
+
+func TestFrameIsTheWireForm(t *testing.T) {
+	got := string(deliver.Frame(protocol.Message{Conversation: "c", Seq: 1, ClientID: "m", Sender: "ann", Text: "x", SentAt: time.Unix(1, 5000).UTC(), TraceID: "t"}))
+	const want = `{"message":{"conversation":"c","seq":1,"client_id":"m","sender":"ann","text":"x","sent_at":"1970-01-01T00:00:01.000005Z","trace_id":"t"}}`
+	if got != want {
+		t.Errorf("got %s", got)
+	}
+}
