@@ -41,6 +41,7 @@ func names() [countersEnd]string {
 type counters struct {
 	metrics [countersEnd]proxywasm.MetricCounter
 	pending [countersEnd]uint64
+	eager   bool // hand over at once, for want of ticks
 }
 
 func (c *counters) define() {
@@ -59,6 +60,9 @@ func (c *counters) assigned(a *color.Assignment) {
 	}
 	if a.Events != 0 {
 		c.events(a.Events)
+	}
+	if c.eager {
+		c.flush()
 	}
 }
 

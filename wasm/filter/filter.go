@@ -54,7 +54,12 @@ func (p *plugin) start() error {
 	}
 	p.request = p.assigner.NewRequest()
 	p.stream.plugin = p
-	return proxywasm.SetTickPeriodMilliSeconds(flushMillis)
+	if err := proxywasm.SetTickPeriodMilliSeconds(flushMillis); err != nil {
+		// Envoy's capability restrictions may forbid it.
+		p.counters.eager = true
+		proxywasm.LogWarn("no ticks, so each request pays for its counters: " + err.Error())
+	}
+	return nil
 }
 
 func (p *plugin) OnTick() { p.counters.flush() }

@@ -52,17 +52,31 @@ func isRoot(dir string) bool {
 }
 
 // hashSources covers every file of this module that goes into the filter, the
-// versions of everything else, and the toolchain. It follows imports by itself, so
-// that a filter which is there is found without the go command.
+// versions of everything else, and the toolchain.
 func hashSources(root string) (hash.Hash, error) {
+	files, err := sourceFiles(root)
+	if err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	fmt.Fprintln(h, runtime.Version())
+	for _, f := range files {
+		if err := hashFile(h, root, f); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// sourceFiles follows imports by itself, so that a filter which is there is found
+// without the go command.
+func sourceFiles(root string) ([]string, error) {
 	ctx := build.Default
 	ctx.GOOS, ctx.GOARCH, ctx.CgoEnabled = "wasip1", "wasm", false
 	files := []string{"go.mod", "go.sum"}
 	seen := map[string]bool{}
-	todo := []string{filterDir}
-	for len(todo) > 0 {
+	for todo := []string{filterDir}; len(todo) > 0; todo = todo[1:] {
 		dir := todo[0]
-		todo = todo[1:]
 		if seen[dir] {
 			continue
 		}
@@ -71,7 +85,7 @@ func hashSources(root string) (hash.Hash, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range slices.Concat(pkg.GoFiles, pkg.SFiles, pkg.EmbedPatterns) {
+		for _, f := range slices.Concat(pkg.GoFiles, pkg.SFiles) {
 			files = append(files, filepath.Join(dir, f))
 		}
 		for _, path := range pkg.Imports {
@@ -81,14 +95,7 @@ func hashSources(root string) (hash.Hash, error) {
 		}
 	}
 	slices.Sort(files)
-	h := sha256.New()
-	fmt.Fprintln(h, runtime.Version())
-	for _, f := range files {
-		if err := hashFile(h, root, f); err != nil {
-			return nil, err
-		}
-	}
-	return h, nil
+	return files, nil
 }
 
 func hashFile(h hash.Hash, root, name string) error {
