@@ -42,13 +42,14 @@ func TestRealEnvoy(t *testing.T) {
 	before := p.status("programmed", acked)
 
 	ctx, stop := context.WithCancel(t.Context())
+	client := up.Client()
 	var asked, failed atomic.Int64
 	var load sync.WaitGroup
 	for range 2 {
 		load.Go(func() {
 			for ctx.Err() == nil {
 				req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+cfg.Edge.Listen+"/v1/me", nil)
-				resp, err := http.DefaultClient.Do(req)
+				resp, err := client.Do(req)
 				if ctx.Err() != nil {
 					return
 				}

@@ -134,6 +134,7 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 			l.evaluate(m)
 		case r := <-in.orders:
 			d, err := l.order(r)
+			l.show() // before the answer: who reads the status next must find it there
 			r.reply <- orderReply{decision: d, err: err}
 		case <-in.edges:
 			l.settle(time.Now(), false)

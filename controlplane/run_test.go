@@ -530,8 +530,9 @@ func TestProbes(t *testing.T) {
 	go func() {
 		done <- Run(ctx, cfg, Deps{Stats: w, Decisions: w, Registry: prometheus.NewRegistry()}, slog.New(slog.DiscardHandler))
 	}()
+	client := &http.Client{Timeout: 5 * time.Second}
 	get := func(path string) int {
-		resp, err := http.Get("http://" + addr + path)
+		resp, err := client.Get("http://" + addr + path)
 		if err != nil {
 			return 0
 		}

@@ -63,7 +63,7 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 		for _, auth := range []string{"", "Bearer ", "Bearer " + token + "x", "Bearer " + token[1:], "Basic " + token} {
 			req, _ := http.NewRequestWithContext(t.Context(), c.method, s.URL+c.path, strings.NewReader(`{"reason":"x","by":"y"}`))
 			req.Header.Set("Authorization", auth)
-			resp, err := http.DefaultClient.Do(req)
+			resp, err := s.Client().Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +97,7 @@ func TestOrdersAreChecked(t *testing.T) {
 		"too large":        {"abcdef", `{"reason":"` + strings.Repeat("x", 20000) + `"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp := post(t, s.URL+ctlapi.PathGroups+"/"+c.id+"/isolate", c.body)
+			resp := post(t, s.Client(), s.URL+ctlapi.PathGroups+"/"+c.id+"/isolate", c.body)
 			defer resp.Body.Close()
 			var e protocol.Error
 			if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || resp.StatusCode != http.StatusBadRequest || e.Field != c.field || e.Temporary {
@@ -108,21 +108,21 @@ func TestOrdersAreChecked(t *testing.T) {
 	if len(d.orders) > 0 {
 		t.Error("a bad order was taken")
 	}
-	resp := post(t, s.URL+ctlapi.PathGroups+"/"+string(g.ID())+"/release", `{"reason":"x","by":"y","identity":{"color":"00000001","env":"prod","tenant":"x"}}`)
+	resp := post(t, s.Client(), s.URL+ctlapi.PathGroups+"/"+string(g.ID())+"/release", `{"reason":"x","by":"y","identity":{"color":"00000001","env":"prod","tenant":"x"}}`)
 	resp.Body.Close()
 	if o := <-d.orders; resp.StatusCode != http.StatusOK || o.Identity.Tenant != "x" {
 		t.Errorf("a good order: %d, %+v", resp.StatusCode, o)
 	}
 }
 
-func post(t *testing.T, url, body string) *http.Response {
+func post(t *testing.T, client *http.Client, url, body string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestWatchesAreBounded(t *testing.T) {
 	open := func() *http.Response {
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+ctlapi.PathPlacementWatch, nil)
 		req.Header.Set("Authorization", "Bearer "+token)
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := s.Client().Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,8 @@ func (d *document) checkColor(p color.Policy) {
 
 // fieldErrors takes a joined error apart.
 func (d *document) fieldErrors(path string, err error) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
+	var many interface{ Unwrap() []error }
+	if errors.As(err, &many) {
 		for _, e := range many.Unwrap() {
 			d.fieldErrors(path, e)
 		}
