@@ -215,10 +215,17 @@ func serve(ctx context.Context, name string, listener net.Listener, h http.Handl
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	err := hs.Shutdown(end)
-	if err != nil {
+	if err := hs.Shutdown(end); err != nil {
 		err = hs.Close()
+		return errors.Join(err, closed(<-ended))
 	}
-	<-ended
+	return closed(<-ended)
+}
+
+// closed is nil for the error that a server ends with when it is told to.
+func closed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
 	return err
 }

@@ -68,6 +68,7 @@ func TestClickHouseGo(t *testing.T) {
 }
 
 func testRoundTrip(t *testing.T, c driver.Conn) {
+	t.Helper()
 	mustExec(t, c, "CREATE TABLE spans (id UInt64, name String, at DateTime64(9, 'UTC'), attrs Map(LowCardinality(String), String), opt Nullable(Int32)) ENGINE = MergeTree ORDER BY id")
 	b, err := c.PrepareBatch(t.Context(), "INSERT INTO spans")
 	if err != nil {
@@ -112,6 +113,7 @@ func testRoundTrip(t *testing.T, c driver.Conn) {
 }
 
 func testParameters(t *testing.T, c driver.Conn) {
+	t.Helper()
 	var g sync.WaitGroup
 	for w := range 8 {
 		g.Go(func() {
@@ -133,25 +135,23 @@ func testParameters(t *testing.T, c driver.Conn) {
 }
 
 func testErrors(t *testing.T, c driver.Conn) {
-	setting := func(name string, v any) context.Context {
-		return clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{name: v}))
-	}
+	t.Helper()
 	for _, tc := range []struct {
-		name string
-		ctx  context.Context
-		sql  string
-		code int32
+		name     string
+		settings clickhouse.Settings
+		sql      string
+		code     int32
 	}{
-		{"unknown table", t.Context(), "SELECT * FROM nope", 60},
-		{"syntax", t.Context(), "SELEC 1", 62},
-		{"unknown column", t.Context(), "SELECT nope FROM system.one", 47},
-		{"unknown setting", setting("no_such_setting", 1), "SELECT 1", 115},
-		{"limit by setting", setting("max_rows_to_read", 10), "SELECT sum(number) FROM numbers(1000)", 158},
-		{"in the middle of the result", t.Context(), "SELECT number, throwIf(number = 900000) FROM numbers(2000000) SETTINGS max_block_size = 10000", 395},
-		{"too much memory", t.Context(), "SELECT groupArray(number) FROM numbers(10000000000) SETTINGS max_memory_usage = 100000000", 241},
+		{"unknown table", nil, "SELECT * FROM nope", 60},
+		{"syntax", nil, "SELEC 1", 62},
+		{"unknown column", nil, "SELECT nope FROM system.one", 47},
+		{"unknown setting", clickhouse.Settings{"no_such_setting": 1}, "SELECT 1", 115},
+		{"limit by setting", clickhouse.Settings{"max_rows_to_read": 10}, "SELECT sum(number) FROM numbers(1000)", 158},
+		{"in the middle of the result", nil, "SELECT number, throwIf(number = 900000) FROM numbers(2000000) SETTINGS max_block_size = 10000", 395},
+		{"too much memory", nil, "SELECT groupArray(number) FROM numbers(10000000000) SETTINGS max_memory_usage = 100000000", 241},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			rows, err := c.Query(tc.ctx, tc.sql)
+			rows, err := c.Query(clickhouse.Context(t.Context(), clickhouse.WithSettings(tc.settings)), tc.sql)
 			if err == nil {
 				for rows.Next() {
 				}
@@ -166,6 +166,7 @@ func testErrors(t *testing.T, c driver.Conn) {
 }
 
 func testLargeResult(t *testing.T, c driver.Conn) {
+	t.Helper()
 	rows, err := c.Query(t.Context(), "SELECT number, toString(number) FROM numbers(300000)")
 	if err != nil {
 		t.Fatal(err)

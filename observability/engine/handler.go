@@ -88,7 +88,7 @@ func (s *server) run(w http.ResponseWriter, h *http.Request, r request) {
 		s.fail(w, newException(108, "NO_DATA_TO_INSERT", "No data to insert"))
 		return
 	}
-	if st.kind == kindRead && !(st.format == "" && streams(r.format)) {
+	if st.kind == kindRead && (st.format != "" || !streams(r.format)) {
 		st.kind = kindOther
 	}
 	start := time.Now()

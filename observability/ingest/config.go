@@ -28,8 +28,10 @@ type Config struct {
 	// FlushAfter is how long the first record of a batch waits for others when the last
 	// batch is longer ago than FlushEvery.
 	FlushAfter time.Duration
-	// StoreTimeout bounds one try to store a batch before it goes to the spool.
-	StoreTimeout time.Duration
+	// StoreTimeout bounds one try to store a batch before it goes to the spool, and
+	// DrainTimeout one to store a batch of the spool: longer, because nobody waits for
+	// it and a batch that ever exceeds it would stay.
+	StoreTimeout, DrainTimeout time.Duration
 	// SpoolDir and SpoolBytes say where batches wait while ClickHouse is away, and how
 	// much of them.
 	SpoolDir   string
@@ -54,7 +56,8 @@ func DefaultConfig() Config {
 		FlushBytes:      16 << 20,
 		FlushEvery:      200 * time.Millisecond,
 		FlushAfter:      20 * time.Millisecond,
-		StoreTimeout:    3 * time.Second,
+		StoreTimeout:    5 * time.Second,
+		DrainTimeout:    time.Minute,
 		SpoolBytes:      1 << 30,
 		MinBackoff:      100 * time.Millisecond,
 		MaxBackoff:      2 * time.Second,
@@ -82,6 +85,7 @@ func (c Config) Validate() error {
 		{"flush_every", c.FlushEvery <= 0},
 		{"flush_after", c.FlushAfter <= 0},
 		{"store_timeout", c.StoreTimeout <= 0},
+		{"drain_timeout", c.DrainTimeout <= 0},
 		{"spool_bytes", c.SpoolBytes <= 0},
 		{"min_backoff", c.MinBackoff <= 0},
 		{"max_backoff", c.MaxBackoff < c.MinBackoff},

@@ -150,7 +150,7 @@ func (w *writer) drainOne(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	insertCtx, cancel := context.WithTimeout(ctx, w.cfg.StoreTimeout)
+	insertCtx, cancel := context.WithTimeout(ctx, w.cfg.DrainTimeout)
 	defer cancel()
 	err = w.sink.InsertSpans(insertCtx, b.Token, spans)
 	switch {

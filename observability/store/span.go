@@ -121,13 +121,12 @@ func each[T, U any](in []T, f func(T) U) []U {
 
 // InsertSpans writes one batch, all or nothing seen from here: it is safe to call again
 // with the same token and spans after any error, and the batch counts once, in
-// otel_traces and in the statistics. That holds for the last 10,000 batches.
+// otel_traces and in the statistics. That holds for the last 10,000 batches. Its time is
+// bounded by ctx, not by Config.Timeout.
 func (s *Store) InsertSpans(ctx context.Context, token string, spans []Span) error {
 	if len(spans) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
 	cols := columns()
 	types := make([]clickhouse.ColumnNameAndType, len(cols))
 	for i, c := range cols {

@@ -37,7 +37,7 @@ type Config struct {
 	Database string
 	User     string
 	Password secret.Text
-	// Timeout bounds each statement.
+	// Timeout bounds each statement but inserts of spans.
 	Timeout time.Duration
 }
 
@@ -102,7 +102,7 @@ func connect(cfg Config, database string) (driver.Conn, error) {
 		Auth:         clickhouse.Auth{Database: database, Username: cfg.User, Password: string(cfg.Password)},
 		Compression:  &clickhouse.Compression{Method: clickhouse.CompressionLZ4},
 		DialTimeout:  2 * time.Second,
-		ReadTimeout:  cfg.Timeout,
+		ReadTimeout:  10 * time.Minute, // contexts bound every call
 		MaxOpenConns: 8,
 		MaxIdleConns: 8,
 	})

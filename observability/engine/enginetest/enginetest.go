@@ -73,7 +73,7 @@ type Engine struct {
 	Addr string
 	Dir  string
 
-	t     testing.TB
+	tb    testing.TB
 	cfg   engine.Config
 	cmd   *exec.Cmd
 	stdin io.Closer
@@ -82,66 +82,66 @@ type Engine struct {
 
 // Start runs an engine on a free port and a new folder until the test ends. Its
 // configuration is the default as changed by edits.
-func Start(t testing.TB, edits ...func(*engine.Config)) *Engine {
-	t.Helper()
+func Start(tb testing.TB, edits ...func(*engine.Config)) *Engine {
+	tb.Helper()
 	cfg := engine.DefaultConfig()
-	cfg.Library, cfg.DataDir, cfg.Addr, cfg.User, cfg.Password = library(t), t.TempDir(), freeAddr(t), User, Password
+	cfg.Library, cfg.DataDir, cfg.Addr, cfg.User, cfg.Password = library(tb), tb.TempDir(), freeAddr(tb), User, Password
 	for _, edit := range edits {
 		edit(&cfg)
 	}
-	e := &Engine{Addr: cfg.Addr, Dir: cfg.DataDir, t: t, cfg: cfg}
+	e := &Engine{Addr: cfg.Addr, Dir: cfg.DataDir, tb: tb, cfg: cfg}
 	e.Restart()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		e.Stop()
-		if t.Failed() {
-			t.Logf("engine's log:\n%s", e.out)
+		if tb.Failed() {
+			tb.Logf("engine's log:\n%s", e.out)
 		}
 	})
 	return e
 }
 
 // library is the path of libchdb.so, downloaded where it is not there yet.
-func library(t testing.TB) string {
-	t.Helper()
+func library(tb testing.TB) string {
+	tb.Helper()
 	if path := os.Getenv(LibraryEnv); path != "" {
 		return path
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), downloadTimeout)
+	ctx, cancel := context.WithTimeout(tb.Context(), downloadTimeout)
 	defer cancel()
 	path, err := artifact.Ensure(ctx, "", artifact.ChDB(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	switch {
 	case err == nil:
 		return path
 	case os.Getenv("CI") == "true":
-		t.Fatalf("the ClickHouse engine is required when CI=true: %v", err)
+		tb.Fatalf("the ClickHouse engine is required when CI=true: %v", err)
 	default:
-		t.Skipf("no ClickHouse engine: %v", err)
+		tb.Skipf("no ClickHouse engine: %v", err)
 	}
 	return ""
 }
 
 // Restart starts the engine again on the same folder and address, after Kill or Stop.
 func (e *Engine) Restart() {
-	e.t.Helper()
+	e.tb.Helper()
 	raw, err := json.Marshal(e.cfg)
 	if err != nil {
-		e.t.Fatal(err)
+		e.tb.Fatal(err)
 	}
 	e.out = &output{}
 	e.cmd = exec.Command(os.Args[0])
 	e.cmd.Env = append(os.Environ(), childEnv+"="+string(raw))
 	e.cmd.Stdout, e.cmd.Stderr = e.out, e.out
 	if e.stdin, err = e.cmd.StdinPipe(); err != nil {
-		e.t.Fatal(err)
+		e.tb.Fatal(err)
 	}
 	if err := e.cmd.Start(); err != nil {
-		e.t.Fatal(err)
+		e.tb.Fatal(err)
 	}
 	e.awaitReady()
 }
 
 func (e *Engine) awaitReady() {
-	e.t.Helper()
+	e.tb.Helper()
 	deadline := time.Now().Add(startTimeout)
 	for {
 		resp, err := http.Get("http://" + e.Addr + "/ping") //nolint:noctx // bounded by the deadline
@@ -150,7 +150,7 @@ func (e *Engine) awaitReady() {
 			return
 		}
 		if time.Now().After(deadline) {
-			e.t.Fatalf("engine was not ready within %s: %v\n%s", startTimeout, err, e.out)
+			e.tb.Fatalf("engine was not ready within %s: %v\n%s", startTimeout, err, e.out)
 		}
 		time.Sleep(5 * time.Millisecond) //nolint:forbidigo // polling a condition with a deadline, in a test
 	}
@@ -158,9 +158,9 @@ func (e *Engine) awaitReady() {
 
 // Kill ends the engine at once, as kill -9 does.
 func (e *Engine) Kill() {
-	e.t.Helper()
+	e.tb.Helper()
 	if err := e.cmd.Process.Kill(); err != nil {
-		e.t.Fatal(err)
+		e.tb.Fatal(err)
 	}
 	_ = e.cmd.Wait()
 	e.stdin.Close()
@@ -168,7 +168,7 @@ func (e *Engine) Kill() {
 
 // Stop ends the engine in order. A second call does nothing.
 func (e *Engine) Stop() {
-	e.t.Helper()
+	e.tb.Helper()
 	if e.cmd.ProcessState != nil {
 		return
 	}
@@ -178,12 +178,12 @@ func (e *Engine) Stop() {
 	select {
 	case err := <-ended:
 		if err != nil {
-			e.t.Errorf("engine ended badly: %v\n%s", err, e.out)
+			e.tb.Errorf("engine ended badly: %v\n%s", err, e.out)
 		}
 	case <-time.After(30 * time.Second):
 		_ = e.cmd.Process.Kill()
-		<-ended
-		e.t.Errorf("engine did not stop within 30 s\n%s", e.out)
+		err := <-ended
+		e.tb.Errorf("engine did not stop within 30 s: %v\n%s", err, e.out)
 	}
 }
 
@@ -191,11 +191,11 @@ func (e *Engine) Stop() {
 func (e *Engine) Log() string { return e.out.String() }
 
 // freeAddr is a loopback address that was free a moment ago.
-func freeAddr(t testing.TB) string {
-	t.Helper()
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer l.Close()
 	return l.Addr().String()
