@@ -56,6 +56,9 @@ func (s *Session) greet(ctx context.Context) (*conn, error) {
 		WriteBufferSize:  1024,
 	}
 	ws, resp, err := dialer.DialContext(ctx, u.String(), h)
+	if resp != nil {
+		defer resp.Body.Close() // holds a refusal's first bytes, never the connection
+	}
 	if err != nil {
 		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) {
 			b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))

@@ -127,6 +127,7 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 		check func(t *testing.T, alice, bob *person)
 	}{
 		{"calm", func(*rand.Rand) coretest.Chaos { return coretest.Chaos{} }, func(t *testing.T, a, b *person) {
+			t.Helper()
 			if st := b.Stats(); st != (client.Stats{Opened: 1}) {
 				t.Errorf("stats = %+v, want one connection and nothing else", st)
 			}
@@ -136,6 +137,7 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 				return []coretest.Verdict{coretest.Take, coretest.Take, coretest.Take, coretest.DropOld, coretest.DropNew}[r.IntN(5)]
 			}}
 		}, func(t *testing.T, a, b *person) {
+			t.Helper()
 			if a.Stats().Lost+b.Stats().Lost == 0 {
 				t.Error("no connection was lost: the test proves nothing")
 			}
@@ -148,6 +150,7 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 		{"pushes doubled", func(*rand.Rand) coretest.Chaos {
 			return coretest.Chaos{Push: func(m protocol.Message) []protocol.Message { return []protocol.Message{m, m} }}
 		}, func(t *testing.T, a, b *person) {
+			t.Helper()
 			if b.Stats().Duplicates == 0 {
 				t.Error("no duplicate was seen: the test proves nothing")
 			}
@@ -160,6 +163,7 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 				return []protocol.Message{m}
 			}}
 		}, func(t *testing.T, a, b *person) {
+			t.Helper()
 			if a.Stats().Repairs+b.Stats().Repairs == 0 {
 				t.Error("nothing was repaired: the test proves nothing")
 			}
@@ -435,10 +439,10 @@ func TestSilentConnection(t *testing.T) {
 	gate := newGate(t, s.Listener.Addr().String())
 	cfg := config(s)
 	cfg.Address = "http://" + gate.addr()
-	cfg.Ping = 20 * time.Millisecond
+	cfg.Ping = 400 * time.Millisecond // given up after a second
 	alice := connect(t, login(t, cfg, "alice"), nil)
 	idle := gate.passed()
-	eventually(t, "pings pass", func() bool { return gate.passed() > idle+100 }) // 8 bytes each with its pong: well past the 50 ms
+	eventually(t, "pings pass", func() bool { return gate.passed() >= idle+32 }) // 8 bytes each with its pong: past that second
 	if n := alice.Stats().Lost; n != 0 {
 		t.Fatalf("%d connections lost while pings pass", n)
 	}

@@ -98,7 +98,6 @@ func New() *Server {
 	mux.HandleFunc("GET /v1/conversations/{id}/messages", s.authed(s.history))
 	mux.HandleFunc("GET /v1/ws", s.authed(s.ws))
 	s.Server = httptest.NewServer(mux)
-	s.Server.Config.ErrorLog = nil
 	return s
 }
 
