@@ -154,6 +154,7 @@ func newRealProduct(t *testing.T) (p *product, edge string) {
 
 // passOn gives a fault to the real core.
 func passOn(t *testing.T, address string) func(*http.Request, faultRequest) {
+	t.Helper()
 	return func(r *http.Request, f faultRequest) {
 		b, _ := json.Marshal(f)
 		req, err := http.NewRequestWithContext(r.Context(), r.Method, address, bytes.NewReader(b))

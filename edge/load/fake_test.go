@@ -257,7 +257,8 @@ const labToken = "0123456789abcdef"
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func deadline(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
