@@ -285,7 +285,7 @@ func (s *seen) count(conversation string) int {
 // wait waits until n messages of a conversation have come.
 func (s *seen) wait(t testing.TB, conversation string, n int) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute) // a busy machine with -race
 	for s.count(conversation) < n {
 		select {
 		case <-s.changed:

@@ -81,7 +81,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 99))
 	for range kills {
 		pair := r.IntN(pairs) // kill after some progress
-		all[2*pair].wait(t, ids[pair], all[2*pair].count(ids[pair])+r.IntN(200))
+		all[2*pair].wait(t, ids[pair], all[2*pair].count(ids[pair])+r.IntN(100))
 		i := r.IntN(len(pools))
 		f.kill(i, pools[i])
 	}

@@ -132,6 +132,9 @@ func New(cfg Config, node string, reg prometheus.Registerer, log *slog.Logger) (
 			MaxRetries: 1, DisableIdentity: true, Protocol: 2,
 		}),
 	}
+	// The client's own log knows no levels and repeats itself while a server is down;
+	// what matters is logged and counted here. It is one for the whole program.
+	redis.SetLogger(silence{})
 	for i := range slots {
 		f.links = append(f.links, &link{f: f, slot: i, wake: make(chan struct{}, 1)})
 	}
@@ -142,6 +145,10 @@ func New(cfg Config, node string, reg prometheus.Registerer, log *slog.Logger) (
 	f.metrics = m
 	return f, nil
 }
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
 
 // Run publishes and receives until ctx is done, then publishes what still waits, for at
 // most Timeout, and disconnects. Redis being down is no error.

@@ -16,9 +16,9 @@ type link struct {
 	wake chan struct{} // the wanted set may have changed
 }
 
-// silence is how long a link waits for anything before it asks the server for a sign of
+// quiet is how long a link waits for anything before it asks the server for a sign of
 // life, and then again before it takes the connection for dead.
-const silence = 5 * time.Second
+const quiet = 5 * time.Second
 
 // run keeps the link's subscriptions equal to what is wanted, over any number of
 // connections.
@@ -151,7 +151,7 @@ var errTakenAway = errors.New("the server took a subscription away")
 func (l *link) read(ctx context.Context, ps *redis.PubSub, to Receiver) error {
 	asked := false
 	for {
-		msg, err := ps.ReceiveTimeout(ctx, silence)
+		msg, err := ps.ReceiveTimeout(ctx, quiet)
 		if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() && !asked && ctx.Err() == nil {
 			asked = true
 			if err := ps.Ping(ctx); err != nil {

@@ -209,7 +209,7 @@ func (r *rig) metric(name string) float64 {
 // eventually polls a condition.
 func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("never: %s", what)
 		}
@@ -256,7 +256,7 @@ func (c *client) next() protocol.Frame {
 }
 
 func (c *client) read() (protocol.Frame, error) {
-	_ = c.ws.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.ws.SetReadDeadline(time.Now().Add(time.Minute))
 	var f protocol.Frame
 	err := c.ws.ReadJSON(&f)
 	return f, err
