@@ -117,13 +117,26 @@ type Exemplar struct {
 	Detail  string        `json:"detail,omitempty"`
 }
 
-// MarshalJSON gives durations in seconds, as metrics do.
+type plainExemplar Exemplar
+
+type wireExemplar struct {
+	*plainExemplar
+	Seconds float64 `json:"seconds"`
+}
+
+// MarshalJSON gives the latency in seconds, as metrics do.
 func (e Exemplar) MarshalJSON() ([]byte, error) {
-	type plain Exemplar
-	return json.Marshal(struct {
-		plain
-		Seconds float64 `json:"seconds"`
-	}{plain(e), e.Latency.Seconds()})
+	return json.Marshal(wireExemplar{(*plainExemplar)(&e), e.Latency.Seconds()})
+}
+
+// UnmarshalJSON reads what MarshalJSON has written.
+func (e *Exemplar) UnmarshalJSON(b []byte) error {
+	w := wireExemplar{plainExemplar: (*plainExemplar)(e)}
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	e.Latency = time.Duration(w.Seconds * float64(time.Second))
+	return nil
 }
 
 // Cost is what a probe's programs have used since they were loaded.
