@@ -186,6 +186,7 @@ func TestCircleOnRealCore(t *testing.T) {
 	cfg := p.config()
 	cfg.Edge, cfg.Duration, cfg.ReleaseWait, cfg.Settle = edge, 5*time.Second, 5*time.Second, 30*time.Second
 	cfg.FaultLatency = 300 * time.Millisecond
+	cfg.Rate = 8 // SQLite in Go under the race detector is slow
 	var out bytes.Buffer
 	r, err := Circle(deadline(t), cfg, &out, quiet())
 	if err != nil {
@@ -196,7 +197,7 @@ func TestCircleOnRealCore(t *testing.T) {
 		t.Errorf("broken promises: %v", broken)
 	}
 	for _, g := range r.Groups {
-		if g.Messages.Accepted < 40 {
+		if g.Messages.Accepted < 15 {
 			t.Errorf("group %s: only %d messages", g.Name, g.Messages.Accepted)
 		}
 	}
