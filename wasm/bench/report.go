@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// line is a variant's row: medians, and medians of the ratios to plain in the same
+// round, which are steadier.
+type line struct {
+	variant             variant
+	rate, rateRatio     float64
+	cpuMicros, cpuRatio float64
+}
+
+type report []line
+
+func summarize(results []result) report {
+	plain := results[0].samples
+	var r report
+	for _, res := range results {
+		of := func(f func(i int, s sample) float64) float64 {
+			values := make([]float64, len(res.samples))
+			for i, s := range res.samples {
+				values[i] = f(i, s)
+			}
+			return median(values)
+		}
+		r = append(r, line{
+			variant:   res.variant,
+			rate:      of(func(_ int, s sample) float64 { return s.rate }),
+			rateRatio: of(func(i int, s sample) float64 { return s.rate / plain[i].rate }),
+			cpuMicros: of(func(_ int, s sample) float64 { return s.cpu * 1e6 }),
+			cpuRatio:  of(func(i int, s sample) float64 { return s.cpu / plain[i].cpu }),
+		})
+	}
+	return r
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	n := len(v)
+	if n == 0 {
+		return 0
+	}
+	return (v[(n-1)/2] + v[n/2]) / 2
+}
+
+func (r report) table() string {
+	var b strings.Builder
+	b.WriteString("| variant | requests/s | of plain | CPU of the worker a request | of plain | |\n|---|---:|---:|---:|---:|---|\n")
+	for _, l := range r {
+		fmt.Fprintf(&b, "| %s | %.0f | %.1f%% | %.2f us | %.1f%% | %s |\n",
+			l.variant.name, l.rate, 100*l.rateRatio, l.cpuMicros, 100*l.cpuRatio, l.variant.what)
+	}
+	return b.String()
+}
+
+func (r report) figures() string {
+	var b strings.Builder
+	for _, l := range r[1:] {
+		fmt.Fprintf(&b, "figure %s_throughput %.0f req/s vs plain %.0f ratio %.3f\n", l.variant.name, l.rate, r[0].rate, l.rateRatio)
+	}
+	for _, l := range r[1:] {
+		fmt.Fprintf(&b, "figure %s_cpu %.2f us/req vs plain %.2f ratio %.3f\n", l.variant.name, l.cpuMicros, r[0].cpuMicros, l.cpuRatio)
+	}
+	return b.String()
+}
+
+func describeMachine(e *edge) string {
+	return fmt.Sprintf("%s, %d cores, %s/%s, load %s; Envoy %s, one worker; Go %s",
+		cpuModel(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, loadAverage(), e.version, strings.TrimPrefix(runtime.Version(), "go"))
+}
+
+func cpuModel() string {
+	raw, _ := os.ReadFile("/proc/cpuinfo") // elsewhere the model stays unknown
+	if m := regexp.MustCompile(`model name\s*:\s*(.*)`).FindSubmatch(raw); m != nil {
+		return string(m[1])
+	}
+	return "unknown CPU"
+}
+
+func loadAverage() string {
+	raw, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(raw))[:3], " ")
+}
+
+func versionOf(ctx context.Context, binary string) string {
+	out, err := exec.CommandContext(ctx, binary, "--version").Output()
+	if err != nil {
+		return "unknown"
+	}
+	if m := regexp.MustCompile(`version: [0-9a-f]+/([^/]+)/`).FindSubmatch(out); m != nil {
+		return string(m[1])
+	}
+	return "unknown"
+}
+
+const (
+	sectionStart = "<!-- bench:filter -->"
+	sectionEnd   = "<!-- /bench:filter -->"
+)
+
+func (r report) section(c config, e *edge) string {
+	return fmt.Sprintf(`%s
+## What the edge filter costs
+
+%s
+%d keep-alive connections on loopback, %d rounds of %v for each variant in turn, medians; ratios are medians of the ratio to
+plain in the same round. Load generator and upstream share the machine with Envoy. One request has ten headers, among them a
+traceparent and a baggage that must be checked and rewritten: the dearest case. %s, %s.
+
+Repeat: `+"`go tool task bench:filter`"+`
+%s`, sectionStart, r.table(), c.connections, c.rounds, c.slice, describeMachine(e), time.Now().UTC().Format(time.DateOnly), sectionEnd)
+}
+
+// writeSection replaces the section in a file, or appends it.
+func writeSection(path, section string) error {
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	before, rest, found := bytes.Cut(old, []byte(sectionStart))
+	after := []byte("\n")
+	if found {
+		if _, after, found = bytes.Cut(rest, []byte(sectionEnd)); !found {
+			return fmt.Errorf("%s: section %s has no end", path, sectionStart)
+		}
+	} else if len(before) > 0 {
+		before = append(bytes.TrimRight(before, "\n"), "\n\n"...)
+	}
+	return os.WriteFile(path, slices.Concat(before, []byte(section), after), 0o644)
+}
