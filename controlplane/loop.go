@@ -217,7 +217,7 @@ func (l *loop) evaluate(m measurement) {
 		l.newest = later(l.newest, st.Newest)
 	}
 	in := decide.Input{
-		Now: m.at, Short: m.short, Long: m.long, Newest: l.newest,
+		Now: time.Now(), Short: m.short, Long: m.long, Newest: l.newest,
 		Homes: w.homes(), Isolatable: w.isolatable(),
 	}
 	if m.err != nil {

@@ -15,7 +15,6 @@ type StatsSource interface {
 
 // measurement is what one evaluation looks at.
 type measurement struct {
-	at          time.Time
 	short, long []sli.Stats
 	err         error
 }
@@ -50,12 +49,13 @@ func measure(ctx context.Context, cfg Config, stats StatsSource, want <-chan win
 		if w.short == 0 {
 			continue // no policy yet
 		}
-		m := measurement{at: time.Now()}
+		var m measurement
+		now := time.Now()
 		if n%longEvery == 0 {
-			long, m.err = query(ctx, cfg.StatsTimeout, stats, m.at, w.long)
+			long, m.err = query(ctx, cfg.StatsTimeout, stats, now, w.long)
 		}
 		if m.err == nil {
-			m.short, m.err = query(ctx, cfg.StatsTimeout, stats, m.at, w.short)
+			m.short, m.err = query(ctx, cfg.StatsTimeout, stats, now, w.short)
 		}
 		m.long = long
 		if n++; m.err != nil {

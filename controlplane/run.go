@@ -134,9 +134,12 @@ func serveAPI(ctx context.Context, s *http.Server, l net.Listener) error {
 		return fmt.Errorf("serve control API: %w", err)
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	err := s.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.Close() // a connection on which nothing was asked yet counts as busy
+	}
 	<-ended
 	if err != nil {
 		return fmt.Errorf("stop control API: %w", err)
