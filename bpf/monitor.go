@@ -57,8 +57,8 @@ type kernelSide interface {
 	Close() error
 }
 
-// maxSlow is how many slow events are kept to be shown.
-const maxSlow = 64
+// maxSlow is how many slow events of each probe are kept to be shown.
+const maxSlow = 32
 
 // probed is what the monitor remembers about one probe.
 type probed struct {
@@ -90,7 +90,7 @@ type monitor struct {
 	exportFailed bool
 
 	slowMu sync.Mutex
-	slow   []probe.Exemplar
+	slow   map[string][]probe.Exemplar // by probe
 
 	published atomic.Pointer[published]
 }
@@ -105,6 +105,7 @@ func newMonitor(cfg Config, o *owners, processes Processes, kernel kernelSide, p
 	m := &monitor{
 		cfg: cfg, owners: o, processes: processes, kernel: kernel, log: log,
 		client:  &http.Client{Timeout: time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1, DisableCompression: true}},
+		slow:    map[string][]probe.Exemplar{},
 		groups:  cgroup.NewNames(cgroup.Roots()...),
 		budget:  budget{share: cfg.Budget, patience: 3, maxShift: 6},
 		windows: windows{keep: int(cfg.Window / cfg.Interval)},
@@ -363,21 +364,25 @@ func (m *monitor) readRuntimes(ctx context.Context, r *reading) error {
 	return errors.Join(errs...)
 }
 
-// keepSlow keeps the newest slow events; the oldest give way.
+// keepSlow keeps the newest slow events of each probe; the oldest give way.
 func (m *monitor) keepSlow(e probe.Exemplar) {
 	m.slowMu.Lock()
 	defer m.slowMu.Unlock()
-	if len(m.slow) >= maxSlow {
-		m.slow = slices.Delete(m.slow, 0, len(m.slow)-maxSlow+1)
+	kept := m.slow[e.Probe]
+	if len(kept) >= maxSlow {
+		kept = slices.Delete(kept, 0, len(kept)-maxSlow+1)
 	}
-	m.slow = append(m.slow, e)
+	m.slow[e.Probe] = append(kept, e)
 }
 
 func (m *monitor) recentSlow() []probe.Exemplar {
 	m.slowMu.Lock()
 	defer m.slowMu.Unlock()
-	out := slices.Clone(m.slow)
-	slices.Reverse(out)
+	var out []probe.Exemplar
+	for _, kept := range m.slow {
+		out = append(out, kept...)
+	}
+	slices.SortStableFunc(out, func(a, b probe.Exemplar) int { return b.At.Compare(a.At) })
 	return out
 }
 

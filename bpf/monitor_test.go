@@ -188,7 +188,7 @@ func TestSlowEventsAreBoundedAndAReaderMayEnd(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- m.run(ctx) }()
 	for i := range 3 * maxSlow {
-		f.slow <- probe.Exemplar{Probe: "tcpconnect", PID: uint32(i)}
+		f.slow <- probe.Exemplar{Probe: "tcpconnect", PID: uint32(i), At: start.Add(time.Duration(i))}
 	}
 	close(f.slow)
 	deadline := time.Now().Add(5 * time.Second)

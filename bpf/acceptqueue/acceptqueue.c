@@ -36,7 +36,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u64); /* struct sock * */
 	__type(value, struct waiting);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 4096); /* a sweep visits each place, used or not */
 } pending SEC(".maps");
 
 struct {
@@ -45,6 +45,10 @@ struct {
 	__type(value, struct hist);
 	__uint(max_entries, 128);
 } accepts SEC(".maps");
+
+__u64 last_sweep;
+__u64 added; /* 1: something may have been added since the last sweep */
+__u64 left; /* what the last sweep found still waiting */
 
 static __always_inline void learn(__u16 port)
 {
@@ -64,8 +68,6 @@ static __always_inline void slow(void *ctx, const struct listener *l, __u64 now,
 	e.port = (__u16)(l->port << 8 | l->port >> 8);
 	emit(ctx, &e);
 }
-
-__u64 last_sweep;
 
 static __always_inline void accepted(void *ctx, const struct listener *owner, __u64 since, __u64 now, __u64 last)
 {
@@ -88,7 +90,9 @@ static __always_inline void leaves(void *ctx, const struct sock *sk, __u64 id, i
 		return;
 	w = *found;
 	if (sk->sk_socket) {
-		bpf_map_delete_elem(&pending, &id);
+		/* Who has deleted it records it: a sweep may run on another CPU. */
+		if (bpf_map_delete_elem(&pending, &id))
+			return;
 		accepted(ctx, &w.owner, w.since, bpf_ktime_get_ns(), last_sweep);
 	} else if (newstate == TCP_CLOSE) {
 		bpf_map_delete_elem(&pending, &id);
@@ -119,6 +123,7 @@ int accept_state(__u64 *ctx)
 		w.owner.port = port;
 		if (bpf_map_update_elem(&pending, &id, &w, BPF_ANY))
 			count(LOST_INFLIGHT);
+		added = 1;
 	} else if (oldstate != TCP_LISTEN && newstate != TCP_ESTABLISHED && newstate != TCP_SYN_RECV && newstate != TCP_SYN_SENT) {
 		count(COUNT_CALLS);
 		leaves(ctx, sk, id, newstate);
@@ -130,6 +135,7 @@ struct sweep {
 	void *ctx;
 	__u64 now;
 	__u64 last;
+	__u64 left;
 };
 
 static long look(void *map, const __u64 *id, struct waiting *w, struct sweep *s)
@@ -138,9 +144,12 @@ static long look(void *map, const __u64 *id, struct waiting *w, struct sweep *s)
 	__u64 since = w->since;
 	void *socket = 0;
 
-	if (bpf_probe_read_kernel(&socket, sizeof(socket), __builtin_preserve_access_index(&((struct sock *)*id)->sk_socket)) || !socket)
+	if (bpf_probe_read_kernel(&socket, sizeof(socket), __builtin_preserve_access_index(&((struct sock *)*id)->sk_socket)) || !socket) {
+		s->left++;
 		return 0;
-	bpf_map_delete_elem(map, id);
+	}
+	if (bpf_map_delete_elem(map, id))
+		return 0;
 	accepted(s->ctx, &owner, since, s->now, s->last);
 	return 0;
 }
@@ -155,7 +164,11 @@ int sweep(void *ctx)
 	s.ctx = ctx;
 	s.now = bpf_ktime_get_ns();
 	s.last = last_sweep;
-	bpf_for_each_map_elem(&pending, look, &s, 0);
 	last_sweep = s.now;
+	if (!added && !left)
+		return 0;
+	added = 0;
+	bpf_for_each_map_elem(&pending, look, &s, 0);
+	left = s.left;
 	return 0;
 }

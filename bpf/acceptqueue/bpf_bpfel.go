@@ -75,9 +75,11 @@ const (
 	bpfMapWatchedBits    = "watched_bits"
 	bpfProgAcceptState   = "accept_state"
 	bpfProgSweep         = "sweep"
+	bpfVarAdded          = "added"
 	bpfVarExemplarLimit  = "exemplar_limit"
 	bpfVarExemplarMode   = "exemplar_mode"
 	bpfVarLastSweep      = "last_sweep"
+	bpfVarLeft           = "left"
 	bpfVarSampleMask     = "sample_mask"
 	bpfVarSlowNs         = "slow_ns"
 )
@@ -148,9 +150,11 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	Added         *ebpf.VariableSpec `ebpf:"added"`
 	ExemplarLimit *ebpf.VariableSpec `ebpf:"exemplar_limit"`
 	ExemplarMode  *ebpf.VariableSpec `ebpf:"exemplar_mode"`
 	LastSweep     *ebpf.VariableSpec `ebpf:"last_sweep"`
+	Left          *ebpf.VariableSpec `ebpf:"left"`
 	SampleMask    *ebpf.VariableSpec `ebpf:"sample_mask"`
 	SlowNs        *ebpf.VariableSpec `ebpf:"slow_ns"`
 }
@@ -206,9 +210,11 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	Added         *ebpf.Variable `ebpf:"added"`
 	ExemplarLimit *ebpf.Variable `ebpf:"exemplar_limit"`
 	ExemplarMode  *ebpf.Variable `ebpf:"exemplar_mode"`
 	LastSweep     *ebpf.Variable `ebpf:"last_sweep"`
+	Left          *ebpf.Variable `ebpf:"left"`
 	SampleMask    *ebpf.Variable `ebpf:"sample_mask"`
 	SlowNs        *ebpf.Variable `ebpf:"slow_ns"`
 }

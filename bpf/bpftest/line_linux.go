@@ -76,6 +76,9 @@ func InNamespace(t *testing.T, f func(*Line)) {
 	if o := <-done; o.skip != "" {
 		t.Skip(o.skip)
 	}
+	if t.Failed() { // FailNow has ended f's goroutine, not this one
+		t.FailNow()
+	}
 }
 
 func openTUN(name string) (*os.File, error) {

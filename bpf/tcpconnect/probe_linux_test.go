@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,5 +189,60 @@ func TestSlowConnectsComeAsExemplars(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestBurst makes very many connects that are refused at once, from several threads,
+// and wants every one of them counted, or its loss.
+func TestBurst(t *testing.T) {
+	each := 50_000
+	if testing.Short() {
+		each = 2_000
+	}
+	p := open(t, bpftest.Env(t), time.Nanosecond)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	const threads = 2
+	var work sync.WaitGroup
+	begin := time.Now()
+	for range threads {
+		work.Go(func() {
+			for range each {
+				fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := syscall.Connect(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}); err != syscall.ECONNREFUSED {
+					t.Errorf("connect: %v, want refused", err)
+				}
+				syscall.Close(fd)
+			}
+		})
+	}
+	work.Wait()
+	took := time.Since(begin)
+	r := read(t, p)
+	var counted, missing uint64
+	for _, c := range r.Counts {
+		if c.Reason == "refused" && c.Target == fmt.Sprintf("127.0.0.1:%d", port) {
+			counted += c.N
+		}
+	}
+	for _, lost := range r.Lost {
+		if lost.Reason == probe.LostInflight || lost.Reason == probe.LostRecursion || lost.Reason == probe.LostSeries {
+			missing += lost.N
+		}
+	}
+	t.Logf("%d connects in %v: %d counted, lost %v", threads*each, took.Round(time.Millisecond), counted, r.Lost)
+	if want := uint64(threads * each); counted+missing < want || counted > want {
+		t.Errorf("%d counted and %d lost, want %d", counted, missing, want)
+	}
+	if missing > uint64(each/100) {
+		t.Errorf("%d lost", missing)
 	}
 }
