@@ -144,6 +144,9 @@ func loadConfig(file string, flags map[string]string) (Config, error) {
 			v.Set(k.name, env)
 		}
 	}
+	if err := refuseUnknown(sortedKeys(flags)); err != nil {
+		return Config{}, fmt.Errorf("--set: %w", err)
+	}
 	for key, value := range flags {
 		v.Set(key, value)
 	}

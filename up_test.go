@@ -1,0 +1,339 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tracegate/tracegate/edge/load"
+	"github.com/tracegate/tracegate/mesh/local"
+)
+
+// actAsMain makes the test binary behave as tracegate; the processes it starts do too.
+const actAsMain = "TRACEGATE_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(actAsMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// product is a tracegate of its own for a test: free ports, temporary data.
+type product struct {
+	dir  string
+	args []string
+	cfg  Config
+}
+
+func newProduct(t *testing.T) product {
+	t.Helper()
+	dir := t.TempDir()
+	cfg := defaultConfig()
+	cfg.Data = filepath.Join(dir, "data")
+	cfg.Log.Level = "debug"
+	ports := freeAddresses(t, 16)
+	next := func() string { p := ports[0]; ports = ports[1:]; return p }
+	cfg.Edge.Listen, cfg.Edge.Admin = next(), next()
+	cfg.ControlPlane.XDS, cfg.ControlPlane.API = next(), next()
+	for i := range cfg.Core.Pools {
+		cfg.Core.Pools[i].Listen, cfg.Core.Pools[i].Admin = next(), next()
+	}
+	cfg.Observe.OTLP, cfg.Observe.Console, cfg.Observe.Admin = next(), next(), next()
+	cfg.ClickHouse.Addr = next()
+	cfg.Kafka.Brokers, cfg.Redis.Addrs = []string{next()}, []string{next()}
+	var yaml bytes.Buffer
+	printConfig(&yaml, cfg)
+	file := filepath.Join(dir, "tracegate.yaml")
+	if err := os.WriteFile(file, yaml.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return product{dir: dir, args: []string{"--config", file}, cfg: cfg}
+}
+
+// freeAddresses are loopback addresses that nobody listens on. All are held open until
+// the last is known, so that none is given twice.
+func freeAddresses(t *testing.T, n int) []string {
+	t.Helper()
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+func (p product) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], append(args, p.args...)...)
+	cmd.Env = append(os.Environ(), actAsMain+"=1", local.Supervised+"=1") // it ends with this test's end of the pipe
+	return cmd
+}
+
+// instance is a running `tracegate up`.
+type instance struct {
+	cmd  *exec.Cmd
+	out  *output
+	logs *output
+	done chan error
+}
+
+// output collects what a process writes, and can be read meanwhile.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+func (p product) up(t *testing.T) *instance {
+	t.Helper()
+	i := &instance{out: &output{}, logs: &output{}, done: make(chan error, 1)}
+	i.cmd = p.command(context.Background(), "up")
+	i.cmd.Stdout, i.cmd.Stderr = i.out, i.logs
+	stdin, err := i.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { i.done <- i.cmd.Wait() }()
+	t.Cleanup(func() {
+		stdin.Close()
+		if t.Failed() {
+			t.Logf("output:\n%s\nlogs:\n%s", i.out, i.logs)
+		}
+	})
+	deadline := time.After(3 * time.Minute)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(i.out.String(), "Ctrl-C drains") {
+		select {
+		case err := <-i.done:
+			t.Fatalf("up ended: %v", err)
+		case <-deadline:
+			t.Fatal("up did not close the circle within 3 minutes")
+		case <-tick.C:
+		}
+	}
+	return i
+}
+
+// stop interrupts once, and fails the test where up does not end with 0.
+func (i *instance) stop(t *testing.T) {
+	t.Helper()
+	if err := i.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-i.done:
+		if err != nil {
+			t.Fatalf("up ended with %v after one interrupt", err)
+		}
+	case <-time.After(2 * time.Minute):
+		t.Fatal("up did not end within 2 minutes")
+	}
+}
+
+func TestUpClosesTheCircleAndKeepsItsData(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the whole product")
+	}
+	p := newProduct(t)
+	first := p.up(t)
+	for _, want := range []string{p.cfg.Edge.Listen, p.cfg.Observe.Console, p.cfg.ClickHouse.Addr, "do not promise", "kfake", "miniredis", "SQLite", "chDB"} {
+		if !strings.Contains(first.out.String(), want) {
+			t.Errorf("the printed text does not mention %q", want)
+		}
+	}
+	circle(t, p)
+
+	token := logIn(t, p.cfg, "keeper", true)
+	first.stop(t)
+	second := p.up(t)
+	if logIn(t, p.cfg, "keeper", false) == "" || token == "" {
+		t.Error("the account of the first run cannot log in after a restart")
+	}
+	second.stop(t)
+}
+
+// circle runs the lab's story against p and checks the promises that are not about
+// time: a shared machine keeps those too seldom for a test.
+func circle(t *testing.T, p product) {
+	t.Helper()
+	cmd := p.command(t.Context(), "load", "circle", "--duration", "30s", "--rate", "20", "-o", "json")
+	cmd.Stdin = blockingInput(t)
+	var out, logs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &logs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 2) { // 2: a promise was broken
+		t.Fatalf("load circle: %v\n%s", err, &logs)
+	}
+	var r load.Report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatalf("load circle printed no report: %v\n%s\n%s", err, &out, &logs)
+	}
+	timed := []string{"decision", "programmed", "pace"}
+	for _, promise := range r.Promises {
+		if !promise.Held && !slices.Contains(timed, promise.Key) {
+			t.Errorf("promise %s (%s): %s", promise.Key, promise.Claim, promise.Measured)
+		}
+	}
+	if (err == nil) != r.OK {
+		t.Errorf("exit %v does not say what the report does: ok %t", err, r.OK)
+	}
+	for _, event := range []string{load.EventDecision, load.EventProgrammed, load.EventFirstIsolated, load.EventSocketsMoved, load.EventRelease} {
+		if !slices.ContainsFunc(r.Timeline, func(m load.Mark) bool { return m.Event == event && !m.Time.IsZero() }) {
+			t.Errorf("the timeline lacks %s", event)
+		}
+	}
+}
+
+// blockingInput is a standard input that ends with the test.
+func blockingInput(t *testing.T) io.Reader {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close(); r.Close() })
+	return r
+}
+
+func logIn(t *testing.T, cfg Config, name string, register bool) (token string) {
+	t.Helper()
+	body := fmt.Sprintf(`{"name":%q,"password":"correct horse"}`, name)
+	base := "http://" + cfg.Edge.Listen + "/v1/"
+	client := &http.Client{Timeout: 30 * time.Second}
+	paths := []string{"sessions"}
+	if register {
+		paths = []string{"users", "sessions"}
+	}
+	for _, path := range paths {
+		res, err := client.Post(base+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		var answer struct{ Token string }
+		if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || res.StatusCode >= 300 {
+			t.Fatalf("%s: %s, %v", path, res.Status, err)
+		}
+		token = answer.Token
+	}
+	return token
+}
+
+func TestUpRefusesInOneLine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the binary")
+	}
+	busy := httptest.NewServer(http.NotFoundHandler())
+	defer busy.Close()
+	notAFolder := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(notAFolder, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	empty := t.TempDir()
+	for _, tc := range []struct {
+		name string
+		args []string
+		env  []string
+		want []string
+	}{
+		{"a port in use", []string{"--set", "observe.console=" + busy.Listener.Addr().String()}, nil, []string{busy.Listener.Addr().String(), "observe.console", "in use"}},
+		{"a folder that cannot be written", []string{"--data", filepath.Join(notAFolder, "data")}, nil, []string{"data folder", "--data"}},
+		{"an unknown key", []string{"--set", "edge.listn=127.0.0.1:1"}, nil, []string{"edge.listn", "edge.listen"}},
+		{"no pip", nil, []string{"PATH=" + empty, "TRACEGATE_CACHE=" + empty}, []string{"pip", "envoy"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := newProduct(t)
+			cmd := p.command(t.Context(), append([]string{"up"}, tc.args...)...)
+			cmd.Args = append(cmd.Args, tc.args...) // after --config, so that they win
+			cmd.Env = append(cmd.Env, tc.env...)
+			cmd.Stdin = blockingInput(t)
+			out, err := cmd.CombinedOutput()
+			if err == nil {
+				t.Fatalf("it started:\n%s", out)
+			}
+			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+			last := strings.ToLower(lines[len(lines)-1])
+			for _, w := range tc.want {
+				if !strings.Contains(last, strings.ToLower(w)) {
+					t.Errorf("last line %q does not mention %q", last, w)
+				}
+			}
+		})
+	}
+}
+
+func TestUpCheckStartsNothing(t *testing.T) {
+	p := newProduct(t)
+	cmd := p.command(t.Context(), "up", "--check")
+	cmd.Stdin = blockingInput(t)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "fine") {
+		t.Errorf("up --check: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(p.cfg.statusFile()); err == nil {
+		t.Error("it started parts")
+	}
+}
+
+func TestUpEndsAtOnceOnTheSecondInterrupt(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	kill, stop := secondInterrupt(ctx)
+	defer stop()
+	interrupt()
+	select {
+	case <-kill.Done():
+		t.Fatal("the first interrupt killed")
+	default:
+	}
+	// The handler is installed in a goroutine: interrupt until it has seen one. The
+	// test itself listens too, or an early interrupt would end it.
+	ignore := make(chan os.Signal, 1)
+	signal.Notify(ignore, os.Interrupt)
+	defer signal.Stop(ignore)
+	for kill.Err() == nil {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-kill.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
