@@ -365,17 +365,23 @@ func TestEnsureErrorsSayWhatToDo(t *testing.T) {
 		is   error
 		says string
 	}{
-		{"no pip", func(t *testing.T, _ *registry, _ *Artifact, _ *string) { t.Setenv("PATH", t.TempDir()) }, ErrNoClient, "install it"},
-		{"no network, pip", func(t *testing.T, r *registry, _ *Artifact, _ *string) { needPip(t); r.Close() }, ErrNoNetwork, "connect this machine"},
-		{"no network, npm", func(t *testing.T, r *registry, a *Artifact, _ *string) { needNPM(t); *a = r.library(); r.Close() }, ErrNoNetwork, "connect this machine"},
+		{"no pip", func(t *testing.T, _ *registry, _ *Artifact, _ *string) { t.Helper(); t.Setenv("PATH", t.TempDir()) }, ErrNoClient, "install it"},
+		{"no network, pip", func(t *testing.T, r *registry, _ *Artifact, _ *string) { t.Helper(); needPip(t); r.Close() }, ErrNoNetwork, "connect this machine"},
+		{"no network, npm", func(t *testing.T, r *registry, a *Artifact, _ *string) {
+			t.Helper()
+			needNPM(t)
+			*a = r.library()
+			r.Close()
+		}, ErrNoNetwork, "connect this machine"},
 		{"platform", func(_ *testing.T, _ *registry, a *Artifact, _ *string) { a.Builds[0].Platform = "plan9/mips" }, ErrPlatform, "there is plan9/mips"},
 		{"folder", func(t *testing.T, _ *registry, _ *Artifact, dir *string) {
+			t.Helper()
 			*dir = filepath.Join(t.TempDir(), "file")
 			if err := os.WriteFile(*dir, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}, nil, "TRACEGATE_CACHE"},
-		{"no such package", func(t *testing.T, _ *registry, a *Artifact, _ *string) { needPip(t); a.Version = "9.9" }, nil, "or do without"},
+		{"no such package", func(t *testing.T, _ *registry, a *Artifact, _ *string) { t.Helper(); needPip(t); a.Version = "9.9" }, nil, "or do without"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

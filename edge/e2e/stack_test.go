@@ -202,20 +202,26 @@ type request struct {
 	header     http.Header
 }
 
+// answer is what the client saw.
+type answer struct {
+	StatusCode int
+	Header     http.Header
+}
+
 // do returns the answer and, where the upstream gave it, what the upstream saw.
-func (s *stack) do(r request) (*http.Response, seen) {
+func (s *stack) do(r request) (answer, seen) {
 	s.t.Helper()
-	resp, got, err := s.try(r)
+	a, got, err := s.try(r)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return resp, got
+	return a, got
 }
 
-func (s *stack) try(r request) (*http.Response, seen, error) {
+func (s *stack) try(r request) (answer, seen, error) {
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.edge.Listen+r.path, nil)
 	if err != nil {
-		return nil, seen{}, err
+		return answer{}, seen{}, err
 	}
 	if r.header != nil {
 		req.Header = r.header
@@ -225,14 +231,14 @@ func (s *stack) try(r request) (*http.Response, seen, error) {
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return nil, seen{}, err
+		return answer{}, seen{}, err
 	}
 	defer resp.Body.Close()
 	var got seen
 	if resp.StatusCode == http.StatusOK {
 		err = json.NewDecoder(resp.Body).Decode(&got)
 	}
-	return resp, got, err
+	return answer{resp.StatusCode, resp.Header}, got, err
 }
 
 // token is a session of the product's form.

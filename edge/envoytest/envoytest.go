@@ -20,19 +20,19 @@ import (
 // Binary returns the Envoy that tests run, the one that `tracegate up` would. Where
 // there is none and it cannot be downloaded, the test is skipped; with CI=true it
 // fails. TRACEGATE_ENVOY names another binary.
-func Binary(t testing.TB) string {
-	t.Helper()
+func Binary(tb testing.TB) string {
+	tb.Helper()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Minute)
 	defer cancel()
 	path, err := envoy.Find(ctx, os.Getenv("TRACEGATE_ENVOY"), "", log)
 	switch {
 	case err == nil:
 		return path
 	case os.Getenv("CI") == "true":
-		t.Fatalf("envoy is required when CI=true: %v", err)
+		tb.Fatalf("envoy is required when CI=true: %v", err)
 	default:
-		t.Skipf("no envoy: %v", err)
+		tb.Skipf("no envoy: %v", err)
 	}
 	return ""
 }
@@ -41,8 +41,8 @@ func Binary(t testing.TB) string {
 // Each {{name}} in it, {{admin}} among them, is replaced by a free loopback
 // address's port. It returns when Envoy is ready; the log goes to t when the test
 // fails.
-func Start(t testing.TB, config string) *Envoy {
-	t.Helper()
+func Start(tb testing.TB, config string) *Envoy {
+	tb.Helper()
 	ports := map[string]string{}
 	for {
 		before, rest, ok := strings.Cut(config, "{{")
@@ -51,35 +51,35 @@ func Start(t testing.TB, config string) *Envoy {
 			break
 		}
 		if ports[name] == "" {
-			_, ports[name], _ = net.SplitHostPort(FreeAddr(t))
+			_, ports[name], _ = net.SplitHostPort(FreeAddr(tb))
 		}
 		config = before + ports[name] + after
 	}
 	admin, ok := ports["admin"]
 	if !ok {
-		t.Fatal("envoytest: the configuration has no {{admin}} port")
+		tb.Fatal("envoytest: the configuration has no {{admin}} port")
 	}
-	e := start(t, envoy.Options{Bootstrap: []byte(config), Admin: "127.0.0.1:" + admin})
+	e := start(tb, envoy.Options{Bootstrap: []byte(config), Admin: "127.0.0.1:" + admin})
 	e.ports = ports
-	e.waitReady(t)
+	e.waitReady(tb)
 	return e
 }
 
 // StartADS runs an Envoy with the product's own bootstrap against a control plane.
 // cfg.Admin is replaced by a free address. It does not wait: until the control
 // plane has answered, Envoy is not ready (see [Envoy.WaitReady]).
-func StartADS(t testing.TB, cfg bootstrap.Config) *Envoy {
-	t.Helper()
-	cfg.Admin = FreeAddr(t)
+func StartADS(tb testing.TB, cfg bootstrap.Config) *Envoy {
+	tb.Helper()
+	cfg.Admin = FreeAddr(tb)
 	b, err := bootstrap.Build(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	js, err := bootstrap.JSON(b)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return start(t, envoy.Options{Bootstrap: js, Admin: cfg.Admin})
+	return start(tb, envoy.Options{Bootstrap: js, Admin: cfg.Admin})
 }
 
 // Envoy is a running one.
@@ -98,45 +98,45 @@ func (e *Envoy) Addr(name string) string {
 }
 
 // WaitReady fails the test where Envoy does not become ready.
-func (e *Envoy) WaitReady(t testing.TB) {
-	t.Helper()
-	e.waitReady(t)
+func (e *Envoy) WaitReady(tb testing.TB) {
+	tb.Helper()
+	e.waitReady(tb)
 }
 
-func (e *Envoy) waitReady(t testing.TB) {
-	t.Helper()
+func (e *Envoy) waitReady(tb testing.TB) {
+	tb.Helper()
 	// Compiling a Wasm module takes two seconds of a core, on a busy machine many more.
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
 	defer cancel()
 	if err := e.Process.WaitReady(ctx); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func start(t testing.TB, o envoy.Options) *Envoy {
-	t.Helper()
-	o.Binary, o.Dir, o.Concurrency, o.LogLevel, o.Drain = Binary(t), t.TempDir(), 1, "info", time.Second
+func start(tb testing.TB, o envoy.Options) *Envoy {
+	tb.Helper()
+	o.Binary, o.Dir, o.Concurrency, o.LogLevel, o.Drain = Binary(tb), tb.TempDir(), 1, "info", time.Second
 	out := &buffer{}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	p, err := envoy.Start(o, log)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		p.Kill()
-		if t.Failed() {
-			t.Logf("envoy's log:\n%s", out)
+		if tb.Failed() {
+			tb.Logf("envoy's log:\n%s", out)
 		}
 	})
 	return &Envoy{Process: p}
 }
 
 // FreeAddr is a loopback address that nobody listened on a moment ago.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
+func FreeAddr(tb testing.TB) string {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer l.Close()
 	return l.Addr().String()
