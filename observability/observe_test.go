@@ -119,6 +119,7 @@ func tracing(t *testing.T, endpoint string) (telemetry.Providers, *prometheus.Re
 	t.Helper()
 	cfg := telemetry.DefaultConfig()
 	cfg.Service, cfg.Pool, cfg.Endpoint, cfg.Every = "core", "canary", endpoint, 20*time.Millisecond
+	cfg.Timeout = time.Minute // longer than a batch may take to be stored
 	reg := prometheus.NewRegistry()
 	p, err := telemetry.Setup(t.Context(), cfg, reg, slog.New(slog.DiscardHandler))
 	if err != nil {

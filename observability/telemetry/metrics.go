@@ -23,7 +23,7 @@ func newMetrics(reg prometheus.Registerer, waiting func() float64) *metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "tracegate_telemetry_queue_spans", Help: "Ended spans that wait to be sent."}, waiting)
 	m := &metrics{
 		exported: f.NewCounter(prometheus.CounterOpts{Name: "tracegate_telemetry_exported_spans_total", Help: "Spans that the receiver has acknowledged."}),
-		dropped:  f.NewCounterVec(prometheus.CounterOpts{Name: "tracegate_telemetry_dropped_spans_total", Help: "Spans that were not sent, by reason."}, []string{"reason"}),
+		dropped:  f.NewCounterVec(prometheus.CounterOpts{Name: "tracegate_telemetry_dropped_spans_total", Help: "Spans that were not sent, or sent and not acknowledged, by reason."}, []string{"reason"}),
 	}
 	for _, reason := range []string{droppedQueueFull, droppedExport, droppedShutdown} {
 		m.dropped.WithLabelValues(reason)

@@ -151,7 +151,7 @@ func (q *queue) send(batch []sdktrace.ReadOnlySpan) {
 	defer cancel()
 	if err := q.exporter.ExportSpans(ctx, batch); err != nil {
 		q.metrics.dropped.WithLabelValues(droppedExport).Add(float64(len(batch)))
-		q.log.Warn("spans could not be sent and are dropped", "spans", len(batch), "error", err)
+		q.log.Warn("spans were not acknowledged and are given up", "spans", len(batch), "error", err)
 		return
 	}
 	q.metrics.exported.Add(float64(len(batch)))

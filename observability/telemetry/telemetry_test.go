@@ -165,7 +165,7 @@ func TestReceiverThatIsAwayDoesNotStopSetup(t *testing.T) {
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want := `# HELP tracegate_telemetry_dropped_spans_total Spans that were not sent, by reason.
+	want := `# HELP tracegate_telemetry_dropped_spans_total Spans that were not sent, or sent and not acknowledged, by reason.
 # TYPE tracegate_telemetry_dropped_spans_total counter
 tracegate_telemetry_dropped_spans_total{reason="export_failed"} 7
 tracegate_telemetry_dropped_spans_total{reason="queue_full"} 0
