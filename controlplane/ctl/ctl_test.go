@@ -246,9 +246,11 @@ func TestDecisionsComeAgainWhenTheyChange(t *testing.T) {
 	if err != nil || len(ds) != 2 || ds[0].ID != "3" || ds[1].ID != "2" {
 		t.Errorf("newest first: %+v, %v", ds, err)
 	}
+	var many []decide.Decision
 	for i := range 2 * ctl.MaxDecisions {
-		board.Record(decide.Decision{ID: "many" + time.Duration(i).String(), Time: at.Add(time.Second)})
+		many = append(many, decide.Decision{ID: "many" + time.Duration(i).String(), Time: at.Add(time.Second)})
 	}
+	board.Record(many...)
 	if v, _ := board.Read(); len(v.Decisions) != ctl.MaxDecisions {
 		t.Errorf("%d decisions are remembered", len(v.Decisions))
 	}
