@@ -182,9 +182,7 @@ func TestSpanGoesFromTelemetryToGroupStats(t *testing.T) {
 	if g := got[0]; g.Group != canaryPayment.ID() || g.Color != canaryPayment.Color || g.Env != "canary" || g.Tenant != "payment" || g.Service != "core" || g.Pool != "canary" || g.Errors != 0 {
 		t.Errorf("statistics = %+v", g)
 	}
-	if a := account(t, cfg.Admin); a.Stored != 50 {
-		t.Errorf("account = %+v, want 50 stored", a)
-	}
+	eventually(t, "acknowledged", func() bool { return account(t, cfg.Admin).Stored == 50 })
 	if code, body := get(cfg.Console, "/"); code != 200 || !strings.Contains(body, "Stored:50") {
 		t.Errorf("console = %d %s", code, body)
 	}
