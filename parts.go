@@ -73,7 +73,7 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.Endpoints = cfg.endpoints()
 	c.XDSAddress = cfg.ControlPlane.XDS
 	c.ControlAddress = cfg.ControlPlane.API
-	c.Token = controlplane.Secret(token)
+	c.Token = secret.Text(token)
 	c.Edge = plan.Edge{Listen: cfg.Edge.Listen, Observe: cfg.Observe.OTLP, JWKS: jwks, Wasm: filter}
 	return controlplane.Run(ctx, c, controlplane.Deps{Stats: traces, Decisions: traces, Registry: newRegistry()}, log)
 }

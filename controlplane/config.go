@@ -9,28 +9,18 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/controlplane/server"
+	"github.com/tracegate/tracegate/observability/secret"
 )
-
-// Secret prints as redacted.
-type Secret string
-
-func (Secret) String() string { return "redacted" }
-
-// GoString is for %#v.
-func (Secret) GoString() string { return "redacted" }
-
-// MarshalText is for JSON and logs.
-func (Secret) MarshalText() ([]byte, error) { return []byte("redacted"), nil }
 
 // Config is the control plane's.
 type Config struct {
-	Dir            string    // last good configuration, state and journal; created when missing
-	Policy         string    // file
-	Endpoints      string    // file
-	XDSAddress     string    // gRPC for edges; no TLS yet, so loopback only
-	ControlAddress string    // HTTP for people and parts; loopback only
-	Token          Secret    // of the control API
-	Edge           plan.Edge // what is not policy
+	Dir            string      // last good configuration, state and journal; created when missing
+	Policy         string      // file
+	Endpoints      string      // file
+	XDSAddress     string      // gRPC for edges; no TLS yet, so loopback only
+	ControlAddress string      // HTTP for people and parts; loopback only
+	Token          secret.Text // of the control API
+	Edge           plan.Edge   // what is not policy
 	Server         server.Config
 
 	Evaluate     time.Duration // between two evaluations

@@ -50,6 +50,7 @@ type loop struct {
 	last       measurement
 	newest     time.Time // start of the newest span ever seen
 	stale      string    // why nothing is decided
+	faulty     bool      // the store did not answer the last measurement
 	notDurable string    // why no decision takes effect
 
 	placementVersion int64
@@ -223,7 +224,7 @@ func (l *loop) evaluate(m measurement) {
 	if m.err != nil {
 		in.Unavailable = "statistics are not to be had: " + m.err.Error()
 	}
-	l.noteStale(in.Stale(w.policy.Decide))
+	l.noteStale(in.Stale(w.policy.Decide), m.err != nil)
 	ds, next := decide.Decide(w.policy.Decide, l.state, in)
 	if len(ds) == 0 {
 		l.state = next
@@ -233,13 +234,20 @@ func (l *loop) evaluate(m measurement) {
 	_ = l.carryOut(ds, next)
 }
 
-func (l *loop) noteStale(why string) {
-	switch {
-	case why != "" && l.stale == "":
-		l.log.Warn("nothing is decided", "reason", why)
-	case why == "" && l.stale != "":
-		l.log.Info("telemetry is fresh, groups are decided on")
+// noteStale says when decisions stop and begin again. A store that does not answer
+// is a fault; nothing measured is as often a quiet hour, so that is not shouted.
+func (l *loop) noteStale(why string, fault bool) {
+	level := slog.LevelDebug
+	if fault || l.faulty {
+		level = slog.LevelWarn
 	}
+	switch {
+	case why != "" && (l.stale == "" || fault && !l.faulty):
+		l.log.Log(context.Background(), level, "nothing is decided", "reason", why)
+	case why == "" && l.stale != "":
+		l.log.Log(context.Background(), level, "telemetry is fresh, groups are decided on")
+	}
+	l.faulty = fault
 	l.stale = why
 	result, stale := "decided", 0.0
 	if why != "" {
