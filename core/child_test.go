@@ -78,7 +78,7 @@ func (w *world) spawn(cfg core.Config) *node {
 	if err != nil {
 		w.t.Fatalf("core process: %v", err)
 	}
-	go io.Copy(io.Discard, out) //nolint:errcheck // ends with the process
+	go io.Copy(io.Discard, out) // ends with the process
 	listen, admin, _ := strings.Cut(strings.TrimSpace(line), " ")
 	n.url, n.admin = "http://"+listen, "http://"+admin
 	return n

@@ -170,12 +170,12 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	defer listen.Close() //nolint:errcheck // closed by its server before
+	defer listen.Close() // closed by its server before
 	admin, err := net.Listen("tcp", cfg.Admin)
 	if err != nil {
 		return fmt.Errorf("listen for admin: %w", err)
 	}
-	defer admin.Close() //nolint:errcheck // closed by its server before
+	defer admin.Close() // closed by its server before
 
 	p := &process{cfg: cfg, log: log, fault: fault.New(time.Now)}
 	// The admin listener answers from the start, so that whoever waits sees why.

@@ -12,16 +12,16 @@ import (
 )
 
 // traffic is the group of a request: the color of its trace, env and tenant of its
-// baggage. What the edge has not seen is baseline by now, see server.baseline.
+// baggage. What the edge has not seen is baseline by now, see server.baseline; so is, as
+// for telemetry, a trace whose baggage names neither env nor tenant.
 func (s *server) traffic(r *http.Request) group.Group {
-	id := trace.SpanContextFromContext(r.Context()).TraceID().String()
-	color, _ := group.OfTrace(id) // baseline where it is none
 	bag := baggage.FromContext(r.Context())
-	return group.Group{
-		Color:  color,
-		Env:    or(bag.Member(semconv.Env).Value(), s.cfg.Env),
-		Tenant: or(bag.Member(semconv.Tenant).Value(), s.cfg.Tenant),
+	env, tenant := bag.Member(semconv.Env).Value(), bag.Member(semconv.Tenant).Value()
+	color := group.Baseline
+	if env != "" || tenant != "" {
+		color, _ = group.OfTrace(traceID(r)) // baseline where it is none
 	}
+	return group.Group{Color: color, Env: or(env, s.cfg.Env), Tenant: or(tenant, s.cfg.Tenant)}
 }
 
 func or(value, fallback string) string {

@@ -153,7 +153,7 @@ func (silence) Printf(context.Context, string, ...any) {}
 // Run publishes and receives until ctx is done, then publishes what still waits, for at
 // most Timeout, and disconnects. Redis being down is no error.
 func (f *Fanout) Run(ctx context.Context, to Receiver) error {
-	defer f.client.Close() //nolint:errcheck // nothing is lost by it
+	defer f.client.Close() // nothing is lost by it
 	if !f.detect(ctx) {
 		return nil
 	}

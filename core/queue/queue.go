@@ -183,5 +183,5 @@ func (l franzLogger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	if level == kgo.LogLevelError {
 		to = slog.LevelWarn
 	}
-	l.log.Log(context.Background(), to, "kafka client: "+msg, keyvals...)
+	l.log.Log(context.Background(), to, "kafka client", append([]any{"event", msg}, keyvals...)...)
 }

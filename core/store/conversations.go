@@ -137,7 +137,7 @@ func scanAll(ctx context.Context, q querier, query string, args []any, scan func
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // Err below reports what matters
+	defer rows.Close() // Err below reports what matters
 	for rows.Next() {
 		if err := scan(rows); err != nil {
 			return err

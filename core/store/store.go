@@ -133,7 +133,7 @@ func (s *Store) inTx(ctx context.Context, f func(*sql.Tx) error) error {
 	if err != nil {
 		return s.dialect.classify("begin", err)
 	}
-	defer tx.Rollback() //nolint:errcheck // without effect after a commit
+	defer tx.Rollback() // without effect after a commit
 	if err := f(tx); err != nil {
 		return err
 	}
