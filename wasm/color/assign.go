@@ -10,14 +10,14 @@ import (
 // Assigner is a compiled policy. It is for one goroutine, as a Wasm VM has one
 // thread: it remembers the groups it has named.
 type Assigner struct {
-	layout  *layout
-	env     string
-	tenant  string
-	trusted []netip.Prefix
-	cohorts []cohort
-	tenants []tenant
-
-	baseline cohort
+	layout   *layout
+	env      string
+	tenant   string
+	trusted  []netip.Prefix
+	cohortOf program  // yields an index of cohorts
+	tenantOf program  // yields an index of tenants
+	cohorts  []cohort // the last is baseline
+	tenants  []tenant // the last is the policy's own
 	groups   map[groupKey]*Group
 }
 
@@ -26,15 +26,13 @@ type cohort struct {
 	env    string
 	tenant string // "" where the tenant rules decide
 	color  group.Color
-	match  rule
-	groups []*Group // by the tenant rule that gave the tenant; filled as they occur
+	groups []*Group // by index of tenants; filled as they occur, nil for a color that is not ours
 }
 
-// tenant is one tenant rule: a name, or the value found in from.
+// tenant is a name, or where to find it.
 type tenant struct {
-	name  string
-	from  source
-	match *rule // nil matches always
+	name string
+	from source
 }
 
 // Assignment is what an [Assigner] decided for one request. It is valid until the
@@ -126,7 +124,7 @@ func (a *Assigner) Assign(r *Request, rnd *Random) *Assignment {
 			return as
 		}
 	}
-	as.Group = a.group(r, a.cohort(r))
+	as.Group = a.group(r, &a.cohorts[a.cohortOf.run(r)])
 	writeTraceparent(&as.traceparent, as.Color, rnd, flags|flagRandom)
 	r.setTracestate(client, valid)
 	r.setBaggage()
@@ -136,28 +134,15 @@ func (a *Assigner) Assign(r *Request, rnd *Random) *Assignment {
 // keepTrace takes a trusted peer's trace as it is.
 func (a *Assigner) keepTrace(r *Request, client string) {
 	as := &r.assignment
-	as.Group = a.group(r, a.cohortOf(client[3:35]))
+	as.Group = a.group(r, a.colored(client[3:35]))
 	as.Kept = KeptTraceparent | KeptTracestate
 	r.setBaggage()
 }
 
-// cohort finds the first cohort that claims r, else baseline.
-func (a *Assigner) cohort(r *Request) *cohort {
-	for i := range a.cohorts {
-		if a.cohorts[i].match.holds(r) {
-			return &a.cohorts[i]
-		}
-	}
-	return &a.baseline
-}
-
-// cohortOf finds the cohort of a trace that a trusted peer has colored, whatever
-// its name: a color that no cohort here has is a color all the same.
-func (a *Assigner) cohortOf(traceID string) *cohort {
+// colored finds the cohort of a trace that a trusted peer has colored, whatever its
+// name: a color that no cohort here has is a color all the same.
+func (a *Assigner) colored(traceID string) *cohort {
 	c, _ := group.OfTrace(traceID)
-	if c == group.Baseline {
-		return &a.baseline
-	}
 	for i := range a.cohorts {
 		if a.cohorts[i].color == c {
 			return &a.cohorts[i]

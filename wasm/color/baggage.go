@@ -19,29 +19,34 @@ func (as *Assignment) addBaggage(client string) (whole bool) {
 	whole = true
 	members, n := 2, as.baggageSize
 	for i := 0; i < len(client); i++ {
-		for i < len(client) && (client[i] == ' ' || client[i] == '\t') {
-			i++
-		}
-		start := i
+		start, equals, classes := i, -1, byte(plainByte)
 		for i < len(client) && client[i] != ',' {
+			if client[i] == '=' && equals < 0 {
+				equals = i
+			}
+			classes &= byteClass[client[i]]
 			i++
-		}
-		if i == start {
-			continue // empty members are allowed
 		}
 		m := client[start:i]
-		if members == maxBaggageMembers {
-			return false
+		// Most members are plain, and cannot be ours; the others take the long way.
+		if classes == 0 || equals <= start || m[0]|0x20 == semconv.BaggagePrefix[0] {
+			if m = strings.Trim(m, " \t"); m == "" {
+				continue // empty members are allowed
+			}
+			if !foreignMember(m) {
+				whole = false
+				continue
+			}
 		}
-		if !foreignMember(m) || n+1+len(m) > maxBaggageBytes {
+		if members == maxBaggageMembers || n+1+len(m) > maxBaggageBytes {
 			whole = false
 			continue
 		}
 		as.baggage[n] = ','
 		n += 1 + copy(as.baggage[n+1:], m)
-		as.baggageSize = n
 		members++
 	}
+	as.baggageSize = n
 	return whole
 }
 

@@ -44,18 +44,47 @@ func Compile(p Policy) (*Assigner, error) {
 	for i, s := range p.TrustedPeers {
 		a.trusted = append(a.trusted, c.prefix(fmt.Sprintf("trustedPeers[%d]", i), s))
 	}
-	a.cohorts = c.cohorts(p.Cohorts)
-	a.tenants = c.tenants(p.Tenants)
+	cohorts := c.cohorts(p.Cohorts)
+	tenants := c.tenants(p.Tenants)
 	if err := errors.Join(c.problems...); err != nil {
 		return nil, err
 	}
-	a.baseline = cohort{env: a.env, groups: make([]*Group, len(a.tenants)+1)}
-	for i := range a.cohorts {
-		co := &a.cohorts[i]
-		co.env = cmp.Or(co.env, a.env)
-		co.groups = make([]*Group, len(a.tenants)+1)
-	}
+	a.addTenants(tenants)
+	a.addCohorts(cohorts)
 	return a, nil
+}
+
+// addCohorts makes the program whose outcome is the first cohort that matches, or
+// else baseline, which is the last.
+func (a *Assigner) addCohorts(in []cohortRule) {
+	next := outcome(len(in))
+	for i := len(in) - 1; i >= 0; i-- {
+		next = a.cohortOf.add(&in[i].match, outcome(i), next)
+	}
+	a.cohortOf.start = next
+	for _, c := range append(in, cohortRule{}) {
+		c.env = cmp.Or(c.env, a.env)
+		c.groups = make([]*Group, len(a.tenants))
+		a.cohorts = append(a.cohorts, c.cohort)
+	}
+}
+
+// addTenants makes the program whose outcome is the first tenant rule that yields a
+// name, or else the policy's, which is the last.
+func (a *Assigner) addTenants(in []tenantRule) {
+	next := outcome(len(in))
+	for i := len(in) - 1; i >= 0; i-- {
+		yes := outcome(i)
+		if in[i].name == "" { // where the value is there
+			yes = a.tenantOf.add(&rule{op: opPrefix, from: in[i].from}, yes, next)
+		}
+		next = a.tenantOf.add(&in[i].match, yes, next)
+	}
+	a.tenantOf.start = next
+	for _, t := range in {
+		a.tenants = append(a.tenants, t.tenant)
+	}
+	a.tenants = append(a.tenants, tenant{name: a.tenant})
 }
 
 // compiler collects problems, so that an operator sees all of them at once.
@@ -92,14 +121,20 @@ func (c *compiler) prefix(field, s string) netip.Prefix {
 	return netip.Prefix{}
 }
 
-func (c *compiler) cohorts(in []Cohort) []cohort {
+// cohortRule is a cohort with its condition.
+type cohortRule struct {
+	cohort
+	match rule
+}
+
+func (c *compiler) cohorts(in []Cohort) []cohortRule {
 	if len(in) > maxCohorts {
 		c.problem("cohorts", "%d cohorts, at most %d", len(in), maxCohorts)
 		return nil
 	}
 	names := map[string]int{}
 	colors := map[group.Color]int{group.Baseline: -1}
-	out := make([]cohort, 0, len(in))
+	out := make([]cohortRule, 0, len(in))
 	for i, p := range in {
 		field := fmt.Sprintf("cohorts[%d]", i)
 		if p.Name == "" {
@@ -110,12 +145,14 @@ func (c *compiler) cohorts(in []Cohort) []cohort {
 			c.problem(field+".name", "%q is also the name of cohorts[%d]", p.Name, j)
 		}
 		names[p.Name] = i
-		co := cohort{
-			name:   c.name(field+".name", p.Name, ""),
-			env:    c.name(field+".env", p.Env, ""),
-			tenant: c.name(field+".tenant", p.Tenant, ""),
-			color:  c.color(field+".color", p),
-			match:  c.match(field+".match", p.Match, p.Name, 0),
+		co := cohortRule{
+			cohort: cohort{
+				name:   c.name(field+".name", p.Name, ""),
+				env:    c.name(field+".env", p.Env, ""),
+				tenant: c.name(field+".tenant", p.Tenant, ""),
+				color:  c.color(field+".color", p),
+			},
+			match: c.match(field+".match", p.Match, p.Name, 0),
 		}
 		switch j, taken := colors[co.color]; {
 		case taken && j < 0:
@@ -141,15 +178,24 @@ func (c *compiler) color(field string, p Cohort) group.Color {
 	return col
 }
 
-func (c *compiler) tenants(in []Tenant) []tenant {
+// tenantRule is a tenant with its condition.
+type tenantRule struct {
+	tenant
+	match rule
+}
+
+func (c *compiler) tenants(in []Tenant) []tenantRule {
 	if len(in) > maxTenants {
 		c.problem("tenants", "%d rules, at most %d", len(in), maxTenants)
 		return nil
 	}
-	out := make([]tenant, 0, len(in))
+	out := make([]tenantRule, 0, len(in))
 	for i, p := range in {
 		field := fmt.Sprintf("tenants[%d]", i)
-		t := tenant{name: c.name(field+".name", p.Name, "")}
+		t := tenantRule{
+			tenant: tenant{name: c.name(field+".name", p.Name, "")},
+			match:  rule{op: opAll}, // of nothing: always
+		}
 		if n := count(p.Name != "", p.Claim != "", p.Header != ""); n != 1 {
 			c.problem(field, "set exactly one of name, claim and header, not %d", n)
 		}
@@ -160,8 +206,7 @@ func (c *compiler) tenants(in []Tenant) []tenant {
 			t.from = c.header(field+".header", p.Header)
 		}
 		if p.Match != nil {
-			m := c.match(field+".match", *p.Match, field, 0)
-			t.match = &m
+			t.match = c.match(field+".match", *p.Match, field, 0)
 		}
 		out = append(out, t)
 	}

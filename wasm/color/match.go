@@ -8,7 +8,7 @@ import (
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
-// rule is one compiled condition.
+// rule is one checked condition, on its way into a [program].
 type rule struct {
 	op   op
 	arg  string // what a value is compared with
@@ -29,35 +29,6 @@ const (
 	opSuffix
 	opPercent
 )
-
-// holds evaluates the condition. Depth is bounded by maxDepth.
-func (m *rule) holds(r *Request) bool {
-	switch m.op {
-	case opNever:
-		return false
-	case opAny, opAll:
-		for i := range m.kids {
-			if m.kids[i].holds(r) == (m.op == opAny) {
-				return m.op == opAny
-			}
-		}
-		return m.op == opAll
-	case opNot:
-		return !m.kids[0].holds(r)
-	}
-	v := r.value(&m.from)
-	if m.op == opPercent {
-		return v != "" && bucket(m.arg, v) < m.of
-	}
-	rest := len(v) - len(m.arg)
-	if rest < 0 || v == "" || rest != 0 && m.op == opExact {
-		return false
-	}
-	if m.op == opSuffix {
-		return rest > 0 && v[rest:] == m.arg
-	}
-	return v[:len(m.arg)] == m.arg
-}
 
 // match compiles one condition. salt is what a percentage uses where it names none.
 func (c *compiler) match(field string, m Match, salt string, depth int) rule {

@@ -31,55 +31,42 @@ func newGroup(co *cohort, env, tenant string) *Group {
 // group decides env and tenant and names the group, from memory where it can: by
 // index where a rule gave the tenant, by value where the request did.
 func (a *Assigner) group(r *Request, co *cohort) *Group {
-	if r.assignment.Events&Trusted != 0 {
-		return a.groupInBaggage(r, co)
+	if r.assignment.Events&Trusted != 0 || co.tenant != "" {
+		return a.groupByValue(r, co)
 	}
-	if co.tenant != "" {
-		return a.named(co, len(a.tenants), co.tenant)
+	i := a.tenantOf.run(r)
+	if a.tenants[i].name == "" || r.claims.state == claimsBad {
+		return a.groupByValue(r, co)
 	}
-	tenant, rule := a.tenantOf(r)
-	if rule < 0 {
-		return a.remembered(co, co.env, tenant)
+	g := co.groups[i]
+	if g == nil {
+		g = newGroup(co, co.env, a.tenants[i].name)
+		co.groups[i] = g
 	}
-	return a.named(co, rule, tenant)
+	return g
 }
 
-// groupInBaggage is group for a trusted peer, whose baggage has the first word.
-func (a *Assigner) groupInBaggage(r *Request, co *cohort) *Group {
-	baggage := r.get(slotBaggage)
-	env := cmp.Or(r.checked(baggageValue(baggage, semconv.Env)), co.env)
-	tenant := cmp.Or(r.checked(baggageValue(baggage, semconv.Tenant)), co.tenant)
+// groupByValue is group where the cohort, or the request, names the tenant. The
+// baggage of a trusted peer has the first word.
+func (a *Assigner) groupByValue(r *Request, co *cohort) *Group {
+	env, tenant := co.env, co.tenant
+	if r.assignment.Events&Trusted != 0 {
+		baggage := r.get(slotBaggage)
+		env = cmp.Or(r.checked(baggageValue(baggage, semconv.Env)), env)
+		tenant = cmp.Or(r.checked(baggageValue(baggage, semconv.Tenant)), tenant)
+	}
 	if tenant == "" {
-		tenant, _ = a.tenantOf(r)
+		t := &a.tenants[a.tenantOf.run(r)]
+		if tenant = t.name; tenant == "" {
+			// An impossible value ends the search, so that a user cannot reach a later
+			// rule by spoiling an earlier one.
+			tenant = cmp.Or(r.checked(r.inside(r.get(t.from.slot), &t.from)), a.tenant)
+		}
+	}
+	if r.claims.state == claimsBad {
+		r.assignment.Events |= ClaimsRejected
 	}
 	return a.remembered(co, env, tenant)
-}
-
-// tenantOf asks the tenant rules. An impossible value ends the search, so that a
-// user cannot reach a later rule by spoiling an earlier one.
-//
-// The second result is the rule that gave a name of its own, len(a.tenants) for
-// the policy's, and -1 where the name came from the request.
-func (a *Assigner) tenantOf(r *Request) (name string, rule int) {
-	for i := range a.tenants {
-		t := &a.tenants[i]
-		if t.match != nil && !t.match.holds(r) {
-			continue
-		}
-		if t.name != "" {
-			return t.name, i
-		}
-		if v := r.value(&t.from); v != "" {
-			if v = r.checked(v); v != "" {
-				return v, -1
-			}
-			break
-		}
-		if r.claims.state == claimsBad {
-			r.assignment.Events |= ClaimsRejected
-		}
-	}
-	return a.tenant, len(a.tenants)
 }
 
 // checked returns v, or "" where it cannot be a name.
@@ -89,15 +76,6 @@ func (r *Request) checked(v string) string {
 		return ""
 	}
 	return v
-}
-
-func (a *Assigner) named(co *cohort, rule int, tenant string) *Group {
-	g := co.groups[rule]
-	if g == nil {
-		g = newGroup(co, co.env, tenant)
-		co.groups[rule] = g
-	}
-	return g
 }
 
 // maxGroups bounds what an Assigner remembers by value: tenants may come from

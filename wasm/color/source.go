@@ -1,5 +1,7 @@
 package color
 
+import "strings"
+
 // source names a value of a request: a header by its slot, or what is inside of one.
 type source struct {
 	kind sourceKind
@@ -17,20 +19,19 @@ const (
 	fromClaim
 )
 
-func (r *Request) value(s *source) string {
-	v := r.get(s.slot)
-	if v == "" || s.kind == fromHeader {
-		return v
-	}
+// inside finds a value in its header.
+func (r *Request) inside(header string, s *source) string {
 	switch s.kind {
+	case fromHeader:
+		return header
 	case fromHost:
-		return r.hostname(v)
+		return r.hostname(header)
 	case fromPath:
-		return path(v)
+		return path(header)
 	case fromCookie:
-		return cookie(v, s.name)
+		return cookie(header, s.name)
 	default:
-		return r.claims.get(v, s.name)
+		return r.claims.get(header, s.name)
 	}
 }
 
@@ -39,14 +40,12 @@ func (r *Request) hostname(s string) string {
 	end := len(s)
 	for i := range len(s) {
 		b := s[i]
-		if 'A' <= b && b <= 'Z' {
-			return r.hostname(r.lower(s))
+		if b > ':' && b < 'a' { // neither usual letter nor digit
+			return r.oddHostname(s)
 		}
-		if b == ':' && end == len(s) {
+		if b == ':' {
 			end = i
-		}
-		if b == ']' { // the colons before it were of an IPv6 address
-			end = len(s)
+			break
 		}
 	}
 	if end > 0 && s[end-1] == '.' {
@@ -55,14 +54,22 @@ func (r *Request) hostname(s string) string {
 	return s[:end]
 }
 
-func (r *Request) lower(s string) string {
+// oddHostname is hostname for capitals and IPv6 addresses. It is apart so that the
+// usual way is short: what a request does not run it need not fetch from memory.
+func (r *Request) oddHostname(s string) string {
 	r.host = append(r.host[:0], s...)
+	end := len(s)
 	for i, b := range r.host {
-		if 'A' <= b && b <= 'Z' {
+		switch {
+		case 'A' <= b && b <= 'Z':
 			r.host[i] = b + 'a' - 'A'
+		case b == ':' && end == len(s):
+			end = i
+		case b == ']': // the colons before it were of an address
+			end = len(s)
 		}
 	}
-	return text(r.host)
+	return strings.TrimSuffix(text(r.host[:end]), ".")
 }
 
 // path is a :path without its query.

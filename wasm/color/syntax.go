@@ -38,6 +38,7 @@ func validToken(s string) bool {
 const (
 	tokenByte = 1 << iota // of RFC 9110's token
 	valueByte             // of W3C Baggage's value
+	plainByte             // of a baggage member that needs no further look
 )
 
 // byteClass has the classes of each byte.
@@ -51,6 +52,9 @@ func newByteClasses() (c [256]byte) {
 		}
 		if b > 0x20 && b < 0x7f && strings.IndexByte(`",;\`, byte(b)) < 0 {
 			c[b] |= valueByte
+		}
+		if c[b]&tokenByte != 0 && b != '%' || b == '=' {
+			c[b] |= plainByte
 		}
 	}
 	return c
