@@ -187,7 +187,16 @@ func (m *monitor) exportLast(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Interval/2)
 	defer cancel()
-	err := m.export.Export(ctx, m.published.Load().snapshot)
+	r := m.published.Load().reading
+	series := make([]probe.Series, 0, len(r.series))
+	for k, h := range r.series {
+		series = append(series, probe.Series{Probe: k.Probe, Kind: k.Kind, Owner: k.Owner, Target: k.Target, Hist: h})
+	}
+	counts := make([]probe.Count, 0, len(r.counts))
+	for k, n := range r.counts {
+		counts = append(counts, probe.Count{Probe: k.Probe, Kind: k.Kind, Owner: k.Owner, Target: k.Target, Reason: k.Reason, N: n})
+	}
+	err := m.export.Export(ctx, r.at, series, counts)
 	if failed := err != nil; failed != m.exportFailed {
 		m.exportFailed = failed
 		m.log.Warn("export of readings", "works", !failed, "err", err)

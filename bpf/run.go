@@ -27,10 +27,11 @@ type Deps struct {
 	Listener net.Listener
 }
 
-// Exporter takes readings elsewhere, one call at a time. An error is counted and
-// shown; the reading is not offered again, for the next one has everything in it.
+// Exporter takes readings elsewhere (bpf/otlp), one call at a time. All is cumulative
+// since the probes began, so a reading that could not be exported is not offered
+// again: the next one has everything in it.
 type Exporter interface {
-	Export(ctx context.Context, s Snapshot) error
+	Export(ctx context.Context, at time.Time, series []probe.Series, counts []probe.Count) error
 }
 
 // ErrNoProbe is returned by Run when probes are required and none can be loaded.

@@ -1,0 +1,140 @@
+//go:build linux
+
+// Command bench measures what the probes cost the service they watch: requests a
+// second of a Go HTTP server under load, and CPU time for each request, with all
+// probes running (the whole of bpf.Run in a process of its own) and with none.
+//
+// Slices with and without follow each other, in changing order, and each pair is
+// compared by itself, so that what else happens on the machine happens to both. Load
+// generator, server and probes are copies of this binary. It is a tool: `go tool task
+// bench:probe`, as root.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"time"
+
+	"github.com/tracegate/tracegate/bpf"
+)
+
+type config struct {
+	connections int
+	rounds      int
+	slice       time.Duration
+	rate        int
+}
+
+func main() {
+	var c config
+	role := flag.String("role", "", "used by the program itself: server or probe")
+	pid := flag.Int("pid", 0, "used by the program itself: process to watch")
+	flag.IntVar(&c.connections, "connections", 32, "keep-alive connections")
+	flag.IntVar(&c.rounds, "rounds", 10, "rounds; each measures once with probes and once without")
+	flag.DurationVar(&c.slice, "slice", time.Second, "duration of one measurement")
+	flag.IntVar(&c.rate, "rate", 0, "requests a second to offer; 0: as many as go")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	switch *role {
+	case "server":
+		err = serve(ctx)
+	case "probe":
+		err = runProbes(ctx, *pid)
+	default:
+		err = run(ctx, c)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// sample is one slice.
+type sample struct {
+	rate float64       // requests a second
+	cpu  time.Duration // of server, kernel work on its behalf, and probes, for each request
+}
+
+func run(ctx context.Context, c config) error {
+	server, err := startChild(ctx, "server")
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	if _, err := measure(ctx, c, server, nil); err != nil { // warm up
+		return err
+	}
+	var with, without, rates, cpus []float64
+	var last bpf.Snapshot
+	for round := range c.rounds {
+		var pair [2]sample // without, with
+		order := []int{0, 1}
+		if round%2 == 1 {
+			order = []int{1, 0}
+		}
+		for _, on := range order {
+			s, snapshot, err := slice(ctx, c, server, on == 1)
+			if err != nil {
+				return err
+			}
+			pair[on] = s
+			if on == 1 {
+				last = snapshot
+			}
+		}
+		without, with = append(without, pair[0].rate), append(with, pair[1].rate)
+		rates = append(rates, pair[1].rate/pair[0].rate)
+		cpus = append(cpus, float64(pair[1].cpu)/float64(pair[0].cpu))
+		fmt.Fprintf(os.Stderr, "round %2d: %.0f req/s with, %.0f without, ratio %.3f; CPU for a request %v with, %v without, ratio %.3f\n",
+			round+1, pair[1].rate, pair[0].rate, rates[round], pair[1].cpu, pair[0].cpu, cpus[round])
+	}
+	for _, p := range last.Probes {
+		fmt.Fprintf(os.Stderr, "%-14s %-8s %8.0f events/s, %v an event, %.3f%% of a core\n", p.Probe, p.State, p.Rate, p.EventCost, 100*p.Share)
+	}
+	low, mid, high := spread(rates)
+	fmt.Printf("figure throughput_with_probes %.0f req/s vs without %.0f ratio %.3f (quartiles %.3f to %.3f, %d rounds)\n",
+		median(with), median(without), mid, low, high, c.rounds)
+	low, mid, high = spread(cpus)
+	fmt.Printf("figure cpu_per_request_with_probes ratio %.3f (quartiles %.3f to %.3f, %d rounds)\n", mid, low, high, c.rounds)
+	return nil
+}
+
+// slice measures once, with probes or without.
+func slice(ctx context.Context, c config, server *child, probes bool) (sample, bpf.Snapshot, error) {
+	if !probes {
+		s, err := measure(ctx, c, server, nil)
+		return s, bpf.Snapshot{}, err
+	}
+	p, err := startChild(ctx, "probe", "-pid", fmt.Sprint(server.cmd.Process.Pid))
+	if err != nil {
+		return sample{}, bpf.Snapshot{}, err
+	}
+	defer p.stop()
+	s, err := measure(ctx, c, server, p)
+	if err != nil {
+		return s, bpf.Snapshot{}, err
+	}
+	snapshot, err := bpf.Fetch(ctx, client, p.addr)
+	return s, snapshot, err
+}
+
+func spread(v []float64) (low, mid, high float64) {
+	s := slices.Sorted(slices.Values(v))
+	return s[len(s)/4], median(v), s[(len(s)*3)/4]
+}
+
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	if len(s)%2 == 1 {
+		return s[len(s)/2]
+	}
+	return (s[len(s)/2-1] + s[len(s)/2]) / 2
+}
