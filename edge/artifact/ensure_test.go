@@ -44,9 +44,9 @@ type registry struct {
 	reached    chan struct{} // told when a download is half-way
 }
 
-func newRegistry(t *testing.T) *registry {
+func newRegistry(t *testing.T, hold chan struct{}) *registry {
 	t.Helper()
-	r := &registry{wheel: wheel(t), tgz: tarball(t), reached: make(chan struct{}, 16)}
+	r := &registry{wheel: wheel(t), tgz: tarball(t), hold: hold, reached: make(chan struct{}, 16)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /simple/tiny-tool/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -199,7 +199,7 @@ func quiet(t *testing.T) *slog.Logger {
 
 func TestEnsureFromPip(t *testing.T) {
 	needPip(t)
-	r, dir := newRegistry(t), t.TempDir()
+	r, dir := newRegistry(t, nil), t.TempDir()
 	path, err := Ensure(t.Context(), dir, r.tool(), quiet(t))
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +229,7 @@ func TestEnsureFromPip(t *testing.T) {
 
 func TestEnsureFromNPM(t *testing.T) {
 	needNPM(t)
-	r := newRegistry(t)
+	r := newRegistry(t, nil)
 	path, err := Ensure(t.Context(), t.TempDir(), r.library(), quiet(t))
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +241,7 @@ func TestEnsureFromNPM(t *testing.T) {
 
 func TestEnsureRepairsDamage(t *testing.T) {
 	needPip(t)
-	r, dir := newRegistry(t), t.TempDir()
+	r, dir := newRegistry(t, nil), t.TempDir()
 	path, err := Ensure(t.Context(), dir, r.tool(), quiet(t))
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func TestEnsureRepairsDamage(t *testing.T) {
 
 func TestEnsureRefusesWrongChecksum(t *testing.T) {
 	needPip(t)
-	r, dir := newRegistry(t), t.TempDir()
+	r, dir := newRegistry(t, nil), t.TempDir()
 	bad := r.tool()
 	bad.Builds[0].Digest = fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("another file")))
 	_, err := Ensure(t.Context(), dir, bad, quiet(t))
@@ -278,7 +278,7 @@ func TestEnsureRefusesWrongChecksum(t *testing.T) {
 
 func TestEnsureAtOnceDownloadsOnce(t *testing.T) {
 	needPip(t)
-	r, dir := newRegistry(t), t.TempDir()
+	r, dir := newRegistry(t, nil), t.TempDir()
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -296,8 +296,7 @@ func TestEnsureAtOnceDownloadsOnce(t *testing.T) {
 // A process that is killed in the middle of a download leaves nothing in the way.
 func TestEnsureAfterKill(t *testing.T) {
 	needPip(t)
-	r, dir := newRegistry(t), t.TempDir()
-	r.hold = make(chan struct{})
+	r, dir := newRegistry(t, make(chan struct{})), t.TempDir()
 	js, err := json.Marshal(r.tool())
 	if err != nil {
 		t.Fatal(err)
@@ -326,7 +325,7 @@ func TestEnsureAfterKill(t *testing.T) {
 
 // A verified download survives a kill between download and unpacking.
 func TestEnsureUnpacksFinishedDownload(t *testing.T) {
-	r, dir := newRegistry(t), t.TempDir()
+	r, dir := newRegistry(t, nil), t.TempDir()
 	a := r.tool()
 	part := filepath.Join(dir, "tool", "1.0-"+runtime.GOOS+"-"+runtime.GOARCH+".part")
 	if err := os.MkdirAll(filepath.Join(part, "unpacked", "tiny", "bin"), 0o755); err != nil {
@@ -348,8 +347,7 @@ func TestEnsureUnpacksFinishedDownload(t *testing.T) {
 
 func TestEnsureCanceled(t *testing.T) {
 	needPip(t)
-	r, dir := newRegistry(t), t.TempDir()
-	r.hold = make(chan struct{})
+	r, dir := newRegistry(t, make(chan struct{})), t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-r.reached; cancel() }()
 	if _, err := Ensure(ctx, dir, r.tool(), quiet(t)); !errors.Is(err, context.Canceled) {
@@ -385,7 +383,7 @@ func TestEnsureErrorsSayWhatToDo(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r, dir := newRegistry(t), t.TempDir()
+			r, dir := newRegistry(t, nil), t.TempDir()
 			a := r.tool()
 			tt.set(t, r, &a, &dir)
 			_, err := Ensure(t.Context(), dir, a, quiet(t))

@@ -48,6 +48,7 @@ func (l *load) trouble(format string, args ...any) {
 // testChurn changes routes and policy all the time under REST and WebSocket load:
 // no socket may drop, no request may fail, no listener may be touched.
 func testChurn(t *testing.T, s *stack) {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	var l load
 	var clients sync.WaitGroup

@@ -12,6 +12,7 @@ import (
 
 // crashing is a filter whose virtual machine dies at the word of a client.
 func crashing(t *testing.T) plan.Wasm {
+	t.Helper()
 	return compiled(t, "github.com/tracegate/tracegate/edge/e2e/testdata/crash")
 }
 

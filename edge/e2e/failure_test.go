@@ -15,6 +15,7 @@ import (
 // brokenFilters cannot run: none, one that is no module, one that refuses its
 // configuration.
 func brokenFilters(t *testing.T) map[string]func(*stack) {
+	t.Helper()
 	garbage := filepath.Join(t.TempDir(), "garbage.wasm")
 	if err := os.WriteFile(garbage, []byte("\x00asm\x01\x00\x00\x00 no module"), 0o600); err != nil {
 		t.Fatal(err)
