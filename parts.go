@@ -18,6 +18,7 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane"
 	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core"
 	"github.com/tracegate/tracegate/core/account"
 	"github.com/tracegate/tracegate/core/page"
@@ -125,11 +126,31 @@ func coreConfig(cfg Config, pool string) (core.Config, error) {
 	c := core.DefaultConfig()
 	c.Pool, c.Listen, c.Admin, c.Token = pool, cfg.Core.Pools[i].Listen, cfg.Core.Pools[i].Admin, token
 	c.API.Origins = cfg.Edge.Origins
+	c.API.Env, c.API.Tenant, err = uncolored(cfg)
+	if err != nil {
+		return core.Config{}, err
+	}
 	c.Queue.Brokers = cfg.Kafka.Brokers
 	c.Fanout.Addrs, c.Fanout.Password = cfg.Redis.Addrs, redisPassword
 	c.Store.URL = cmp.Or(cfg.Database.URL, "sqlite:"+filepath.Join(cfg.Data, "core.db"))
 	c.DrainGrace = cfg.Core.Drain
 	return c, nil
+}
+
+// uncolored is the env and tenant of requests that the edge's filter has not seen:
+// those that the policy gives to everyone it says nothing else of.
+func uncolored(cfg Config) (env, tenant string, err error) {
+	document, err := os.ReadFile(cfg.policyFile())
+	if err != nil {
+		return "", "", fmt.Errorf("read policy: %w", err)
+	}
+	p, err := policy.Parse(document)
+	if err != nil { // the control plane says what is wrong with it, and goes on with its last good one
+		if p, err = policy.Parse(policy.Default); err != nil {
+			return "", "", fmt.Errorf("parse default policy: %w", err)
+		}
+	}
+	return cmp.Or(p.Color.Env, "default"), cmp.Or(p.Color.Tenant, "default"), nil
 }
 
 // sessionKeys are the public keys that verify core's tokens, for the edge.
@@ -147,6 +168,9 @@ func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.Ingest.Addr = cfg.Observe.OTLP
 	c.Ingest.SpoolDir = filepath.Join(cfg.Data, "spool")
 	var err error
+	if c.Ingest.Env, c.Ingest.Tenant, err = uncolored(cfg); err != nil {
+		return err
+	}
 	if c.Store, err = storeConfig(cfg); err != nil {
 		return err
 	}

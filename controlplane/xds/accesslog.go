@@ -41,6 +41,7 @@ var accessLogAttributes = [][2]string{
 	{"response.flags", "%RESPONSE_FLAGS%"},
 	{"start_time", "%START_TIME(%s.%9f)%"},
 	{"duration_us", "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"},
+	{"duration_ms", "%DURATION%"}, // also there when the client left before the response ended
 	{"request.bytes", "%BYTES_RECEIVED%"},
 	{"response.bytes", "%BYTES_SENT%"},
 	{"upgrade", "%REQ(UPGRADE)%"},
