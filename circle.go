@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -107,12 +108,12 @@ func (o *options) arguments(cfg Config) []string {
 // to core are.
 func edgeReady(client *http.Client, cfg Config) func(context.Context) error {
 	return func(ctx context.Context) error {
-		res, err := get(ctx, client, "http://"+cfg.Edge.Listen+"/healthz", nil)
+		status, _, err := head(ctx, client, "http://"+cfg.Edge.Listen+"/healthz")
 		if err != nil {
 			return err
 		}
-		if res.StatusCode != http.StatusOK {
-			return fmt.Errorf("edge answers %s", res.Status)
+		if status != http.StatusOK {
+			return fmt.Errorf("edge answers %d", status)
 		}
 		return nil
 	}
@@ -145,7 +146,7 @@ func (u *up) firstCircle(ctx context.Context) (traceID string, err error) {
 			if services[semconv.ServiceEdge] && services[semconv.ServiceCore] {
 				return traceID, nil
 			}
-			reason = fmt.Errorf("trace %s: %d spans stored (%v)", traceID, len(spans), err)
+			reason = errors.Join(fmt.Errorf("trace %s: %d spans stored", traceID, len(spans)), err)
 		}
 		select {
 		case <-ctx.Done():
@@ -158,13 +159,13 @@ func (u *up) firstCircle(ctx context.Context) (traceID string, err error) {
 // coloredRequest returns the trace that the edge gave one request; empty where it
 // named no group yet.
 func (u *up) coloredRequest(ctx context.Context, client *http.Client) (string, error) {
-	res, err := get(ctx, client, "http://"+u.cfg.Edge.Listen+"/v1/me", nil)
+	status, header, err := head(ctx, client, "http://"+u.cfg.Edge.Listen+"/v1/me")
 	if err != nil {
 		return "", err
 	}
-	group, trace := res.Header.Get(semconv.HeaderGroup), res.Header.Get(semconv.HeaderTraceresponse)
+	group, trace := header.Get(semconv.HeaderGroup), header.Get(semconv.HeaderTraceresponse)
 	if group == "" || len(trace) < 35 {
-		return "", fmt.Errorf("edge answered %s without a group: its filter is not in place", res.Status)
+		return "", fmt.Errorf("edge answered %d without a group: its filter is not in place", status)
 	}
 	id := trace[3:35]
 	if _, err := hex.DecodeString(id); err != nil {
@@ -173,19 +174,17 @@ func (u *up) coloredRequest(ctx context.Context, client *http.Client) (string, e
 	return id, nil
 }
 
-func get(ctx context.Context, client *http.Client, url string, header http.Header) (*http.Response, error) {
+// head is the status and the header of a GET's answer.
+func head(ctx context.Context, client *http.Client, url string) (status int, header http.Header, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, err
-	}
-	for k, v := range header {
-		req.Header[k] = v
+		return 0, nil, err
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	return res, res.Body.Close()
+	return res.StatusCode, res.Header, res.Body.Close()
 }
 
 // printAddresses tells the user where everything is and what it does not promise.

@@ -79,7 +79,7 @@ func loadSubcommand(opts *options, lab *load.Config, use, short string, do labFu
 				return err
 			})
 			if err == nil && !ok {
-				return exitCode(2)
+				return exitError(2)
 			}
 			return err
 		},

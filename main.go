@@ -28,7 +28,7 @@ func main() {
 		ctx = endWithInput(ctx, os.Stdin)
 	}
 	err := newCommand(os.Stdout, os.Stderr).ExecuteContext(ctx)
-	var code exitCode
+	var code exitError
 	switch {
 	case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
 	case errors.As(err, &code):
@@ -39,11 +39,11 @@ func main() {
 	}
 }
 
-// exitCode ends the process with a code of its own after the command has said all
+// exitError ends the process with a code of its own after the command has said all
 // there is to say.
-type exitCode int
+type exitError int
 
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func (c exitError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // endWithInput returns a context that ends when r does: a part follows the
 // supervisor that holds the other end of its standard input.

@@ -174,17 +174,12 @@ func secondInterrupt(ctx context.Context) (kill context.Context, stop func()) {
 // readyz returns a readiness check for a part's admin address.
 func readyz(client *http.Client, addr string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
+		status, _, err := head(ctx, client, "http://"+addr+"/readyz")
 		if err != nil {
 			return err
 		}
-		res, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		defer res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s is not ready: %s", addr, res.Status)
+		if status != http.StatusOK {
+			return fmt.Errorf("%s is not ready: %d", addr, status)
 		}
 		return nil
 	}

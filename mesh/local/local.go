@@ -232,7 +232,7 @@ func (k *keeper) once(ctx, kill context.Context, restarts int) error {
 				k.first <- err
 			}
 		case <-ctx.Done():
-			return k.end(cmd, ended, kill)
+			return k.end(kill, cmd, ended)
 		}
 	}
 }
@@ -256,7 +256,7 @@ func (k *keeper) awaitReady(ctx context.Context) error {
 }
 
 // end asks the process to drain, and kills it after its deadline or when kill is done.
-func (k *keeper) end(cmd *exec.Cmd, ended <-chan error, kill context.Context) error {
+func (k *keeper) end(kill context.Context, cmd *exec.Cmd, ended <-chan error) error {
 	k.status.set(k.part.Name, func(p *PartStatus) { p.State = Stopping })
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		k.log.Warn("part could not be asked to stop", "error", err)
