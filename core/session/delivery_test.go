@@ -135,7 +135,10 @@ func TestSilentClientGetsWhatIsNewAfterTheWait(t *testing.T) {
 	r := newRig(t, nil)
 	r.history.add("a", "old")
 	c := r.open("")
-	r.eventually("started by itself", func() bool { return r.metric("core_catch_ups_total/resume") == 1 })
+	r.eventually("live by itself", func() bool { // pushes are dropped as seen only when live
+		r.hub.Deliver("id-ann", "a", 1, frameOf(protocol.Message{Conversation: "a", Seq: 1}))
+		return r.metric("core_pushes_dropped_total") > 0
+	})
 	m := r.history.add("a", "new") // announced by nobody: the tick finds it
 	if f := c.next(); f.Message == nil || f.Message.Seq != m.Seq {
 		t.Errorf("got %+v", f)
