@@ -9,7 +9,7 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/controlplane/server"
-	"github.com/tracegate/tracegate/observability/secret"
+	"github.com/tracegate/tracegate/mesh/secret"
 )
 
 // Config is the control plane's.

@@ -5,7 +5,7 @@ import (
 	"crypto/subtle"
 	"net/http"
 
-	"github.com/tracegate/tracegate/observability/secret"
+	"github.com/tracegate/tracegate/mesh/secret"
 )
 
 // authenticate checks HTTP basic authentication or ClickHouse's headers, in a time

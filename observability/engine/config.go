@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/tracegate/tracegate/observability/secret"
+	"github.com/tracegate/tracegate/mesh/secret"
 )
 
 // Config says where the engine keeps its data and what a client may ask of it.

@@ -26,7 +26,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
-	"github.com/tracegate/tracegate/observability/secret"
+	"github.com/tracegate/tracegate/mesh/secret"
 )
 
 // Config says which ClickHouse to use.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tracegate/tracegate/observability/secret"
+	"github.com/tracegate/tracegate/mesh/secret"
 )
 
 func TestTextDoesNotPrint(t *testing.T) {
