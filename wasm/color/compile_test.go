@@ -49,6 +49,7 @@ func TestCompileNamesTheField(t *testing.T) {
 		"path with a query":         {cohort(Match{Path: "/v1?a"}), "cohorts[0].match.path", "query"},
 		"header's name":             {Policy{Cohorts: []Cohort{{Name: "a", Match: always()}, {Name: "b", Match: Match{Any: []Match{{Header: &Value{Name: "x env"}}}}}}}, "cohorts[1].match.any[0].header.name", "x env"},
 		"header without a name":     {cohort(Match{Header: &Value{}}), "cohorts[0].match.header.name", ""},
+		"header's name is too long": {cohort(Match{Header: &Value{Name: strings.Repeat("a", maxHeaderName)}}), "cohorts[0].match.header.name", "longer"},
 		"header that is removed":    {cohort(Match{Header: &Value{Name: "X-Traffic-Group"}}), "cohorts[0].match.header.name", "never reaches"},
 		"exact and prefix":          {cohort(Match{Header: &Value{Name: "a", Exact: "b", Prefix: "c"}}), "cohorts[0].match.header", "not both"},
 		"cookie's name":             {cohort(Match{Cookie: &Value{Name: "a;b"}}), "cohorts[0].match.cookie.name", "cookie"},

@@ -155,6 +155,9 @@ func (c *compiler) header(field, name string) source {
 	case !validToken(strings.TrimPrefix(lower, ":")):
 		c.problem(field, "%q is not the name of a header", name)
 		return source{}
+	case len(lower) >= maxHeaderName:
+		c.problem(field, "%q is longer than %d bytes", name, maxHeaderName-1)
+		return source{}
 	case strings.HasPrefix(lower, semconv.HeaderPrefix):
 		c.problem(field, "%q never reaches the filter: the edge removes %s* from requests", name, semconv.HeaderPrefix)
 		return source{}

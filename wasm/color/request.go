@@ -82,37 +82,30 @@ func (r *Request) Load(raw []byte) {
 	l := r.layout
 	sizes := raw[4:]
 	off := 4 + 8*int(binary.LittleEndian.Uint32(raw))
-	for at := 0; at+8 <= len(sizes) && at+4 < off; at += 8 {
-		n := int(binary.LittleEndian.Uint32(sizes[at:]))
-		size := int(binary.LittleEndian.Uint32(sizes[at+4:]))
+	for len(sizes) >= 8 {
+		n := int(binary.LittleEndian.Uint32(sizes))
+		size := int(binary.LittleEndian.Uint32(sizes[4:]))
+		sizes = sizes[8:]
 		value := off + n + 1
-		if n >= len(raw) || size >= len(raw) || value+size >= len(raw) {
+		next := value + size + 1
+		if next > len(raw) || next < off {
 			return
 		}
-		if n < len(l.byLen) {
-			for _, slot := range l.byLen[n] {
-				if l.names[slot] == string(raw[off:off+n]) && size > 0 {
-					if r.at[slot].size == 0 {
-						r.at[slot] = span{uint32(value), uint32(size)}
-					} else {
-						r.join(slot, string(raw[value:value+size]))
-					}
+		if n < maxHeaderName {
+			for slot := l.first[n]; slot >= 0; slot = l.next[slot] {
+				if l.names[slot] == text(raw[off:off+n]) {
+					r.found(int(slot), value, size)
 				}
 			}
 		}
-		off = value + size + 1
+		off = next
 	}
 }
 
 // Add gives r a header; name is in lower case. A header that no rule reads is ignored.
 func (r *Request) Add(name, value string) {
-	if len(name) >= len(r.layout.byLen) || value == "" {
-		return
-	}
-	for _, slot := range r.layout.byLen[len(name)] {
-		if r.layout.names[slot] == name {
-			r.join(slot, value)
-		}
+	if slot := r.layout.slot(name); slot >= 0 {
+		r.join(slot, value)
 	}
 }
 
@@ -120,10 +113,19 @@ func (r *Request) Add(name, value string) {
 // beyond it is left out.
 const maxJoined = 16 << 10
 
+// found notes where a header's value is in raw.
+func (r *Request) found(slot, off, size int) {
+	if r.at[slot].size != 0 {
+		r.join(slot, string(r.raw[off:off+size]))
+		return
+	}
+	r.at[slot] = span{uint32(off), uint32(size)}
+}
+
 // join appends a value to a header as HTTP says: cookies by "; ", others by a comma.
 func (r *Request) join(slot int, value string) {
 	old := r.get(slot)
-	if len(old)+len(value) > maxJoined {
+	if value == "" || len(old)+len(value) > maxJoined {
 		return
 	}
 	off := len(r.raw)
@@ -145,31 +147,48 @@ func (r *Request) get(slot int) string {
 	return text(r.raw[s.off : s.off+s.size])
 }
 
-// layout numbers the headers that a policy reads.
+// maxHeaderName bounds the names of headers that rules may read, in bytes.
+const maxHeaderName = 64
+
+// layout numbers the headers that a policy reads. Headers are looked up by the
+// length of their names first: few of a request's need a closer look.
 type layout struct {
+	first [maxHeaderName]int16 // slot by length, -1 for none
+	next  []int16              // by slot: another of the same length
 	names []string
-	byLen [][]int // slots by the length of their names: few headers need a closer look
 }
 
 func newLayout() *layout {
 	l := &layout{}
+	for n := range l.first {
+		l.first[n] = -1
+	}
 	for _, name := range fixedHeaders() {
 		l.add(name)
 	}
 	return l
 }
 
-func (l *layout) add(name string) (slot int) {
-	for len(l.byLen) <= len(name) {
-		l.byLen = append(l.byLen, nil)
+// slot is the header's number, -1 where no rule reads it.
+func (l *layout) slot(name string) int {
+	if len(name) >= maxHeaderName {
+		return -1
 	}
-	for _, slot := range l.byLen[len(name)] {
-		if l.names[slot] == name {
-			return slot
-		}
+	slot := l.first[len(name)]
+	for slot >= 0 && l.names[slot] != name {
+		slot = l.next[slot]
+	}
+	return int(slot)
+}
+
+// add returns the slot of a header, shorter than maxHeaderName.
+func (l *layout) add(name string) (slot int) {
+	if slot = l.slot(name); slot >= 0 {
+		return slot
 	}
 	slot = len(l.names)
 	l.names = append(l.names, name)
-	l.byLen[len(name)] = append(l.byLen[len(name)], slot)
+	l.next = append(l.next, l.first[len(name)])
+	l.first[len(name)] = int16(slot)
 	return slot
 }

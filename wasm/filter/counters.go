@@ -58,14 +58,12 @@ func (c *counters) assigned(a *color.Assignment) {
 	} else {
 		c.pending[assignedRequests]++
 	}
-	if a.Events != 0 {
+	if a.Events != 0 || c.eager {
 		c.events(a.Events)
-	}
-	if c.eager {
-		c.flush()
 	}
 }
 
+// events is what few requests need.
 func (c *counters) events(e color.Events) {
 	for i, event := range [...]color.Events{
 		trustedRequests:       color.Trusted,
@@ -78,6 +76,9 @@ func (c *counters) events(e color.Events) {
 		if event&e != 0 {
 			c.pending[i]++
 		}
+	}
+	if c.eager {
+		c.flush()
 	}
 }
 

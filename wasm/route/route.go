@@ -22,25 +22,29 @@ type Headers interface {
 
 // Apply makes the request carry a.
 func Apply(h Headers, a *color.Assignment) {
-	h.Set(semconv.HeaderGroup, string(a.ID))
+	var ops [4]struct{ name, value string }
+	ops[0].name, ops[0].value = semconv.HeaderGroup, string(a.ID)
+	n := 1
 	if a.Kept&color.KeptTraceparent == 0 {
-		h.Set(semconv.HeaderTraceparent, a.Traceparent())
+		ops[n].name, ops[n].value = semconv.HeaderTraceparent, a.Traceparent()
+		n++
 	}
 	if a.Kept&color.KeptTracestate == 0 {
-		set(h, semconv.HeaderTracestate, a.Tracestate())
+		ops[n].name, ops[n].value = semconv.HeaderTracestate, a.Tracestate()
+		n++
 	}
 	if a.Kept&color.KeptBaggage == 0 {
-		h.Set(semconv.HeaderBaggage, a.Baggage())
+		ops[n].name, ops[n].value = semconv.HeaderBaggage, a.Baggage()
+		n++
+	}
+	for i := range ops[:n] {
+		if ops[i].value == "" {
+			h.Remove(ops[i].name)
+		} else {
+			h.Set(ops[i].name, ops[i].value)
+		}
 	}
 	if a.Claims {
 		h.Remove(semconv.HeaderClaims)
 	}
-}
-
-func set(h Headers, name, value string) {
-	if value == "" {
-		h.Remove(name)
-		return
-	}
-	h.Set(name, value)
 }

@@ -13,9 +13,9 @@ const requestHeaders = 0 // the ABI's map type
 // layers to cross: a request pays for each instruction that is not in the cache. One
 // call for all headers costs what two for one header each do.
 func RequestHeaders() []byte {
-	got = result{}
+	got.address, got.n = 0, 0
 	proxyGetHeaderMapPairs(requestHeaders, got.data(), got.size())
-	return unsafe.Slice(got.p, int(got.n))
+	return unsafe.Slice(got.pointer(), int(got.n))
 }
 
 // got is a variable of the package so that its address is no allocation.

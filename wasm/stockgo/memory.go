@@ -51,17 +51,20 @@ func (a *arena) shrink() {
 	}
 }
 
-// result is where the host puts the address and the size of what it returns. It
-// writes four bytes each; the address is the lower half of a pointer, into the arena.
+// result is where the host puts the address and the size of what it returns, four
+// bytes each; eight are room for an address as Go has it. It has no pointer for Go to
+// look after: the address points into the arena, which holds the memory.
 type result struct {
-	p *byte
-	n uint32
+	address uint64
+	n       uint32
 }
 
-func (r *result) data() unsafe.Pointer { return unsafe.Pointer(&r.p) }
+func (r *result) data() unsafe.Pointer { return unsafe.Pointer(&r.address) }
 func (r *result) size() unsafe.Pointer { return unsafe.Pointer(&r.n) }
 
+func (r *result) pointer() *byte { return *(**byte)(unsafe.Pointer(&r.address)) }
+
 func (r *result) into(data **byte, size *int, status uint32) uint32 {
-	*data, *size = r.p, int(r.n)
+	*data, *size = r.pointer(), int(r.n)
 	return status
 }
