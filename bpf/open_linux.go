@@ -69,6 +69,8 @@ func openProbes(cfg Config, o *owners, log *slog.Logger) (kernelSide, []loaded, 
 		l, err := p.open()
 		if err != nil {
 			l = loaded{status: probe.Status{Probe: p.name, State: probe.Off, Why: err.Error()}}
+		} else if !kernel.SeesHostPIDs() {
+			l.status.State, l.status.Why = probe.Degraded, "process ids are not the host's, so no process can be told from another: run with hostPID"
 		}
 		out = append(out, l)
 	}

@@ -133,8 +133,14 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	err := s.Shutdown(grace)
-	<-ended
+	return errors.Join(s.Shutdown(grace), closed(<-ended))
+}
+
+// closed takes the one error of Serve that is none.
+func closed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
 	return err
 }
 

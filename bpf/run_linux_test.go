@@ -87,7 +87,7 @@ func runCopy(t *testing.T, mode string, caps ...uintptr) (Snapshot, string, erro
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to become somebody with less")
 	}
-	dir, err := os.MkdirTemp("", "tracegate-probe-test") // not t.TempDir: nobody may enter that
+	dir, err := os.MkdirTemp("", "tracegate-probe-test") //nolint:usetesting // nobody may enter t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -112,7 +112,7 @@ func dump(family uint8, each func([]byte)) error {
 	if err != nil {
 		return fmt.Errorf("open socket diagnostics: %w", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	// The kernel answers within the call, so a time-out is a safety net only.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return fmt.Errorf("limit socket diagnostics: %w", err)

@@ -114,7 +114,7 @@ func (p *Probe) Read() (probe.Reading, error) {
 	}
 	for _, l := range listeners {
 		if slot, ok := ports[l.Port]; ok {
-			l.Queue.Owner = p.Owner(slot)
+			l.Owner = p.Owner(slot)
 			r.Queues = append(r.Queues, l.Queue)
 		}
 	}

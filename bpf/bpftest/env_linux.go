@@ -75,19 +75,22 @@ func Env(t *testing.T) *kernel.Env {
 	}
 }
 
-// Eventually calls check until it returns an empty string; after five seconds the
+// Eventually calls check until it returns an empty string; after ten seconds the
 // test fails with what it last said.
 func Eventually(t *testing.T, check func() string) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		problem := check()
 		if problem == "" {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatal(problem)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }

@@ -18,8 +18,10 @@ import (
 
 // Addresses in the namespace: what is sent to Far arrives, after the delay, at Near.
 const (
-	Near4, Far4 = "10.99.0.1", "10.99.0.2"
-	Near6, Far6 = "fd99::1", "fd99::2"
+	Near4 = "10.99.0.1"
+	Far4  = "10.99.0.2"
+	Near6 = "fd99::1"
+	Far6  = "fd99::2"
 )
 
 // Line is the delaying device.
@@ -92,7 +94,7 @@ func openTUN(name string) (*os.File, error) {
 	}
 	req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), "tun"), nil

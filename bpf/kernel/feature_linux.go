@@ -64,6 +64,17 @@ func Detect() (*Features, error) {
 	return &Features{Types: types, Transport: bestTransport()}, nil
 }
 
+// hostPIDs is the initial PID namespace (PROC_PID_INIT_INO): its number is part of the
+// kernel's ABI.
+const hostPIDs = "pid:[4026531836]"
+
+// SeesHostPIDs says whether process ids here are those that programs see. In a
+// container they are only with hostPID.
+func SeesHostPIDs() bool {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	return err != nil || ns == hostPIDs
+}
+
 func bestTransport() Transport {
 	for _, c := range []struct {
 		t Transport

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(spin) {
 	case "busy":
 		followParent()
-		for {
+		for { //nolint:staticcheck // using the CPU is what it is for
 		}
 	case "wake":
 		followParent()
