@@ -85,7 +85,7 @@ func (u *up) stages(in installed) [][]local.Part {
 	observe := part(partObserve, u.cfg.Observe.Admin, 10*time.Second, "observe")
 	services := []local.Part{part(partControlPlane, u.cfg.ControlPlane.API, 5*time.Second, "controlplane")}
 	for _, p := range u.cfg.Core.Pools {
-		services = append(services, part(corePart(p.Name), p.Admin, u.cfg.Core.Drain, "core", "--pool", p.Name))
+		services = append(services, part(corePart(p.Name), p.Admin, u.cfg.Core.Drain+15*time.Second, "core", "--pool", p.Name))
 	}
 	edge := part(partEdge, u.cfg.Edge.Admin, u.cfg.Edge.Drain, "edge")
 	edge.Ready = edgeReady(in.client, u.cfg)

@@ -125,7 +125,7 @@ func coreConfig(cfg Config, pool string) (core.Config, error) {
 	}
 	c := core.DefaultConfig()
 	c.Pool, c.Listen, c.Admin, c.Token = pool, cfg.Core.Pools[i].Listen, cfg.Core.Pools[i].Admin, token
-	c.API.Origins = cfg.Edge.Origins
+	c.API.Origins, c.Session.Origins = cfg.Edge.Origins, cfg.Edge.Origins
 	c.API.Env, c.API.Tenant, err = uncolored(cfg)
 	if err != nil {
 		return core.Config{}, err
