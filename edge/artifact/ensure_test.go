@@ -53,12 +53,12 @@ func newRegistry(t *testing.T, hold chan struct{}) *registry {
 		fmt.Fprintf(w, `<!DOCTYPE html><html><body><a href="/files/%[1]s">%[1]s</a></body></html>`, wheelFile)
 	})
 	mux.HandleFunc("GET /files/"+wheelFile, func(w http.ResponseWriter, req *http.Request) { r.serve(w, req, r.wheel) })
-	mux.HandleFunc("GET /tiny", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /tiny", func(w http.ResponseWriter, req *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{
 			"name": "tiny", "dist-tags": map[string]string{"latest": "1.0.0"},
 			"versions": map[string]any{"1.0.0": map[string]any{
 				"name": "tiny", "version": "1.0.0",
-				"dist": map[string]string{"tarball": r.URL + "/files/" + tarFile, "integrity": sri(r.tgz)},
+				"dist": map[string]string{"tarball": "http://" + req.Host + "/files/" + tarFile, "integrity": sri(r.tgz)},
 			}},
 		})
 	})
