@@ -48,7 +48,6 @@ func newProduct(t *testing.T) product {
 	dir := t.TempDir()
 	cfg := defaultConfig()
 	cfg.Data = filepath.Join(dir, "data")
-	cfg.Log.Level = "debug"
 	ports := freeAddresses(t, 16)
 	next := func() string { p := ports[0]; ports = ports[1:]; return p }
 	cfg.Edge.Listen, cfg.Edge.Admin = next(), next()
@@ -128,9 +127,14 @@ func (p product) up(t *testing.T) *instance {
 	if err := i.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { i.done <- i.cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		i.done <- i.cmd.Wait()
+		close(ended)
+	}()
 	t.Cleanup(func() {
-		stdin.Close()
+		stdin.Close() // tells all its processes to end, before their folder is removed
+		<-ended
 		if t.Failed() {
 			t.Logf("output:\n%s\nlogs:\n%s", i.out, i.logs)
 		}
@@ -192,7 +196,7 @@ func TestUpClosesTheCircleAndKeepsItsData(t *testing.T) {
 // time: a shared machine keeps those too seldom for a test.
 func circle(t *testing.T, p product) {
 	t.Helper()
-	cmd := p.command(t.Context(), "load", "circle", "--duration", "30s", "--rate", "20", "-o", "json")
+	cmd := p.command(t.Context(), "load", "circle", "--duration", "30s", "--rate", "20", "--users", "4", "-o", "json")
 	cmd.Stdin = blockingInput(t)
 	var out, logs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &logs

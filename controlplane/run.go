@@ -140,7 +140,9 @@ func serveAPI(ctx context.Context, s *http.Server, l net.Listener) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = s.Close() // a connection on which nothing was asked yet counts as busy
 	}
-	<-ended
+	if serveErr := <-ended; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
 	if err != nil {
 		return fmt.Errorf("stop control API: %w", err)
 	}

@@ -190,7 +190,8 @@ func TestDrainLosesNothing(t *testing.T) {
 	if diff := cmp.Diff(ids, s.ids[id][:len(ids)]); diff != "" { // one more may have been taken without a reply
 		t.Error(diff)
 	}
-	if _, err := http.Get(one.url + "/healthz"); err == nil {
+	if resp, err := http.Get(one.url + "/healthz"); err == nil {
+		resp.Body.Close()
 		t.Error("still listening")
 	}
 }

@@ -265,7 +265,7 @@ func (p *process) serve(ctx context.Context, deps Deps, listen, admin net.Listen
 	}
 	stopServer := serve(server, listen, p.log)
 	p.ready.Store(true)
-	p.log.Info("core serves", "pool", p.cfg.Pool, "node", p.cfg.Node, "listen", listen.Addr(), "store", p.cfg.Store.Redacted())
+	p.log.Info("core serves", "node", p.cfg.Node, "listen", listen.Addr(), "store", p.cfg.Store.Redacted())
 	if deps.Ready != nil {
 		deps.Ready(listen.Addr().String(), admin.Addr().String())
 	}

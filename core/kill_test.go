@@ -127,6 +127,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 // chat keeps a user connected somewhere, sends one message after the other, each until
 // it is accepted, and returns how many were.
 func (f *fleet) chat(t *testing.T, r *rand.Rand, bearer, conversation string, user int, s *seen, stop <-chan struct{}) int {
+	t.Helper()
 	var c *socket
 	defer func() {
 		if c != nil {
@@ -162,6 +163,7 @@ func (f *fleet) chat(t *testing.T, r *rand.Rand, bearer, conversation string, us
 
 // stayConnected returns a live connection, or nil when none is to be had.
 func (f *fleet) stayConnected(t *testing.T, r *rand.Rand, bearer string, s *seen, c *socket) *socket {
+	t.Helper()
 	if c != nil {
 		select {
 		case <-c.closed:

@@ -52,7 +52,7 @@ func TestRESTErrorsAreOfTheClosedList(t *testing.T) {
 		{"no json", "POST", "/v1/users", "", `name`, protocol.CodeInvalidArgument, "body"},
 		{"no body", "POST", "/v1/users", "", ``, protocol.CodeInvalidArgument, "body"},
 		{"two values", "POST", "/v1/users", "", `{}{}`, protocol.CodeInvalidArgument, "body"},
-		{"unknown field", "POST", "/v1/users", "", `{"nmae":"cid"}`, protocol.CodeInvalidArgument, "nmae"},
+		{"unknown field", "POST", "/v1/users", "", `{"nick":"cid"}`, protocol.CodeInvalidArgument, "nick"},
 		{"wrong type", "POST", "/v1/users", "", `{"name":1}`, protocol.CodeInvalidArgument, "name"},
 		{"not UTF-8", "POST", "/v1/users", "", "{\"name\":\"\xff\"}", protocol.CodeInvalidArgument, "body"},
 		{"wrong password", "POST", "/v1/sessions", "", `{"name":"ann","password":"87654321"}`, protocol.CodeUnauthenticated, ""},

@@ -189,7 +189,7 @@ func TestManyGroupsAreBounded(t *testing.T) {
 	in := Input{Now: start, Newest: start}
 	for i := range maxGroups + 50 {
 		g := group.Group{Env: "prod", Tenant: string(rune('a'+i%26)) + time.Duration(i).String()}
-		in.Short = append(in.Short, sli.Stats{Group: group.ID(g.ID() + group.ID(g.Tenant)), Tenant: g.Tenant, Requests: 1})
+		in.Short = append(in.Short, sli.Stats{Group: g.ID() + group.ID(g.Tenant), Tenant: g.Tenant, Requests: 1})
 	}
 	_, s := Decide(DefaultPolicy(), State{}, in)
 	if len(s.Groups) != maxGroups {

@@ -103,6 +103,7 @@ func push(user string, seq int64) fanout.Push {
 
 func TestPushReachesTheUsersProcess(t *testing.T) {
 	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		t.Helper()
 		one, two := start(t, cfg, "n1"), start(t, cfg, "n2")
 		users := []string{}
 		for i := range 40 { // of all slots

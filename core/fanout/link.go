@@ -53,7 +53,7 @@ func (l *link) connection(ctx context.Context, to Receiver) error {
 	defer func() {
 		_ = ps.Close()
 		if reading {
-			<-failed
+			_ = <-failed // it ends because of the Close above, or was reported
 		}
 		if up {
 			l.f.up.Add(-1)

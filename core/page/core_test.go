@@ -73,8 +73,8 @@ func newCircle(t *testing.T, pools ...string) *circle {
 		r.Header.Set(semconv.HeaderGroup, r.Request.Header.Get(semconv.HeaderGroup))
 		return nil
 	}})
-	t.Cleanup(c.Server.Close)
-	t.Cleanup(c.Server.CloseClientConnections)
+	t.Cleanup(c.Close)
+	t.Cleanup(c.CloseClientConnections)
 	return c
 }
 

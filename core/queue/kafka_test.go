@@ -159,7 +159,7 @@ func kafkaJars() (string, error) {
 	cmd := child.Command(ctx, "mvn", "-B", "-q", "dependency:copy-dependencies", "-DoutputDirectory=jars")
 	cmd.Dir = work
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("no real Kafka: mvn: %v: %.500s", err, out)
+		return "", fmt.Errorf("no real Kafka: mvn: %w: %.500s", err, out)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return "", err

@@ -71,6 +71,7 @@ func BenchmarkIdleConnection(b *testing.B) {
 
 // rawSocket is the cheapest client: its costs must not hide the server's.
 func rawSocket(b *testing.B, addr string, i int) net.Conn {
+	b.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.Fatal(err)

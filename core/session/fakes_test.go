@@ -127,7 +127,6 @@ type rig struct {
 	subs    *subscriptions
 	reg     *prometheus.Registry
 	server  *httptest.Server
-	spans   sdktrace.TracerProvider
 	expires time.Time
 	stop    func()
 }

@@ -75,6 +75,7 @@ func passLine(line string, log *slog.Logger, seen sampler, last *lastError) {
 		}
 	}
 	if ok, dropped := seen.pass(message, time.Now()); ok {
+		//nolint:sloglint // the message is Envoy's own
 		log.Log(context.Background(), level, message, "logger", logger, "dropped", dropped)
 	}
 }

@@ -71,27 +71,44 @@ func gather(ctx context.Context, cfg Config, spec Group, prefix string) (*crowd,
 	return c, nil
 }
 
-// enroll registers and logs in. Core hashes passwords slowly on purpose, so only a few
-// at a time.
+// enrollTime is how long a group may take to register and log in.
+const enrollTime = 2 * time.Minute
+
+// enroll registers and logs in. Core hashes passwords slowly on purpose and refuses
+// whom it cannot serve soon, so only a few at a time, and patiently.
 func enroll(ctx context.Context, cl *client.Client, n int, prefix string) ([]*person, error) {
 	people := make([]*person, n)
+	ctx, cancel := context.WithTimeout(ctx, enrollTime)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
 	for i := range n {
 		g.Go(func() error {
-			name, password := fmt.Sprintf("%s-%d", prefix, i), rand.Text()
-			if _, _, err := cl.Register(ctx, name, password); err != nil {
-				return err
+			for try := 0; ; try++ { // under another name each time: the last may have been taken after all
+				p, err := enrollOne(ctx, cl, fmt.Sprintf("%s-%d-%d", prefix, i, try))
+				if err == nil {
+					people[i] = p
+					return nil
+				}
+				if refused, ok := errors.AsType[*protocol.Error](err); !ok || !refused.Temporary || ctx.Err() != nil {
+					return err
+				}
 			}
-			u, _, err := cl.Login(ctx, name, password)
-			if err != nil {
-				return err
-			}
-			people[i] = &person{name: name, user: u}
-			return nil
 		})
 	}
 	return people, g.Wait()
+}
+
+func enrollOne(ctx context.Context, cl *client.Client, name string) (*person, error) {
+	password := rand.Text()
+	if _, _, err := cl.Register(ctx, name, password); err != nil {
+		return nil, err
+	}
+	u, _, err := cl.Login(ctx, name, password)
+	if err != nil {
+		return nil, err
+	}
+	return &person{name: name, user: u}, nil
 }
 
 func (c *crowd) introduce(ctx context.Context, a, b *person) error {

@@ -120,7 +120,7 @@ func (s *Supervisor) run(ctx, kill context.Context, stages [][]Part, up func(con
 	defer stopping.Wait()
 	defer stop()
 	for _, p := range stages[0] {
-		k := &keeper{part: p, cfg: s.cfg, status: s.status, log: s.log.With("part", p.Name), first: make(chan error, 1)}
+		k := &keeper{part: p, cfg: s.cfg, status: s.status, log: s.log.With("process", p.Name), first: make(chan error, 1)}
 		stopping.Go(func() { k.keep(partsCtx, kill) })
 		starting.Go(func() error { return k.started(ctx) })
 	}

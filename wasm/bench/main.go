@@ -1,12 +1,13 @@
 // Command bench measures what the edge filter costs: requests a second through a
-// real Envoy with one worker, plain, with a Wasm filter that does nothing, with Lua
-// doing the work of our filter, and with our filter.
+// real Envoy with one worker, plain, with a Wasm filter that does nothing, with one
+// that only makes our filter's calls to Envoy, with Lua doing the work of our filter,
+// and with our filter.
 //
-// All four are listeners of one Envoy and are measured in turn, in many short
-// slices, so that whatever else happens on the machine happens to all of them; each
-// slice is compared with plain in the same round. Beside the throughput, which
-// depends on the load generator's share of the machine, it reports the CPU time of
-// Envoy's worker for each request, which hardly does.
+// All are listeners of one Envoy and are measured in turn, in many short slices, so
+// that whatever else happens on the machine happens to all of them; each slice is
+// compared with plain in the same round. Beside the throughput, which depends on the
+// load generator's share of the machine, it reports the CPU time of Envoy's worker
+// for each request, which hardly does.
 //
 // Load generator and upstream are part of this process, on raw connections with
 // canned bytes, to be cheap beside Envoy. It is a tool: `go tool task bench:filter`.

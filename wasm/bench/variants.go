@@ -56,6 +56,7 @@ func makeVariants(ctx context.Context, dir string, log *slog.Logger) ([]variant,
 	return []variant{
 		{name: "plain", what: "no filter", carries: untouched, lacks: []string{"x-traffic-group"}},
 		{name: "noop", what: "a Wasm filter that does nothing (stock Go, V8)", filter: wasmFilter("noop", noop, ""), carries: untouched, lacks: []string{"x-traffic-group"}},
+		{name: "calls", what: "a Wasm filter that only makes our filter's calls to Envoy, with fixed values", filter: wasmFilter("calls", noop, "calls"), early: true, carries: []string{"x-traffic-group: 000000\r\n", colored[1]}},
 		{name: "lua", what: "Lua doing the work of our filter, with a cheap hash for md5", filter: luaFilter(), early: true, carries: append(colored, "x-traffic-group: [0-9a-f]{6}\r\n")},
 		{name: "filter", what: "our filter", filter: wasmFilter("filter", ours, policy), early: true, carries: append(colored, "x-traffic-group: "+string(id)+"\r\n")},
 	}, nil

@@ -83,16 +83,16 @@ func (r *Request) Load(raw []byte) {
 	sizes := raw[4:]
 	off := 4 + 8*int(binary.LittleEndian.Uint32(raw))
 	for len(sizes) >= 8 {
-		n := int(binary.LittleEndian.Uint32(sizes))
-		size := int(binary.LittleEndian.Uint32(sizes[4:]))
+		both := binary.LittleEndian.Uint64(sizes)
+		n, size := int(uint32(both)), int(both>>32)
 		sizes = sizes[8:]
 		value := off + n + 1
 		next := value + size + 1
 		if next > len(raw) || next < off {
 			return
 		}
-		if n < maxHeaderName {
-			for slot := l.first[n]; slot >= 0; slot = l.next[slot] {
+		if n != 0 {
+			for slot := l.first[bin(n, raw[off+n-1])]; slot >= 0; slot = l.next[slot] {
 				if l.names[slot] == text(raw[off:off+n]) {
 					r.found(int(slot), value, size)
 				}
@@ -150,13 +150,17 @@ func (r *Request) get(slot int) string {
 // maxHeaderName bounds the names of headers that rules may read, in bytes.
 const maxHeaderName = 64
 
-// layout numbers the headers that a policy reads. Headers are looked up by the
-// length of their names first: few of a request's need a closer look.
+// layout numbers the headers that a policy reads. Headers are looked up by length
+// and last byte of their names first: few of a request's need a closer look.
 type layout struct {
-	first [maxHeaderName]int16 // slot by length, -1 for none
-	next  []int16              // by slot: another of the same length
+	first [bins]int16 // slot by bin, -1 for none
+	next  []int16     // by slot: another of the same bin
 	names []string
 }
+
+const bins = 256
+
+func bin(n int, last byte) uint8 { return uint8(n) ^ last<<3 }
 
 func newLayout() *layout {
 	l := &layout{}
@@ -171,24 +175,25 @@ func newLayout() *layout {
 
 // slot is the header's number, -1 where no rule reads it.
 func (l *layout) slot(name string) int {
-	if len(name) >= maxHeaderName {
+	if name == "" {
 		return -1
 	}
-	slot := l.first[len(name)]
+	slot := l.first[bin(len(name), name[len(name)-1])]
 	for slot >= 0 && l.names[slot] != name {
 		slot = l.next[slot]
 	}
 	return int(slot)
 }
 
-// add returns the slot of a header, shorter than maxHeaderName.
+// add returns the slot of a header, whose name is not empty.
 func (l *layout) add(name string) (slot int) {
 	if slot = l.slot(name); slot >= 0 {
 		return slot
 	}
 	slot = len(l.names)
 	l.names = append(l.names, name)
-	l.next = append(l.next, l.first[len(name)])
-	l.first[len(name)] = int16(slot)
+	b := bin(len(name), name[len(name)-1])
+	l.next = append(l.next, l.first[b])
+	l.first[b] = int16(slot)
 	return slot
 }

@@ -32,11 +32,10 @@ func (s *scanner) end() bool {
 
 // str returns a string with its quotes.
 func (s *scanner) str() ([]byte, bool) {
-	start := s.i
 	if !s.take('"') {
 		return nil, false
 	}
-	for start = s.i - 1; s.i < len(s.b); s.i++ {
+	for start := s.i - 1; s.i < len(s.b); s.i++ {
 		switch b := s.b[s.i]; {
 		case b == '"':
 			s.i++

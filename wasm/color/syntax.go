@@ -60,25 +60,5 @@ func newByteClasses() (c [256]byte) {
 	return c
 }
 
-// hexDigit is the value of a lower-case hex digit, and notHex for any other byte.
-// A table keeps the loops over ids free of branches, which Wasm pays dearly for.
-type hexDigits [256]byte
-
-const notHex = 0x80
-
-func newHexDigits() (d hexDigits) {
-	for i := range d {
-		d[i] = notHex
-	}
-	for i := range len(digits) {
-		d[digits[i]] = byte(i)
-	}
-	return d
-}
-
-const digits = "0123456789abcdef"
-
-var hexDigit = newHexDigits()
-
 // text is b as a string, without a copy.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -2,6 +2,7 @@ package color
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -234,5 +235,26 @@ func TestTrustedPeers(t *testing.T) {
 				t.Errorf("trusted %v", !wantTrusted)
 			}
 		})
+	}
+}
+
+// Each byte in each place, and each byte's digits: the words against the plain way.
+func TestHexWords(t *testing.T) {
+	for i := range 8 {
+		for b := range 256 {
+			s := []byte("0189afce")
+			s[i] = byte(b)
+			want := strings.Trim(string(s), "0123456789abcdef") == ""
+			if got := lowerHex(word(string(s), 0)) == highs; got != want {
+				t.Errorf("lowerHex(%q) = %v", s, got)
+			}
+		}
+	}
+	for b := range 256 {
+		v := [4]byte{byte(b), byte(b + 1), byte(b + 85), byte(b + 170)}
+		got := binary.LittleEndian.AppendUint64(nil, hexText(binary.LittleEndian.Uint32(v[:])))
+		if want := fmt.Sprintf("%x", v); string(got) != want {
+			t.Errorf("hexText(%x) = %s", v, got)
+		}
 	}
 }

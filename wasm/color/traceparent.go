@@ -20,22 +20,18 @@ func parseTraceparent(s string) (flags byte, ok bool) {
 	if len(s) < traceparentSize || len(s) > traceparentSize && (s[:2] == "00" || s[traceparentSize] != '-') {
 		return 0, false
 	}
-	var bits [4]byte // of version, trace id, span id, flags: the joined values of their digits
-	field := 0
-	for i := range traceparentSize {
-		if i == 2 || i == 35 || i == 52 {
-			if s[i] != '-' {
-				return 0, false
-			}
-			field++
-			continue
-		}
-		bits[field&3] |= hexDigit[s[i]]
-	}
-	if (bits[0]|bits[1]|bits[2]|bits[3])&notHex != 0 || bits[1] == 0 || bits[2] == 0 || s[:2] == "ff" {
+	if s[2] != '-' || s[35] != '-' || s[52] != '-' {
 		return 0, false
 	}
-	return hexDigit[s[53]]<<4 | hexDigit[s[54]], true
+	version, okVersion := hexByte(s[0], s[1])
+	flags, okFlags := hexByte(s[53], s[54])
+	t0, t1, t2, t3 := word(s, 3), word(s, 11), word(s, 19), word(s, 27)
+	s0, s1 := word(s, 36), word(s, 44)
+	if lowerHex(t0)&lowerHex(t1)&lowerHex(t2)&lowerHex(t3)&lowerHex(s0)&lowerHex(s1) != highs {
+		return 0, false
+	}
+	zero := (t0^zeros)|(t1^zeros)|(t2^zeros)|(t3^zeros) == 0 || (s0^zeros)|(s1^zeros) == 0
+	return flags, okVersion && okFlags && version != 0xff && !zero
 }
 
 // Random is the randomness of one assignment: a trace id, of which the first four
@@ -46,23 +42,21 @@ type Random [24]byte
 // never yields a zero span id, nor a zero trace id for baseline.
 func writeTraceparent(out *[traceparentSize]byte, c group.Color, rnd *Random, flags byte) {
 	binary.BigEndian.PutUint32(rnd[:], uint32(c))
-	var bits [2]byte // of the random parts of trace id and span id
-	for i, b := range rnd {
-		at, part := 3+2*i, 0
-		if i >= 16 {
-			at, part = 4+2*i, 1
-		}
-		if i >= 4 {
-			bits[part] |= b
-		}
-		out[at], out[at+1] = digits[b>>4], digits[b&0xf]
-	}
-	if bits[0] == 0 {
+	part := func(i int) uint32 { return binary.LittleEndian.Uint32(rnd[4*i:]) }
+	write := func(at, i int) { binary.LittleEndian.PutUint64(out[at:], hexText(part(i))) }
+	out[0], out[1], out[2] = '0', '0', '-'
+	write(3, 0)
+	write(11, 1)
+	write(19, 2)
+	write(27, 3)
+	out[35] = '-'
+	write(36, 4)
+	write(44, 5)
+	if part(1)|part(2)|part(3) == 0 {
 		out[34] = '1'
 	}
-	if bits[1] == 0 {
+	if part(4)|part(5) == 0 {
 		out[51] = '1'
 	}
-	out[0], out[1], out[2], out[35] = '0', '0', '-', '-'
 	out[52], out[53], out[54] = '-', '0', '0'+flags
 }

@@ -39,13 +39,7 @@ func wasmVM(t *testing.T) types.VMContext {
 		t.Skip("builds the module")
 	}
 	compiled.once.Do(func() {
-		dir, err := os.MkdirTemp("", "filter")
-		if err != nil {
-			compiled.err = err
-			return
-		}
-		defer os.RemoveAll(dir)
-		out := filepath.Join(dir, "filter.wasm")
+		out := filepath.Join(t.TempDir(), "filter.wasm")
 		cmd := exec.Command("go", "build", "-tags", "proxytest", "-buildmode=c-shared", "-ldflags=-s -w", "-o", out, ".")
 		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
 		if msg, err := cmd.CombinedOutput(); err != nil {

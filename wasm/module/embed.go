@@ -4,9 +4,11 @@ package module
 
 import (
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"errors"
 	"fmt"
+	"hash"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -18,6 +20,12 @@ import (
 //
 //go:embed filter.wasm
 var filter []byte
+
+func sum(b []byte) hash.Hash {
+	h := sha256.New()
+	h.Write(b)
+	return h
+}
 
 // Ensure returns the path of the filter in dir, which is created where it is not
 // there. This variant unpacks the module that the binary carries.

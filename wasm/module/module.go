@@ -10,7 +10,6 @@
 package module
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"hash"
@@ -23,12 +22,6 @@ import (
 // file that it was told of.
 func name(h hash.Hash) string {
 	return "filter-" + hex.EncodeToString(h.Sum(nil))[:16] + ".wasm"
-}
-
-func sum(b []byte) hash.Hash {
-	h := sha256.New()
-	h.Write(b)
-	return h
 }
 
 // put makes path appear with its whole content, filled by write, or not at all.

@@ -34,7 +34,7 @@ const Patience = 20 * time.Second
 
 // Browser is one Chromium process of a test.
 type Browser struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // chromedp keeps the browser in its context
 }
 
 // Start starts a browser that ends with the test (and with the test's process).
@@ -88,7 +88,7 @@ func Phone() Size { return Size{Name: "phone", Width: 360, Height: 740, Phone: t
 // Tab is a page of a person.
 type Tab struct {
 	t    *testing.T
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // chromedp keeps the tab in its context
 	host string
 
 	mu     sync.Mutex
@@ -100,10 +100,10 @@ type Tab struct {
 // it fails for every fault the tab has seen and that Allow does not name.
 func (b *Browser) Tab(t *testing.T, size Size) *Tab {
 	t.Helper()
-	return open(t, b.ctx, size, chromedp.WithNewBrowserContext())
+	return open(b.ctx, t, size, chromedp.WithNewBrowserContext())
 }
 
-func open(t *testing.T, parent context.Context, size Size, options ...chromedp.ContextOption) *Tab {
+func open(parent context.Context, t *testing.T, size Size, options ...chromedp.ContextOption) *Tab {
 	t.Helper()
 	tab := &Tab{t: t}
 	ctx, cancel := chromedp.NewContext(parent, append(options, chromedp.WithListener(tab.watch))...)
@@ -128,7 +128,7 @@ func open(t *testing.T, parent context.Context, size Size, options ...chromedp.C
 // Sibling opens another tab of the same person: the same cookies and local storage.
 func (tab *Tab) Sibling(size Size) *Tab {
 	tab.t.Helper()
-	return open(tab.t, tab.ctx, size)
+	return open(tab.ctx, tab.t, size)
 }
 
 // Allow excepts faults that contain text, such as "401" where a test provokes one.

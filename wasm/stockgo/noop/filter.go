@@ -3,6 +3,7 @@
 package main
 
 import (
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
 
 	"github.com/tracegate/tracegate/wasm/stockgo"
@@ -14,6 +15,32 @@ type vm struct{ types.DefaultVMContext }
 
 func (*vm) NewPluginContext(uint32) types.PluginContext { return &plugin{} }
 
-type plugin struct{ types.DefaultPluginContext }
+type plugin struct {
+	types.DefaultPluginContext
+	calls bool
+}
 
-func (*plugin) NewHttpContext(uint32) types.HttpContext { return &types.DefaultHttpContext{} }
+func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
+	config, err := proxywasm.GetPluginConfiguration()
+	p.calls = err == nil && string(config) == "calls"
+	return types.OnPluginStartStatusOK
+}
+
+func (p *plugin) NewHttpContext(uint32) types.HttpContext {
+	if p.calls {
+		return &caller{}
+	}
+	return &types.DefaultHttpContext{}
+}
+
+// caller makes the edge filter's host calls, with values that are always the same.
+type caller struct{ types.DefaultHttpContext }
+
+func (*caller) OnHttpRequestHeaders(int, bool) types.Action {
+	_ = stockgo.RequestHeaders()
+	stockgo.SetRequestHeader("x-traffic-group", "000000")
+	stockgo.SetRequestHeader("traceparent", "00-00000000000000000000000000000001-0000000000000001-03")
+	stockgo.SetRequestHeader("tracestate", "tg=0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331")
+	stockgo.SetRequestHeader("baggage", "traffic.env=canary,traffic.tenant=search,user.kind=free")
+	return types.ActionContinue
+}
