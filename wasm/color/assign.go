@@ -46,11 +46,12 @@ type Assignment struct {
 	// Claims says that the request carries claims, which are for this package only.
 	Claims bool
 
+	// The long ones last, so that what most requests touch lies together.
+	tracestateSize int
+	baggageSize    int // 0 for the group's own
 	traceparent    [traceparentSize]byte
 	tracestate     [maxStateBytes]byte
-	tracestateSize int
 	baggage        [maxBaggageBytes]byte
-	baggageSize    int // 0 for the group's own
 }
 
 // Traceparent is the header that the request must carry, unless it is kept.

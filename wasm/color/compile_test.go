@@ -1,6 +1,7 @@
 package color
 
 import (
+	"fmt"
 	"errors"
 	"math"
 	"strings"
@@ -17,6 +18,10 @@ func TestCompileNamesTheField(t *testing.T) {
 	deep := Match{Path: "/"}
 	for range maxDepth + 1 {
 		deep = Match{Not: &deep}
+	}
+	many := Match{}
+	for i := range maxHeaders {
+		many.Any = append(many.Any, Match{Header: &Value{Name: fmt.Sprintf("x-%d", i)}})
 	}
 	cohort := func(m Match) Policy { return Policy{Cohorts: []Cohort{{Name: "a", Match: m}}} }
 	tests := map[string]struct {
@@ -50,6 +55,7 @@ func TestCompileNamesTheField(t *testing.T) {
 		"header's name":             {Policy{Cohorts: []Cohort{{Name: "a", Match: always()}, {Name: "b", Match: Match{Any: []Match{{Header: &Value{Name: "x env"}}}}}}}, "cohorts[1].match.any[0].header.name", "x env"},
 		"header without a name":     {cohort(Match{Header: &Value{}}), "cohorts[0].match.header.name", ""},
 		"header's name is too long": {cohort(Match{Header: &Value{Name: strings.Repeat("a", maxHeaderName)}}), "cohorts[0].match.header.name", "longer"},
+		"too many headers":          {cohort(many), fmt.Sprintf("cohorts[0].match.any[%d].header.name", maxHeaders-7), "different headers"},
 		"header that is removed":    {cohort(Match{Header: &Value{Name: "X-Traffic-Group"}}), "cohorts[0].match.header.name", "never reaches"},
 		"exact and prefix":          {cohort(Match{Header: &Value{Name: "a", Exact: "b", Prefix: "c"}}), "cohorts[0].match.header", "not both"},
 		"cookie's name":             {cohort(Match{Cookie: &Value{Name: "a;b"}}), "cohorts[0].match.cookie.name", "cookie"},

@@ -158,11 +158,14 @@ func (c *compiler) header(field, name string) source {
 	case len(lower) >= maxHeaderName:
 		c.problem(field, "%q is longer than %d bytes", name, maxHeaderName-1)
 		return source{}
+	case len(c.layout.names) >= maxHeaders:
+		c.problem(field, "it is one of more than %d different headers", maxHeaders)
+		return source{}
 	case strings.HasPrefix(lower, semconv.HeaderPrefix):
 		c.problem(field, "%q never reaches the filter: the edge removes %s* from requests", name, semconv.HeaderPrefix)
 		return source{}
 	}
-	return source{kind: fromHeader, slot: c.layout.add(lower)}
+	return source{kind: fromHeader, slot: uint16(c.layout.add(lower))}
 }
 
 func (c *compiler) cookie(field, name string) source {

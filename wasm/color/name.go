@@ -60,7 +60,7 @@ func (a *Assigner) groupByValue(r *Request, co *cohort) *Group {
 		if tenant = t.name; tenant == "" {
 			// An impossible value ends the search, so that a user cannot reach a later
 			// rule by spoiling an earlier one.
-			tenant = cmp.Or(r.checked(r.inside(r.get(t.from.slot), &t.from)), a.tenant)
+			tenant = cmp.Or(r.checked(r.inside(r.get(int(t.from.slot)), &t.from)), a.tenant)
 		}
 	}
 	if r.claims.state == claimsBad {

@@ -19,7 +19,7 @@ type step struct {
 }
 
 // target is the index of a step or, when negative, an outcome.
-type target int
+type target int32
 
 func outcome(i int) target { return target(-1 - i) }
 
@@ -53,7 +53,7 @@ func (p *program) run(r *Request) int {
 	at := p.start
 	for at >= 0 {
 		s := &p.steps[at]
-		v := r.get(s.from.slot)
+		v := r.get(int(s.from.slot))
 		if v != "" && s.from.kind != fromHeader {
 			v = r.inside(v, &s.from)
 		}

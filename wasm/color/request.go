@@ -150,6 +150,9 @@ func (r *Request) get(slot int) string {
 // maxHeaderName bounds the names of headers that rules may read, in bytes.
 const maxHeaderName = 64
 
+// maxHeaders bounds how many different headers are read.
+const maxHeaders = 1024
+
 // layout numbers the headers that a policy reads. Headers are looked up by length
 // and last byte of their names first: few of a request's need a closer look.
 type layout struct {

@@ -5,7 +5,7 @@ import "strings"
 // source names a value of a request: a header by its slot, or what is inside of one.
 type source struct {
 	kind sourceKind
-	slot int
+	slot uint16
 	name string // of a cookie or a claim
 }
 

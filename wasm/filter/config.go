@@ -29,12 +29,38 @@ func compile(raw []byte) (*color.Assigner, error) {
 	return color.Compile(p)
 }
 
+// randomness is drawn in stock: most requests then only move on to the next.
+type randomness struct {
+	source *rand.ChaCha8
+	stock  [64]color.Random
+	used   int
+}
+
 // newRandom is seeded by the host (WASI's random_get), so that no two VMs give the
 // same ids.
-func newRandom() (*rand.ChaCha8, error) {
+func newRandom() (*randomness, error) {
 	var seed [32]byte
 	if _, err := cryptorand.Read(seed[:]); err != nil {
 		return nil, fmt.Errorf("seed random numbers: %w", err)
 	}
-	return rand.NewChaCha8(seed), nil
+	r := &randomness{source: rand.NewChaCha8(seed)}
+	r.used = len(r.stock)
+	return r, nil
+}
+
+// next is valid until the stock is used up: for one request.
+func (r *randomness) next() *color.Random {
+	if r.used == len(r.stock) {
+		r.draw()
+	}
+	r.used++
+	return &r.stock[r.used-1]
+}
+
+//go:noinline
+func (r *randomness) draw() {
+	for i := range r.stock {
+		_, _ = r.source.Read(r.stock[i][:]) // never fails
+	}
+	r.used = 0
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/binary"
 	"errors"
-	"math/rand/v2"
 	"net/netip"
 
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
@@ -22,7 +20,7 @@ type plugin struct {
 	types.DefaultPluginContext
 	assigner *color.Assigner
 	request  *color.Request
-	random   *rand.ChaCha8
+	random   *randomness
 	counters counters
 	stream   stream
 }
@@ -84,11 +82,7 @@ func (s *stream) OnHttpRequestHeaders(int, bool) types.Action {
 	if p.assigner.ReadsPeer() {
 		p.request.Peer = peer()
 	}
-	var rnd color.Random
-	for i := 0; i < len(rnd); i += 8 {
-		binary.LittleEndian.PutUint64(rnd[i:], p.random.Uint64())
-	}
-	a := p.assigner.Assign(p.request, &rnd)
+	a := p.assigner.Assign(p.request, p.random.next())
 	route.Apply(headers{}, a)
 	p.counters.assigned(a)
 	return types.ActionContinue

@@ -22,27 +22,19 @@ type Headers interface {
 
 // Apply makes the request carry a.
 func Apply(h Headers, a *color.Assignment) {
-	var ops [4]struct{ name, value string }
-	ops[0].name, ops[0].value = semconv.HeaderGroup, string(a.ID)
-	n := 1
+	h.Set(semconv.HeaderGroup, string(a.ID))
 	if a.Kept&color.KeptTraceparent == 0 {
-		ops[n].name, ops[n].value = semconv.HeaderTraceparent, a.Traceparent()
-		n++
+		h.Set(semconv.HeaderTraceparent, a.Traceparent())
 	}
 	if a.Kept&color.KeptTracestate == 0 {
-		ops[n].name, ops[n].value = semconv.HeaderTracestate, a.Tracestate()
-		n++
+		if s := a.Tracestate(); s != "" {
+			h.Set(semconv.HeaderTracestate, s)
+		} else {
+			h.Remove(semconv.HeaderTracestate)
+		}
 	}
 	if a.Kept&color.KeptBaggage == 0 {
-		ops[n].name, ops[n].value = semconv.HeaderBaggage, a.Baggage()
-		n++
-	}
-	for i := range ops[:n] {
-		if ops[i].value == "" {
-			h.Remove(ops[i].name)
-		} else {
-			h.Set(ops[i].name, ops[i].value)
-		}
+		h.Set(semconv.HeaderBaggage, a.Baggage())
 	}
 	if a.Claims {
 		h.Remove(semconv.HeaderClaims)
