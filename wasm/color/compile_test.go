@@ -1,8 +1,8 @@
 package color
 
 import (
-	"fmt"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
