@@ -263,6 +263,7 @@ func newSeen() *seen {
 }
 
 func (s *seen) take(t testing.TB, m protocol.Message) {
+	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if want := s.positions[m.Conversation] + 1; m.Seq != want {

@@ -250,7 +250,10 @@ func TestAdmin(t *testing.T) {
 	if code, _ := do("GET", "/healthz", "", ""); code != 200 {
 		t.Error("the health check got the fault")
 	}
-	if resp, err := http.Get(n.url + "/healthz"); err != nil || resp.StatusCode != 200 {
+	resp, err := http.Get(n.url + "/healthz")
+	must(t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode != 200 {
 		t.Error("the edge's health check got the fault")
 	}
 	if code, _ := do("DELETE", "/v1/fault", token, ""); code != 204 {

@@ -271,12 +271,12 @@ func TestWatchesAreBounded(t *testing.T) {
 		return resp
 	}
 	for i := range 64 {
-		resp := open() //nolint:bodyclose // open closes it with the test
+		resp := open()
 		if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil || resp.StatusCode != http.StatusOK {
 			t.Fatalf("watch %d: %d, %q, %v", i, resp.StatusCode, line, err)
 		}
 	}
-	resp := open() //nolint:bodyclose // open closes it with the test
+	resp := open()
 	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("the 65th watch: %d, %s", resp.StatusCode, body)
 	}

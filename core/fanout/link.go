@@ -53,7 +53,7 @@ func (l *link) connection(ctx context.Context, to Receiver) error {
 	defer func() {
 		_ = ps.Close()
 		if reading {
-			_ = <-failed // it ends because of the Close above, or was reported
+			<-failed //nolint:errcheck // it ends because of the Close above
 		}
 		if up {
 			l.f.up.Add(-1)
