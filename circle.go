@@ -23,6 +23,7 @@ const (
 	partObserve      = "observe"
 	partControlPlane = "controlplane"
 	partEdge         = "edge"
+	partProbe        = "probe"
 )
 
 func corePart(pool string) string { return "core-" + pool }
@@ -89,8 +90,17 @@ func (u *up) stages(in installed) [][]local.Part {
 	}
 	edge := part(partEdge, u.cfg.Edge.Admin, u.cfg.Edge.Drain, "edge")
 	edge.Ready = edgeReady(in.client, u.cfg)
-	return [][]local.Part{traces, {observe}, services, {edge}}
+	last := []local.Part{edge}
+	if u.cfg.Probe.Enabled {
+		probe := part(partProbe, u.cfg.Probe.Admin, 5*time.Second, partProbe)
+		probe.Ready = whenever // nobody waits for it
+		last = append(last, probe)
+	}
+	return [][]local.Part{traces, {observe}, services, last}
 }
+
+// whenever is the readiness of a part that nothing depends on.
+func whenever(context.Context) error { return nil }
 
 // arguments make a part read the same configuration.
 func (o *options) arguments(cfg Config) []string {

@@ -28,6 +28,7 @@ type Config struct {
 	Kafka        KafkaConfig        `mapstructure:"kafka"`
 	Redis        RedisConfig        `mapstructure:"redis"`
 	Database     DatabaseConfig     `mapstructure:"database"`
+	Probe        ProbeConfig        `mapstructure:"probe"`
 }
 
 // LogConfig says how the parts log.
@@ -101,6 +102,14 @@ type DatabaseConfig struct {
 	URL string `mapstructure:"url" doc:"postgres://... ; empty: SQLite in the data folder"`
 }
 
+// ProbeConfig is the part that looks from the kernel (eBPF).
+type ProbeConfig struct {
+	Enabled   bool          `mapstructure:"enabled" doc:"run kernel probes with up; without CAP_BPF and CAP_PERFMON (root has them) each says that it is off"`
+	Admin     string        `mapstructure:"admin" doc:"health, metrics, readings; must be loopback"`
+	Connect   time.Duration `mapstructure:"connect" doc:"a TCP connect that takes longer is slow"`
+	Scheduler time.Duration `mapstructure:"scheduler" doc:"a thread that waits longer for a CPU is slow"`
+}
+
 func defaultConfig() Config {
 	return Config{
 		Data: ".tracegate",
@@ -121,6 +130,7 @@ func defaultConfig() Config {
 		ClickHouse: ClickHouseConfig{Embedded: true, Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate"},
 		Kafka:      KafkaConfig{Embedded: true, Brokers: []string{"127.0.0.1:9092"}},
 		Redis:      RedisConfig{Embedded: true, Addrs: []string{"127.0.0.1:6379"}},
+		Probe:      ProbeConfig{Enabled: true, Admin: "127.0.0.1:9221", Connect: 200 * time.Millisecond, Scheduler: 10 * time.Millisecond},
 	}
 }
 

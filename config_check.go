@@ -13,7 +13,7 @@ import (
 func (c Config) validate() error {
 	for key, addr := range map[string]string{
 		"edge.admin": c.Edge.Admin, "controlplane.xds": c.ControlPlane.XDS, "controlplane.api": c.ControlPlane.API,
-		"observe.otlp": c.Observe.OTLP, "observe.admin": c.Observe.Admin,
+		"observe.otlp": c.Observe.OTLP, "observe.admin": c.Observe.Admin, "probe.admin": c.Probe.Admin,
 	} {
 		if err := checkLoopback(addr); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
@@ -36,6 +36,8 @@ func (c Config) validate() error {
 		atLeast("edge.concurrency", int64(c.Edge.Concurrency), 0),
 		atLeast("edge.drain", int64(c.Edge.Drain), 0),
 		atLeast("core.drain", int64(c.Core.Drain), 0),
+		atLeast("probe.connect", int64(c.Probe.Connect), 1),
+		atLeast("probe.scheduler", int64(c.Probe.Scheduler), 1),
 		checkDatabase(c.Database.URL),
 		c.checkPorts(),
 	)
@@ -72,6 +74,9 @@ func (c Config) listeners() map[string]string {
 	for i, p := range c.Core.Pools {
 		l[fmt.Sprintf("core.pools[%d].listen", i)] = p.Listen
 		l[fmt.Sprintf("core.pools[%d].admin", i)] = p.Admin
+	}
+	if c.Probe.Enabled {
+		l["probe.admin"] = c.Probe.Admin
 	}
 	if c.ClickHouse.Embedded {
 		l["clickhouse.addr"] = c.ClickHouse.Addr

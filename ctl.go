@@ -160,5 +160,8 @@ func printDecisions(w io.Writer, decisions []decide.Decision) {
 	for _, d := range decisions {
 		fmt.Fprintf(w, "%s  %-8s %s (%s+%s)  %s -> %s  by %s\n    %s\n", d.Time.Local().Format("2006-01-02 15:04:05.000"),
 			d.Action, d.Group, d.Env, d.Tenant, d.FromPool, d.ToPool, d.By, strings.TrimSpace(d.Reason))
+		for _, cause := range d.Causes {
+			fmt.Fprintln(w, "    perhaps because", cause)
+		}
 	}
 }

@@ -83,7 +83,7 @@ func checkImport(t *testing.T, from, imported string) {
 	if pure[from] {
 		t.Errorf("%s is pure and imports %s, which is not", from, to)
 	}
-	if top(from) != top(to) && !testOnly(from) {
+	if folder(from) != folder(to) && !testOnly(from) {
 		t.Errorf("%s imports %s: adapters of two folders meet in main only", from, to)
 	}
 }
@@ -97,7 +97,7 @@ func allowed(from string, where []string) bool {
 	return false
 }
 
-func top(pkg string) string { return strings.SplitN(pkg, "/", 2)[0] }
+func folder(pkg string) string { return strings.SplitN(pkg, "/", 2)[0] }
 
 // testOnly packages are imported by tests and benchmarks, never by the product.
 func testOnly(pkg string) bool {

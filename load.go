@@ -36,6 +36,7 @@ func loadCommand(opts *options) *cobra.Command {
 		})
 	circle.Flags().DurationVar(&cfg.FaultLatency, "fault-latency", cfg.FaultLatency, "latency that the fault adds")
 	circle.Flags().Float64Var(&cfg.FaultErrors, "fault-errors", cfg.FaultErrors, "share of requests that the fault fails")
+	circle.Flags().BoolVar(&cfg.FaultConnect, "fault-connect", false, "instead, a dependency of the pool is slow to accept connections")
 
 	var n int
 	changes := loadSubcommand(opts, &cfg, "changes", "change policy and placement many times under load",

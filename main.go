@@ -94,6 +94,7 @@ func newCommand(out, errOut io.Writer) *cobra.Command {
 		coreCommand(opts),
 		partCommand(opts, "observe", "receive telemetry, serve the console", runObserve),
 		partCommand(opts, "clickhouse", "run the embedded ClickHouse engine", runClickHouse),
+		probeCommand(opts),
 		loadCommand(opts),
 		ctlCommand(opts),
 		configCommand(opts),

@@ -76,7 +76,11 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.ControlAddress = cfg.ControlPlane.API
 	c.Token = secret.Text(token)
 	c.Edge = plan.Edge{Listen: cfg.Edge.Listen, Observe: cfg.Observe.OTLP, JWKS: jwks, Wasm: filter}
-	return controlplane.Run(ctx, c, controlplane.Deps{Stats: traces, Decisions: traces, Registry: newRegistry()}, log)
+	deps := controlplane.Deps{Stats: traces, Decisions: traces, Registry: newRegistry()}
+	if cfg.Probe.Enabled {
+		deps.Causes = newKernelCauses(cfg.Probe.Admin)
+	}
+	return controlplane.Run(ctx, c, deps, log)
 }
 
 func runCore(ctx context.Context, cfg Config, pool string, log *slog.Logger) error {

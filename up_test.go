@@ -48,7 +48,7 @@ func newProduct(t *testing.T) product {
 	dir := t.TempDir()
 	cfg := defaultConfig()
 	cfg.Data = filepath.Join(dir, "data")
-	ports := freeAddresses(t, 16)
+	ports := freeAddresses(t, 17)
 	next := func() string { p := ports[0]; ports = ports[1:]; return p }
 	cfg.Edge.Listen, cfg.Edge.Admin = next(), next()
 	cfg.ControlPlane.XDS, cfg.ControlPlane.API = next(), next()
@@ -56,7 +56,7 @@ func newProduct(t *testing.T) product {
 		cfg.Core.Pools[i].Listen, cfg.Core.Pools[i].Admin = next(), next()
 	}
 	cfg.Observe.OTLP, cfg.Observe.Console, cfg.Observe.Admin = next(), next(), next()
-	cfg.ClickHouse.Addr = next()
+	cfg.ClickHouse.Addr, cfg.Probe.Admin = next(), next()
 	cfg.Kafka.Brokers, cfg.Redis.Addrs = []string{next()}, []string{next()}
 	var yaml bytes.Buffer
 	printConfig(&yaml, cfg)

@@ -29,6 +29,7 @@ type loop struct {
 	edges    *server.Server
 	board    *ctl.Board
 	recorder *recorder
+	causes   *causes
 	metrics  *metrics
 	log      *slog.Logger
 	journal  *durable.Journal
@@ -75,9 +76,9 @@ const (
 
 // newLoop loads what an earlier run left: the moves of groups, the last good
 // configuration, which edges get before any source has been read, and decisions.
-func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, m *metrics, log *slog.Logger) (*loop, error) {
+func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, why *causes, m *metrics, log *slog.Logger) (*loop, error) {
 	l := &loop{
-		cfg: cfg, edges: edges, board: board, recorder: rec, metrics: m, log: log,
+		cfg: cfg, edges: edges, board: board, recorder: rec, causes: why, metrics: m, log: log,
 		sources: map[string]ctlapi.Source{
 			"policy":    {File: cfg.Policy, Error: "not read yet"},
 			"endpoints": {File: cfg.Endpoints, Error: "not read yet"},
@@ -217,8 +218,9 @@ func (l *loop) evaluate(m measurement) {
 	for _, st := range m.short {
 		l.newest = later(l.newest, st.Newest)
 	}
+	now := time.Now()
 	in := decide.Input{
-		Now: time.Now(), Short: m.short, Long: m.long, Newest: l.newest,
+		Now: now, Causes: l.causes.at(now), Short: m.short, Long: m.long, Newest: l.newest,
 		Homes: w.homes(), Isolatable: w.isolatable(),
 	}
 	if m.err != nil {

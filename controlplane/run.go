@@ -31,6 +31,7 @@ import (
 type Deps struct {
 	Stats     StatsSource
 	Decisions DecisionStore
+	Causes    CauseSource // nil: decisions are not explained
 	Registry  *prometheus.Registry
 
 	// XDS and Control listen already; nil: Run listens on the addresses of Config.
@@ -64,13 +65,14 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		edges    = server.New(cfg.Server, deps.Registry, log)
 		board    = ctl.NewBoard()
 		recorder = newRecorder(deps.Decisions, m, log)
+		why      = &causes{source: deps.Causes, log: log}
 		orders   = newOrders(cfg.Policy)
 		policies = make(chan source.Update[policy.Policy])
 		places   = make(chan source.Update[policy.Endpoints])
 		measured = make(chan measurement)
 		want     = make(chan windows, 1)
 	)
-	loop, err := newLoop(cfg, edges, board, recorder, m, log)
+	loop, err := newLoop(cfg, edges, board, recorder, why, m, log)
 	if err != nil {
 		return err
 	}
@@ -97,6 +99,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	})
 	work.Go(func() error { return measure(ctx, cfg, deps.Stats, want, measured) })
 	work.Go(func() error { return recorder.run(ctx) })
+	work.Go(func() error { return why.run(ctx) })
 	work.Go(func() error { return serveAPI(ctx, api, controlListener) })
 	work.Go(func() error {
 		return loop.run(ctx, inputs{policies: policies, endpoints: places, measured: measured, orders: orders.requests, edges: edges.Changed(), want: want})

@@ -52,6 +52,7 @@ func (p *process) withToken(next http.HandlerFunc) http.HandlerFunc {
 type faultBody struct {
 	LatencyMS  int64   `json:"latency_ms"`
 	ErrorRatio float64 `json:"error_ratio"`
+	Dial       string  `json:"dial,omitempty"`
 	ForMS      int64   `json:"for_ms"`
 }
 
@@ -60,7 +61,7 @@ func (p *process) setFault(w http.ResponseWriter, r *http.Request) {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10))
 	d.DisallowUnknownFields()
 	err := d.Decode(&in)
-	f := fault.Fault{ErrorRatio: in.ErrorRatio}
+	f := fault.Fault{ErrorRatio: in.ErrorRatio, Dial: in.Dial}
 	if err == nil {
 		f.Latency, err = milliseconds("latency_ms", in.LatencyMS)
 	}
@@ -76,7 +77,7 @@ func (p *process) setFault(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	until := p.fault.Set(f)
-	p.log.Warn("fault injected", "latency", f.Latency, "error_ratio", f.ErrorRatio, "until", until)
+	p.log.Warn("fault injected", "latency", f.Latency, "error_ratio", f.ErrorRatio, "dial", f.Dial, "until", until)
 	respond(w, http.StatusOK, map[string]any{"until": until.UTC()})
 }
 

@@ -24,7 +24,14 @@ type Input struct {
 	Homes       map[group.Color]string // pool of each cohort that has one; baseline is the rest's
 	Isolatable  map[string]bool        // services that have a pool "isolated"
 	Unavailable string                 // why there are no stats; empty: there are
+
+	// Causes are sentences that may explain why a pool is bad, worst first. They explain
+	// decisions and make none.
+	Causes map[Pool][]string
 }
+
+// Pool is one pool of one service.
+type Pool struct{ Service, Name string }
 
 // Stale says why nothing can be decided on in, or nothing.
 func (in Input) Stale(p Policy) string {
@@ -141,6 +148,7 @@ func (e *evaluation) atHome(id group.ID, g GroupState) GroupState {
 		Service: f.stats.Service, FromPool: e.home(g.Color), ToPool: semconv.PoolIsolated,
 		Stats: f.stats, Baseline: f.baseline, FirstBad: g.FirstBad,
 	}
+	d.Causes = e.Causes[Pool{d.Service, d.FromPool}]
 	if why := e.mayNot(f, d); why != "" {
 		if g.Held != why {
 			g.Held = why

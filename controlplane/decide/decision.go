@@ -42,6 +42,7 @@ type Decision struct {
 	By       string      `json:"by"`     // "policy" or "operator:<name>"
 	Stats    sli.Stats   `json:"stats"`
 	Baseline *sli.Stats  `json:"baseline,omitempty"` // what Stats was compared with; nil where nothing could be
+	Causes   []string    `json:"causes,omitempty"`   // what else was out of the ordinary in FromPool, worst first
 
 	// Filled in as the decision takes effect.
 	FirstBad   time.Time `json:"first_bad,omitzero"`  // start of the first window that broke an objective

@@ -133,6 +133,8 @@ type Presence interface {
 // Fault is injected trouble; see core/fault.
 type Fault interface {
 	Roll() (delay time.Duration, fail bool)
+	// Dial connects to a dependency that may be slow; nil at once where there is none.
+	Dial(ctx context.Context) error
 }
 
 // Deps are what the handlers work with.

@@ -128,6 +128,9 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, route string, err 
 // faulty does what an injected fault says.
 func (s *server) faulty(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.deps.Fault.Dial(r.Context()); err != nil {
+			return protocol.NewError(protocol.CodeUnavailable, "", "injected fault: "+err.Error())
+		}
 		delay, fail := s.deps.Fault.Roll()
 		if delay > 0 {
 			t := time.NewTimer(delay)

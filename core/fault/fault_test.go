@@ -2,6 +2,7 @@ package fault_test
 
 import (
 	"math"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,30 @@ func TestFaultEndsByItself(t *testing.T) {
 	}
 }
 
+func TestDependencyIsDialed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := fault.New(time.Now)
+	if err := i.Dial(t.Context()); err != nil {
+		t.Errorf("no fault is on: %v", err)
+	}
+	i.Set(fault.Fault{Dial: l.Addr().String(), For: time.Minute})
+	if err := i.Dial(t.Context()); err != nil {
+		t.Error(err)
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	l.Close()
+	if err := i.Dial(t.Context()); err == nil {
+		t.Error("nobody listens, and Dial does not mind")
+	}
+}
+
 func TestErrorRatioIsMet(t *testing.T) {
 	i := fault.New(time.Now)
 	i.Set(fault.Fault{ErrorRatio: 0.3, For: time.Minute})
@@ -50,11 +75,13 @@ func TestValidateNamesTheField(t *testing.T) {
 		t.Error(err)
 	}
 	for want, edit := range map[string]func(*fault.Fault){
-		"latency_ms: must":    func(f *fault.Fault) { f.Latency = -1 },
-		"latency_ms: or":      func(f *fault.Fault) { f.Latency, f.ErrorRatio = 0, 0 },
-		"error_ratio: must":   func(f *fault.Fault) { f.ErrorRatio = 1.1 },
-		"error_ratio: must b": func(f *fault.Fault) { f.ErrorRatio = math.NaN() },
-		"for_ms: must":        func(f *fault.Fault) { f.For = time.Hour },
+		"latency_ms: must":      func(f *fault.Fault) { f.Latency = -1 },
+		"latency_ms: or":        func(f *fault.Fault) { f.Latency, f.ErrorRatio = 0, 0 },
+		"error_ratio: must":     func(f *fault.Fault) { f.ErrorRatio = 1.1 },
+		"dial: must be a loopb": func(f *fault.Fault) { f.Dial = "192.0.2.1:80" },
+		"dial: must":            func(f *fault.Fault) { f.Dial = "127.0.0.1" },
+		"error_ratio: must b":   func(f *fault.Fault) { f.ErrorRatio = math.NaN() },
+		"for_ms: must":          func(f *fault.Fault) { f.For = time.Hour },
 	} {
 		f := ok
 		edit(&f)

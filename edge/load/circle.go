@@ -24,6 +24,9 @@ func Circle(ctx context.Context, cfg Config, out io.Writer, log *slog.Logger) (R
 	if cfg.Cores[cfg.FaultPool] == "" {
 		return Report{}, fmt.Errorf("load circle: fault pool: no admin address of core in pool %q", cfg.FaultPool)
 	}
+	if cfg.FaultConnect {
+		cfg.FaultLatency, cfg.FaultErrors = 0, 0
+	}
 	var s story
 	_, err := run(ctx, cfg, log, func(ctx context.Context, l *lab) error {
 		s = story{lab: l, crowd: l.crowd(cfg.FaultGroup), begin: l.start}
@@ -49,6 +52,14 @@ type story struct {
 	isolate, release  decide.Decision // zero where they did not come
 	moved, back       time.Time       // all sockets
 	movedN, backN     int
+}
+
+// fault says what is done to the pool.
+func (c Config) fault() string {
+	if c.FaultConnect {
+		return "a dependency is slow to accept connections"
+	}
+	return fmt.Sprintf("+%v, %.0f%% errors", c.FaultLatency, 100*c.FaultErrors)
 }
 
 // tell does it: baseline, fault, detection, isolation, fault off, release, after. A
@@ -111,9 +122,21 @@ func (s *story) settled(ctx context.Context) error {
 // hurt switches the fault on for a while and watches the product get out of it.
 func (s *story) hurt(ctx context.Context, hurt time.Duration) (err error) {
 	admin := s.cfg.Cores[s.cfg.FaultPool]
+	dependency := ""
+	if s.cfg.FaultConnect {
+		slow, cancel := context.WithCancel(ctx)
+		addr, stop, err := slowDependency(slow)
+		if err != nil {
+			cancel()
+			return err
+		}
+		defer stop()
+		defer cancel()
+		dependency = addr
+	}
 	s.faultOn = time.Now() // before the call, so that what is promised since is not flattered
 	err = s.admin.breakCore(ctx, admin, faultRequest{
-		LatencyMS: s.cfg.FaultLatency.Milliseconds(), ErrorRatio: s.cfg.FaultErrors,
+		LatencyMS: s.cfg.FaultLatency.Milliseconds(), ErrorRatio: s.cfg.FaultErrors, Dial: dependency,
 		ForMS: (s.cfg.Duration + s.cfg.ReleaseWait).Milliseconds(),
 	})
 	if err != nil {
@@ -126,7 +149,7 @@ func (s *story) hurt(ctx context.Context, hurt time.Duration) (err error) {
 		s.faultOff = time.Now()
 		s.log.Info("fault is off", "pool", s.cfg.FaultPool)
 	}()
-	s.log.Info("fault is on", "pool", s.cfg.FaultPool, "latency", s.cfg.FaultLatency, "error_ratio", s.cfg.FaultErrors)
+	s.log.Info("fault is on", "pool", s.cfg.FaultPool, "fault", s.cfg.fault())
 
 	s.isolate = s.await(ctx, decide.Isolate, s.faultOn, s.faultOn.Add(s.cfg.Wait))
 	if !s.isolate.Time.IsZero() {
@@ -164,7 +187,7 @@ func (s *story) await(ctx context.Context, action decide.Action, since, by time.
 	if !ok {
 		return decide.Decision{}
 	}
-	s.log.Info("decision", "action", d.Action, "group", d.Group, "reason", d.Reason, "after", d.Time.Sub(since))
+	s.log.Info("decision", "action", d.Action, "group", d.Group, "reason", d.Reason, "causes", d.Causes, "after", d.Time.Sub(since))
 	if applied, ok := s.decisions.programmed(ctx, d.ID, time.Now().Add(s.cfg.Wait)); ok {
 		d = applied
 	}
@@ -244,7 +267,7 @@ func (s *story) marks() []Mark {
 	all := len(s.crowd.people)
 	return []Mark{
 		{Event: EventLoadOn, Time: s.begin},
-		{Event: EventFaultOn, Time: s.faultOn, Note: fmt.Sprintf("pool %s: +%v, %.0f%% errors", s.cfg.FaultPool, s.cfg.FaultLatency, 100*s.cfg.FaultErrors)},
+		{Event: EventFaultOn, Time: s.faultOn, Note: "pool " + s.cfg.FaultPool + ": " + s.cfg.fault()},
 		{Event: EventFirstBad, Time: bad, Note: "as the clients saw it"},
 		{Event: EventDecision, Time: s.isolate.Time, Note: byNote(s.isolate)},
 		{Event: EventProgrammed, Time: s.isolate.Programmed, Note: versionNote(s.isolate)},

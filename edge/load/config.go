@@ -39,6 +39,9 @@ type Config struct {
 	FaultPool, FaultGroup string
 	FaultLatency          time.Duration
 	FaultErrors           float64 // ratio, 0 to 1
+	// FaultConnect makes the fault, in place of latency and errors, a dependency that
+	// is slow to accept connections; each REST request of the pool needs one.
+	FaultConnect bool
 	// ReleaseWait bounds the wait for a release after Duration. When it is over an
 	// operator's release is asked for, and the report says so.
 	ReleaseWait time.Duration

@@ -57,6 +57,7 @@ func newAdmin(cfg Config) *admin {
 type faultRequest struct {
 	LatencyMS  int64   `json:"latency_ms"`
 	ErrorRatio float64 `json:"error_ratio"`
+	Dial       string  `json:"dial,omitempty"`
 	ForMS      int64   `json:"for_ms"` // then it ends by itself, should the lab be gone
 }
 

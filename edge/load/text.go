@@ -50,6 +50,9 @@ func (r Report) decisionTable(w io.Writer) {
 	fmt.Fprintf(w, "DECISION\tgroup\tclock\tby\treason\n")
 	for _, d := range r.Decisions {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.Action, names[string(d.Group)], d.Time.Local().Format("15:04:05.000"), d.By, d.Reason)
+		for _, cause := range d.Causes {
+			fmt.Fprintf(w, "\t\t\t\tperhaps because %s\n", cause)
+		}
 	}
 }
 

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tracegate/tracegate/bpf"
+	"github.com/tracegate/tracegate/bpf/probe"
+	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/mesh/local"
+)
+
+func TestSupervisedProcessesHaveOwners(t *testing.T) {
+	child := exec.Command("cat")
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		in.Close()
+		_ = child.Wait()
+	}()
+	cfg := defaultConfig()
+	cfg.Data = t.TempDir()
+	status := local.Status{Supervisor: 10, Parts: []local.PartStatus{
+		{Name: "core-canary", PID: 11}, {Name: "observe"}, {Name: partProbe, PID: 12}, {Name: partEdge, PID: os.Getpid()},
+	}}
+	raw, err := json.Marshal(status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(cfg.run(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cfg.statusFile(), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := supervised{cfg}.Processes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []bpf.Process{
+		{PID: 10, Owner: probe.Owner{Service: "embedded", Name: "up"}},
+		{PID: 11, Owner: probe.Owner{Service: "core", Pool: "canary", Name: "core-canary"}, Metrics: "http://127.0.0.1:9202/metrics"},
+		{PID: os.Getpid(), Owner: probe.Owner{Service: "edge", Name: "edge"}},
+	}
+	if _, err := os.Stat(filepath.Join("/proc", "self", "task")); err == nil {
+		want = append(want, bpf.Process{PID: child.Process.Pid, Owner: probe.Owner{Service: "edge", Name: "envoy"}})
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	cfg.Data = t.TempDir()
+	if _, err := (supervised{cfg}).Processes(t.Context()); err == nil {
+		t.Error("no error without a status file")
+	}
+}
+
+func TestAddressNamesAreOfAddresses(t *testing.T) {
+	cfg := defaultConfig()
+	cfg.Kafka.Brokers = []string{"kafka-0.example:9092", "127.0.0.1:9092"}
+	names := cfg.addressNames()
+	if names["127.0.0.1:9092"] != "Kafka" || names["127.0.0.1:9102"] != "core canary" || names["kafka-0.example:9092"] != "" {
+		t.Errorf("%v", names)
+	}
+}
+
+func TestKernelCausesAreByPool(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(bpf.Snapshot{Causes: []bpf.Cause{
+			{Owner: probe.Owner{Service: "core", Pool: "canary", Name: "a"}, Text: "first"},
+			{Owner: probe.Owner{Service: "core", Pool: "canary", Name: "b"}, Text: "second"},
+			{Owner: probe.Owner{Service: "edge"}, Text: "other"},
+		}})
+	}))
+	defer s.Close()
+	got, err := newKernelCauses(strings.TrimPrefix(s.URL, "http://")).Causes(t.Context())
+	want := map[decide.Pool][]string{{Service: "core", Name: "canary"}: {"first", "second"}, {Service: "edge"}: {"other"}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	s.Close()
+	if _, err := newKernelCauses(strings.TrimPrefix(s.URL, "http://")).Causes(t.Context()); err == nil {
+		t.Error("no error from nobody")
+	}
+}
