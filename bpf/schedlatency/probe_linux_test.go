@@ -288,6 +288,7 @@ func pingPong(t *testing.T, n int) {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread() // a thread that ends takes its count of switches with it
 		buf := make([]byte, 1)
 		for range n {
 			if _, err := syscall.Read(a[0], buf); err != nil {
