@@ -1,5 +1,5 @@
 // Package engine finds the real engines that integration tests run against: Redis,
-// PostgreSQL, Kafka, Chromium. Where one is not installed it is fetched by the
+// PostgreSQL, Kafka, clang, Chromium. Where one is not installed it is fetched by the
 // distribution's or registry's own client (apt, Maven) and unpacked into a cache,
 // without root and without installing anything.
 //
@@ -58,9 +58,23 @@ func PostgreSQL(ctx context.Context, log *slog.Logger) (Engine, error) {
 // Chromium returns the path of a browser. It has too many dependencies to run from a
 // cache: root gets it installed, others must have it on PATH.
 func Chromium(ctx context.Context, log *slog.Logger) (string, error) {
-	names := []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}
+	return installed(ctx, log, []string{"chromium"}, "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+}
+
+// Clang returns the path of the compiler of kernel probes, with llvm-strip beside it;
+// root gets it installed.
+func Clang(ctx context.Context, log *slog.Logger) (string, error) {
+	if _, err := installed(ctx, log, []string{"llvm"}, "llvm-strip"); err != nil {
+		return "", err
+	}
+	return installed(ctx, log, []string{"clang"}, "clang")
+}
+
+// installed returns the first of the programs that is on PATH, after installing the
+// distribution's packages where there is none.
+func installed(ctx context.Context, log *slog.Logger, packages []string, programs ...string) (string, error) {
 	find := func() string {
-		for _, name := range names {
+		for _, name := range programs {
 			if path, err := exec.LookPath(name); err == nil {
 				return path
 			}
@@ -70,22 +84,23 @@ func Chromium(ctx context.Context, log *slog.Logger) (string, error) {
 	if path := find(); path != "" {
 		return path, nil
 	}
+	what := strings.Join(packages, " and ")
 	if os.Geteuid() != 0 {
-		return "", fmt.Errorf("no browser: install chromium (looked for %s)", strings.Join(names, ", "))
+		return "", fmt.Errorf("install %s (looked for %s)", what, strings.Join(programs, ", "))
 	}
 	if err := aptReady(); err != nil {
-		return "", fmt.Errorf("get chromium: %w", err)
+		return "", fmt.Errorf("get %s: %w", what, err)
 	}
-	log.Info("installing", "engine", "chromium")
-	for _, args := range [][]string{{"update", "-q"}, {"install", "-y", "-q", "--no-install-recommends", "chromium"}} {
+	log.Info("installing", "engine", what)
+	for _, args := range [][]string{{"update", "-q"}, append([]string{"install", "-y", "-q", "--no-install-recommends"}, packages...)} {
 		if _, err := run(ctx, "", []string{"DEBIAN_FRONTEND=noninteractive"}, "apt-get", args...); err != nil {
-			return "", fmt.Errorf("get chromium: %w", err)
+			return "", fmt.Errorf("get %s: %w", what, err)
 		}
 	}
 	if path := find(); path != "" {
 		return path, nil
 	}
-	return "", errors.New("get chromium: installed, but not on PATH")
+	return "", fmt.Errorf("get %s: installed, but %s is not on PATH", what, strings.Join(programs, ", "))
 }
 
 // cached returns the folder of an engine, made by fill in a temporary folder first

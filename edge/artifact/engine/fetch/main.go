@@ -1,6 +1,7 @@
 // Command fetch brings the engines that tests run against onto this machine, with
 // progress, so that no test waits for a download. What is not to be had is named with
 // its reason, and is an error where CI is true: there no test may be skipped.
+// Arguments name the only ones to bring.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"github.com/tracegate/tracegate/edge/artifact"
@@ -18,12 +20,12 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if missing := fetch(ctx, slog.New(slog.NewTextHandler(os.Stderr, nil))); missing > 0 && os.Getenv("CI") == "true" {
+	if missing := fetch(ctx, os.Args[1:], slog.New(slog.NewTextHandler(os.Stderr, nil))); missing > 0 && os.Getenv("CI") == "true" {
 		os.Exit(1)
 	}
 }
 
-func fetch(ctx context.Context, log *slog.Logger) (missing int) {
+func fetch(ctx context.Context, only []string, log *slog.Logger) (missing int) {
 	binary := func(e engine.Engine, err error) (string, error) { return e.Bin, err }
 	for _, e := range []struct {
 		name string
@@ -34,8 +36,12 @@ func fetch(ctx context.Context, log *slog.Logger) (missing int) {
 		{"Redis", func() (string, error) { return binary(engine.Redis(ctx, log)) }},
 		{"PostgreSQL", func() (string, error) { return binary(engine.PostgreSQL(ctx, log)) }},
 		{"Kafka", func() (string, error) { _, err := engine.Kafka(ctx, log); return "by its class path", err }},
+		{"clang", func() (string, error) { return engine.Clang(ctx, log) }},
 		{"Chromium", func() (string, error) { return engine.Chromium(ctx, log) }},
 	} {
+		if len(only) > 0 && !slices.Contains(only, e.name) {
+			continue
+		}
 		start := time.Now()
 		path, err := e.get()
 		if err != nil {
