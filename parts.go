@@ -80,7 +80,12 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if cfg.Probe.Enabled {
 		deps.Causes = newKernelCauses(cfg.Probe.Admin)
 	}
-	return controlplane.Run(ctx, c, deps, log)
+	tracing, err := setupTracing(ctx, cfg, semconv.ServiceControlPlane, "", deps.Registry, log)
+	if err != nil {
+		return err
+	}
+	deps.Tracing = tracing.Tracer
+	return withTracing(ctx, tracing, func() error { return controlplane.Run(ctx, c, deps, log) })
 }
 
 func runCore(ctx context.Context, cfg Config, pool string, log *slog.Logger) error {
@@ -97,17 +102,32 @@ func runCore(ctx context.Context, cfg Config, pool string, log *slog.Logger) err
 		return err
 	}
 	reg := newRegistry()
-	t := telemetry.DefaultConfig()
-	t.Service, t.Pool, t.Endpoint = semconv.ServiceCore, pool, cfg.Observe.OTLP
-	t.Env, t.Tenant = c.API.Env, c.API.Tenant
-	tracing, err := telemetry.Setup(ctx, t, reg, log)
+	tracing, err := setupTracing(ctx, cfg, semconv.ServiceCore, pool, reg, log)
 	if err != nil {
 		return err
 	}
-	err = core.Run(ctx, c, core.Deps{
-		Key: key, Placements: control, Page: page.Handler(),
-		Tracing: tracing.Tracer, Propagator: tracing.Propagator, Registry: reg,
-	}, log)
+	return withTracing(ctx, tracing, func() error {
+		return core.Run(ctx, c, core.Deps{
+			Key: key, Placements: control, Page: page.Handler(),
+			Tracing: tracing.Tracer, Propagator: tracing.Propagator, Registry: reg,
+		}, log)
+	})
+}
+
+// setupTracing makes a service send its spans to the telemetry receiver. (That itself
+// makes none: each would cause another.)
+func setupTracing(ctx context.Context, cfg Config, service, pool string, reg *prometheus.Registry, log *slog.Logger) (telemetry.Providers, error) {
+	t := telemetry.DefaultConfig()
+	t.Service, t.Pool, t.Endpoint = service, pool, cfg.Observe.OTLP
+	if env, tenant, err := uncolored(cfg); err == nil { // else the names of no policy
+		t.Env, t.Tenant = env, tenant
+	}
+	return telemetry.Setup(ctx, t, reg, log)
+}
+
+// withTracing sends the last spans after run has ended.
+func withTracing(ctx context.Context, tracing telemetry.Providers, run func() error) error {
+	err := run()
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainGrace)
 	defer cancel()
 	return errors.Join(err, tracing.Shutdown(flush))

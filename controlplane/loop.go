@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tracegate/tracegate/controlplane/ctl"
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
@@ -30,6 +31,7 @@ type loop struct {
 	board    *ctl.Board
 	recorder *recorder
 	causes   *causes
+	tracer   trace.Tracer
 	metrics  *metrics
 	log      *slog.Logger
 	journal  *durable.Journal
@@ -76,9 +78,9 @@ const (
 
 // newLoop loads what an earlier run left: the moves of groups, the last good
 // configuration, which edges get before any source has been read, and decisions.
-func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, why *causes, m *metrics, log *slog.Logger) (*loop, error) {
+func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, why *causes, tracer trace.Tracer, m *metrics, log *slog.Logger) (*loop, error) {
 	l := &loop{
-		cfg: cfg, edges: edges, board: board, recorder: rec, causes: why, metrics: m, log: log,
+		cfg: cfg, edges: edges, board: board, recorder: rec, causes: why, tracer: tracer, metrics: m, log: log,
 		sources: map[string]ctlapi.Source{
 			"policy":    {File: cfg.Policy, Error: "not read yet"},
 			"endpoints": {File: cfg.Endpoints, Error: "not read yet"},

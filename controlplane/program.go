@@ -204,6 +204,7 @@ func (l *loop) acknowledged(p *programming, now time.Time) {
 	l.metrics.programmed.WithLabelValues("acked").Inc()
 	l.metrics.programming.Observe(now.Sub(p.since).Seconds())
 	l.publish(p, now)
+	traceProgrammed(l.tracer, p, now)
 	for _, d := range p.decisions {
 		d.Programmed, d.Version = now, p.snapshot.Version
 		// The decision itself is in the journal; this adds when it took effect.

@@ -19,6 +19,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tracegate/tracegate/controlplane/ctl"
@@ -31,7 +33,8 @@ import (
 type Deps struct {
 	Stats     StatsSource
 	Decisions DecisionStore
-	Causes    CauseSource // nil: decisions are not explained
+	Causes    CauseSource          // nil: decisions are not explained
+	Tracing   trace.TracerProvider // nil: no spans
 	Registry  *prometheus.Registry
 
 	// XDS and Control listen already; nil: Run listens on the addresses of Config.
@@ -72,7 +75,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		measured = make(chan measurement)
 		want     = make(chan windows, 1)
 	)
-	loop, err := newLoop(cfg, edges, board, recorder, why, m, log)
+	loop, err := newLoop(cfg, edges, board, recorder, why, tracer(deps.Tracing), m, log)
 	if err != nil {
 		return err
 	}
@@ -118,6 +121,13 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	err = work.Wait()
 	cutEdges()
 	return errors.Join(err, <-served)
+}
+
+func tracer(p trace.TracerProvider) trace.Tracer {
+	if p == nil {
+		p = noop.NewTracerProvider()
+	}
+	return p.Tracer("github.com/tracegate/tracegate/controlplane")
 }
 
 func listen(given net.Listener, addr string) (net.Listener, error) {
