@@ -30,6 +30,7 @@ type child struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	addr  string
+	token string // of a user, where the child is core
 }
 
 func startChild(ctx context.Context, role string, args ...string) (*child, error) {
@@ -57,7 +58,7 @@ func startChild(ctx context.Context, role string, args ...string) (*child, error
 		c.stop()
 		return nil, fmt.Errorf("the %s did not start", role)
 	}
-	c.addr = strings.TrimSpace(line)
+	c.addr, c.token, _ = strings.Cut(strings.TrimSpace(line), " ")
 	return c, nil
 }
 
@@ -98,26 +99,6 @@ func untilInputEnds(ctx context.Context) context.Context {
 	return ctx
 }
 
-// serve answers every request with a few bytes, as a cheap service would: the cheaper
-// the request, the more the probes weigh.
-func serve(ctx context.Context) error {
-	ctx = untilInputEnds(ctx)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	s := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"ok":true}`)
-	})}
-	fmt.Println(l.Addr())
-	go func() { <-ctx.Done(); s.Close() }()
-	if err := s.Serve(l); err != http.ErrServerClosed {
-		return err
-	}
-	return nil
-}
-
 // one is the process to watch.
 type one int
 
@@ -134,7 +115,7 @@ func runProbes(ctx context.Context, pid int) error {
 		return err
 	}
 	cfg := bpf.DefaultConfig()
-	cfg.Required = true
+	cfg.Required, cfg.Interval = true, time.Second // as `up` has it
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	ended := make(chan error, 1)
 	go func() {

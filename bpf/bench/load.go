@@ -30,7 +30,7 @@ func measure(ctx context.Context, c config, server, probes *child) (sample, erro
 		return sample{}, err
 	}
 	begin := time.Now()
-	requests, err := load(ctx, c, server.addr)
+	requests, err := load(ctx, c, server)
 	if err != nil {
 		return sample{}, err
 	}
@@ -47,7 +47,7 @@ func measure(ctx context.Context, c config, server, probes *child) (sample, erro
 
 // load sends requests over keep-alive connections, the next when the last is answered
 // (and due, if there is a rate), and returns how many were answered.
-func load(ctx context.Context, c config, addr string) (int64, error) {
+func load(ctx context.Context, c config, server *child) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.slice)
 	defer cancel()
 	var requests atomic.Int64
@@ -55,7 +55,7 @@ func load(ctx context.Context, c config, addr string) (int64, error) {
 	var work sync.WaitGroup
 	for i := range c.connections {
 		work.Go(func() {
-			if err := converse(ctx, c, addr, i, &requests); err != nil {
+			if err := converse(ctx, c, server, i, &requests); err != nil {
 				errs <- err
 			}
 		})
@@ -70,15 +70,14 @@ func load(ctx context.Context, c config, addr string) (int64, error) {
 }
 
 // converse is one connection.
-func converse(ctx context.Context, c config, addr string, number int, requests *atomic.Int64) error {
+func converse(ctx context.Context, c config, server *child, number int, requests *atomic.Int64) error {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	conn, err := d.DialContext(ctx, "tcp", server.addr)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close()
-	request := []byte("GET / HTTP/1.1\r\nHost: " + addr + "\r\n\r\n")
-	end := []byte(`{"ok":true}`)
+	request := []byte("GET /v1/me HTTP/1.1\r\nHost: " + server.addr + "\r\nAuthorization: Bearer " + server.token + "\r\n\r\n")
 	buf := make([]byte, 4096)
 	var gap time.Duration
 	if c.rate > 0 {
@@ -97,7 +96,7 @@ func converse(ctx context.Context, c config, addr string, number int, requests *
 		if _, err := conn.Write(request); err != nil {
 			return fmt.Errorf("send: %w", err)
 		}
-		for n := 0; !bytes.HasSuffix(buf[:n], end); {
+		for n := 0; !whole(buf[:n]); {
 			m, err := conn.Read(buf[n:])
 			if err != nil {
 				return fmt.Errorf("receive: %w", err)
@@ -106,7 +105,15 @@ func converse(ctx context.Context, c config, addr string, number int, requests *
 				return io.ErrShortBuffer
 			}
 		}
+		if !bytes.HasPrefix(buf, []byte("HTTP/1.1 200 ")) {
+			return fmt.Errorf("core answers %.40q", buf)
+		}
 		requests.Add(1)
 	}
 	return nil
+}
+
+// whole says whether b is a response: core's are JSON objects that end with a line.
+func whole(b []byte) bool {
+	return bytes.HasSuffix(b, []byte("}\n")) || bytes.HasSuffix(b, []byte("}"))
 }

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command bench measures what the probes cost the service they watch: requests a
-// second of a Go HTTP server under load, and CPU time for each request, with all
+// second of a core process under load, and CPU time for each request, with all
 // probes running (the whole of bpf.Run in a process of its own) and with none.
 //
 // Slices with and without follow each other, in changing order, and each pair is
@@ -35,7 +35,7 @@ func main() {
 	pid := flag.Int("pid", 0, "used by the program itself: process to watch")
 	flag.IntVar(&c.connections, "connections", 32, "keep-alive connections")
 	flag.IntVar(&c.rounds, "rounds", 10, "rounds; each measures once with probes and once without")
-	flag.DurationVar(&c.slice, "slice", time.Second, "duration of one measurement")
+	flag.DurationVar(&c.slice, "slice", 3*time.Second, "duration of one measurement")
 	flag.IntVar(&c.rate, "rate", 0, "requests a second to offer; 0: as many as go")
 	flag.Parse()
 
@@ -72,7 +72,7 @@ func run(ctx context.Context, c config) error {
 	if _, err := measure(ctx, c, server, nil); err != nil { // warm up
 		return err
 	}
-	var with, without, rates, cpus []float64
+	var pairs [][2]sample
 	var last bpf.Snapshot
 	for round := range c.rounds {
 		var pair [2]sample // without, with
@@ -90,21 +90,37 @@ func run(ctx context.Context, c config) error {
 				last = snapshot
 			}
 		}
-		without, with = append(without, pair[0].rate), append(with, pair[1].rate)
-		rates = append(rates, pair[1].rate/pair[0].rate)
-		cpus = append(cpus, float64(pair[1].cpu)/float64(pair[0].cpu))
-		fmt.Fprintf(os.Stderr, "round %2d: %.0f req/s with, %.0f without, ratio %.3f; CPU for a request %v with, %v without, ratio %.3f\n",
-			round+1, pair[1].rate, pair[0].rate, rates[round], pair[1].cpu, pair[0].cpu, cpus[round])
+		pairs = append(pairs, pair)
+		fmt.Fprintf(os.Stderr, "round %2d: %.0f req/s with, %.0f without; CPU for a request %v with, %v without\n",
+			round+1, pair[1].rate, pair[0].rate, pair[1].cpu, pair[0].cpu)
 	}
-	for _, p := range last.Probes {
-		fmt.Fprintf(os.Stderr, "%-14s %-8s %8.0f events/s, %v an event, %.3f%% of a core\n", p.Probe, p.State, p.Rate, p.EventCost, 100*p.Share)
-	}
-	low, mid, high := spread(rates)
-	fmt.Printf("figure throughput_with_probes %.0f req/s vs without %.0f ratio %.3f (quartiles %.3f to %.3f, %d rounds)\n",
-		median(with), median(without), mid, low, high, c.rounds)
-	low, mid, high = spread(cpus)
-	fmt.Printf("figure cpu_per_request_with_probes ratio %.3f (quartiles %.3f to %.3f, %d rounds)\n", mid, low, high, c.rounds)
+	report(c, last, pairs)
 	return nil
+}
+
+// report prints what the probes cost: of the last slice what each probe says, of all
+// pairs the medians and the spread.
+func report(c config, last bpf.Snapshot, pairs [][2]sample) {
+	fmt.Printf("| probe | state | events/s | an event | of a core |\n|---|---|---:|---:|---:|\n")
+	for _, p := range last.Probes {
+		fmt.Printf("| %s | %s | %.0f | %v | %.3f%% |\n", p.Probe, p.State, p.Rate, p.EventCost, 100*p.Share)
+	}
+	values := func(f func([2]sample) float64) []float64 {
+		var out []float64
+		for _, p := range pairs {
+			out = append(out, f(p))
+		}
+		return out
+	}
+	rate := func(i int) float64 { return median(values(func(p [2]sample) float64 { return p[i].rate })) }
+	cpu := func(i int) float64 {
+		return median(values(func(p [2]sample) float64 { return float64(p[i].cpu) / float64(time.Microsecond) }))
+	}
+	rateLow, rateMid, rateHigh := spread(values(func(p [2]sample) float64 { return p[1].rate / p[0].rate }))
+	cpuLow, cpuMid, cpuHigh := spread(values(func(p [2]sample) float64 { return float64(p[1].cpu) / float64(p[0].cpu) }))
+	fmt.Printf("\nratios are medians of %d pairs of %v; quartiles: throughput %.3f to %.3f, CPU %.3f to %.3f\n\n", len(pairs), c.slice, rateLow, rateHigh, cpuLow, cpuHigh)
+	fmt.Printf("figure throughput_with_probes %.0f req/s vs without %.0f ratio %.3f\n", rate(1), rate(0), rateMid)
+	fmt.Printf("figure cpu_with_probes %.2f us/req vs without %.2f ratio %.3f\n", cpu(1), cpu(0), cpuMid)
 }
 
 // slice measures once, with probes or without.
