@@ -147,6 +147,8 @@ type Entry struct {
 	From       string    `json:"from"`
 	To         string    `json:"to"`
 	Reason     string    `json:"reason"`
+	Causes     []string  `json:"causes,omitempty"`          // worst first
+	MoreCauses int       `json:"causes_left_out,omitempty"` // how many are not among Causes
 	By         string    `json:"by"`
 	Stats      *Figures  `json:"stats"`
 	Baseline   *Figures  `json:"baseline"`
@@ -167,6 +169,8 @@ type Figures struct {
 	P99      float64 `json:"p99"`
 }
 
+const causesShown = 5
+
 // Entries gives decisions newest first.
 func Entries(decisions []decide.Decision) []Entry {
 	out := make([]Entry, 0, len(decisions))
@@ -175,6 +179,8 @@ func Entries(decisions []decide.Decision) []Entry {
 			ID: d.ID, Time: d.Time, Action: string(d.Action), Group: d.Group, Color: d.Color.String(), Env: d.Env, Tenant: d.Tenant,
 			From: d.FromPool, To: d.ToPool, Reason: d.Reason, By: d.By, FirstBad: d.FirstBad, Programmed: d.Programmed, Version: d.Version,
 		}
+		causes := first(d.Causes, causesShown)
+		e.Causes, e.MoreCauses = causes.Rows, causes.LeftOut
 		if d.Stats.Requests > 0 {
 			e.Stats = figures(d.Stats)
 		}

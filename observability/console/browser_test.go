@@ -3,6 +3,7 @@ package console_test
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -261,6 +262,102 @@ func TestLooks(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestKernelPanel(t *testing.T) {
+	s := serve(t, nil)
+	b := browsertest.Start(t)
+	for _, size := range []browsertest.Size{browsertest.Desktop(), browsertest.Phone()} {
+		tab := open(t, b, s, size)
+		tab.UntilText("#kernel-note", "4 of 5 probes · 0.85% of a core · 7 processes · last 10 s · read just now")
+		tab.UntilText("#kernel-findings li:nth-child(3)", "preempted threads wait for a CPU for 23ms")
+		tab.UntilText("#kernel-findings li:nth-child(3)", "Alert")
+		tab.Until(`/^for [0-9]+ (s|min)$/.test(document.querySelector("#kernel-findings li:nth-child(3) time").textContent)`)
+		tab.UntilText("#kernel-findings li:first-child", "Cause")
+		tab.UntilText("#kernel-latencies tr:first-child", "over 200\u00a0ms")
+		tab.UntilText("#kernel-latencies tr:first-child", "412 ms")
+		tab.UntilText("#kernel-queues tr:first-child", "1,204")
+		tab.UntilText("#kernel-counters", "Segments sent again")
+		tab.UntilText("#kernel-probes tr:nth-child(2)", "samples one event in 8")
+		tab.UntilText("#kernel-probes tr:nth-child(2)", "1 in 8")
+		tab.UntilText("#kernel-probes tr:nth-child(2)", "1,204 exemplar limit, 3 recursion")
+		tab.UntilText("#kernel-probes tr:nth-child(2)", "147 ns")
+		tab.UntilText("#kernel-probes tr:nth-child(3)", "~0.03%") // estimated
+		tab.UntilText("#kernel-probes tr:nth-child(5)", "the kernel has no uprobes")
+		tab.UntilText("#kernel-unread", "404 Not Found")
+		tab.UntilText("#decisions li:last-child .causes", "connects to kafka")
+		for i, id := range []string{"kernel", "kernel-latencies", "kernel-counters-title"} {
+			tab.Eval(`document.getElementById("`+id+`").scrollIntoView({block: "start"}), scrollBy(0, -64)`, nil)
+			looks(tab, fmt.Sprintf("kernel-%d", i+1), size)
+		}
+
+		// By keyboard: the button keeps the focus while the table grows and goes on.
+		tab.Eval(`document.querySelector("[aria-controls=kernel-latencies]").focus()`, nil)
+		tab.Press(kb.Enter)
+		tab.Until(`document.querySelectorAll("#kernel-latencies tr").length === 12`)
+		tab.UntilText("[aria-controls=kernel-latencies]", "Show fewer")
+		s.do(func() { s.report.Latencies[9].P95 = .977 })
+		tab.UntilText("#kernel-latencies tr:first-child", "977 ms")
+		tab.Until(`document.activeElement.getAttribute("aria-controls") === "kernel-latencies"`)
+		tab.Press(kb.Enter)
+		tab.Until(`document.querySelectorAll("#kernel-latencies tr").length === 8`)
+		s.do(func() { s.report.Latencies[9].P95 = .412 })
+		tab.UntilText("#kernel-latencies tr:first-child", "412 ms")
+	}
+}
+
+func TestKernelPanelSaysWhatIsMissing(t *testing.T) {
+	s := serve(t, nil)
+	b := browsertest.Start(t)
+	for _, size := range []browsertest.Size{browsertest.Desktop(), browsertest.Phone()} {
+		tab := open(t, b, s, size)
+		tab.UntilText("#kernel-latencies", "Connecting")
+		s.do(func() { s.probesErr = errAway })
+		tab.UntilText("#kernel-status", "No answer from the probes since")
+		tab.UntilText("#kernel-status", "connection refused")
+		tab.Until(`!document.getElementById("kernel-latencies").checkVisibility() && !document.getElementById("kernel-why").checkVisibility()`)
+		tab.Until(`document.getElementById("banners").children.length === 0`)
+		tab.Eval(`document.getElementById("kernel").scrollIntoView()`, nil)
+		looks(tab, "kernel-silent", size)
+		s.do(func() { s.probesErr = fmt.Errorf("ask the probes: %w", syscall.ECONNREFUSED) })
+		tab.UntilText("#kernel-status", "Probes are not running: no answer since")
+
+		s.do(func() {
+			s.probesErr = nil
+			for i := range s.report.Probes {
+				s.report.Probes[i].State, s.report.Probes[i].Why = "off", "needs the capabilities CAP_BPF and CAP_PERFMON"
+			}
+			s.report.Alerts, s.report.Causes, s.report.Queues, s.report.Counters, s.report.Problems = nil, nil, nil, nil, nil
+		})
+		tab.UntilText("#kernel-status", "Probes are not running: needs the capabilities CAP_BPF and CAP_PERFMON.")
+		tab.UntilText("#kernel-probes", "Off")
+		tab.Until(`!document.getElementById("kernel-why").checkVisibility()`) // off is no all-clear
+		looks(tab, "kernel-off", size)
+
+		s.do(func() {
+			s.report = kernelReport()
+			for i := range 200 {
+				s.report.Latencies = append(s.report.Latencies, console.KernelLatency{Kind: "connect", Target: fmt.Sprintf("[fd00:%x::%x]:65535", i, i), Owner: console.KernelOwner{Name: strings.Repeat("kubepods-burstable.slice", 5)}, Count: 3, Threshold: .2, P95: .1})
+			}
+			s.report.Problems = append(s.report.Problems, s.report.Problems...) // the same twice
+			s.report.Alerts, s.report.Causes = nil, nil
+		})
+		tab.UntilText("#kernel-fine", "Nothing is out of the ordinary")
+		tab.Click("[aria-controls=kernel-latencies]")
+		tab.Until(`document.querySelectorAll("#kernel-latencies tr").length === 100`)
+		tab.UntilText("#kernel .more", "112 more are left out")
+		tab.Until(`document.getElementById("kernel-status").hidden && document.querySelectorAll("#kernel-unread li").length === 2`)
+		looks(tab, "kernel-many", size)
+		s.do(func() { s.report = kernelReport() })
+		tab.Until(`document.querySelectorAll("#kernel-latencies tr").length === 12`)
+	}
+}
+
+func TestNoKernelPanelWithoutProbes(t *testing.T) {
+	s := serveDeps(t, nil, func(d *console.Deps) { d.Probes = nil })
+	tab := open(t, browsertest.Start(t), s, browsertest.Desktop())
+	tab.UntilText("#telemetry", "1,284,402")
+	tab.Until(`document.getElementById("kernel").hidden`)
 }
 
 func TestEmptyBoard(t *testing.T) {

@@ -1,10 +1,11 @@
 // Package console is the operator's page: traffic groups live, the timeline of
 // decisions with the figures behind each, isolation and release by hand, the state of
-// the edges and of the telemetry itself, and traces.
+// the edges and of the telemetry itself, what the kernel probes say, and traces.
 //
-// It decides nothing and stores nothing: it shows what observability/store and the
-// control plane say and passes an operator's order on. When one of them is away it
-// says so and since when, shows what the other still knows, and heals by itself.
+// It decides nothing and stores nothing: it shows what observability/store, the
+// control plane and the probes say and passes an operator's order on. When one of them
+// is away it says so and since when, shows what the others still know, and heals by
+// itself.
 //
 // One poller asks for all viewers ([Console.Run]); a viewer gets the state as a whole
 // at first and then what changed, by server-sent events, so ten viewers cost the
@@ -125,14 +126,21 @@ type Ingest interface {
 	Account() ingest.Account
 }
 
+// Probes is what the kernel probes have read: an answer of package bpf's process. An
+// error that wraps syscall.ECONNREFUSED means that they do not run.
+type Probes interface {
+	Probes(ctx context.Context) (KernelReport, error)
+}
+
 // Deps are the parts that the console asks. A nil Ingest means that none runs in this
-// process.
+// process; nil Probes, that there are none and nothing is shown of them.
 type Deps struct {
 	Stats      Stats
 	Records    Records
 	Control    Control
 	Operator   Operator
 	Ingest     Ingest
+	Probes     Probes
 	Registerer prometheus.Registerer
 	Now        func() time.Time // time.Now where nil
 }
@@ -146,7 +154,7 @@ type Console struct {
 	sessions *sessions
 	login    *gate
 	hub      *hub
-	wake     [2]chan struct{} // for each source's poller
+	wake     [3]chan struct{} // for each source's poller
 	metrics  *metrics
 }
 
@@ -173,7 +181,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Console, error) {
 	c := &Console{
 		cfg: cfg, deps: deps, log: log, page: http.StripPrefix("/console", page), metrics: m,
 		sessions: newSessions(cfg.SessionTTL), login: newGate(deps.Now),
-		wake: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)},
+		wake: [3]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)},
 	}
 	c.hub = newHub(cfg.MaxViewers, m, c.poke)
 	return c, nil

@@ -2,6 +2,8 @@ package console_test
 
 import (
 	"context"
+	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -10,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -46,6 +49,24 @@ type fakes struct {
 	traces   []store.Span
 	queries  []store.TraceQuery
 	hang     chan struct{} // GroupStats waits for it
+
+	report     console.KernelReport
+	probesErr  error
+	probesHang chan struct{} // Probes waits for it
+	probed     int           // questions for Probes
+}
+
+// probes is an answer of package bpf at /v1/probes.
+//
+//go:embed testdata/probes.json
+var probes []byte
+
+func kernelReport() console.KernelReport {
+	var r console.KernelReport
+	if err := json.Unmarshal(probes, &r); err != nil {
+		panic(err) // the file is part of the test
+	}
+	return r
 }
 
 var (
@@ -61,6 +82,7 @@ func newFakes() *fakes {
 	}
 	f := &fakes{
 		boost:  1,
+		report: kernelReport(),
 		groups: []ctlapi.Group{home(search, "", "baseline"), home(canary, "canary", "canary"), home(pay, "", "baseline")},
 		status: ctlapi.Status{
 			Version: "17", LastGood: "17", Mode: "act",
@@ -74,6 +96,9 @@ func newFakes() *fakes {
 			}},
 			Sources: map[string]ctlapi.Source{"policy": {File: "/data/policy.yaml", Loaded: now.Add(-3 * time.Hour)}, "endpoints": {File: "/data/endpoints.yaml", Loaded: now.Add(-3 * time.Hour)}},
 		},
+	}
+	for i := range f.report.Alerts {
+		f.report.Alerts[i].Since = now.Add(-72 * time.Second)
 	}
 	f.decided = []decide.Decision{f.decision("01-isolate", decide.Isolate, now.Add(-4*time.Minute), "canary", "isolated"), f.decision("02-release", decide.Release, now.Add(-2*time.Minute), "isolated", "canary")}
 	f.traces = exampleTrace(now.Add(-20 * time.Second))
@@ -95,6 +120,7 @@ func (f *fakes) decision(id string, action decide.Action, at time.Time, from, to
 		d.Stats.Errors, d.Stats.P95 = 0, 41*time.Millisecond
 		return d
 	}
+	d.Causes = []string{"connects to kafka (127.0.0.1:9092) take 410ms (P95 of 37, threshold 200ms)", "preempted threads wait for a CPU for 23ms (P95 of 2104, threshold 10ms)"}
 	d.FirstBad = at.Add(-1400 * time.Millisecond)
 	d.Baseline = &sli.Stats{Pool: "baseline", Window: d.Stats.Window, Requests: 240, P50: 15 * time.Millisecond, P95: 39 * time.Millisecond, P99: 52 * time.Millisecond}
 	return d
@@ -270,6 +296,26 @@ func (f *fakes) order(verb string, action decide.Action, id group.ID, o ctlapi.O
 	return decide.Decision{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "no such group"}
 }
 
+// Probes gives the report as if it had been read now.
+func (f *fakes) Probes(ctx context.Context) (console.KernelReport, error) {
+	f.mu.Lock()
+	hang := f.probesHang
+	f.probed++
+	f.mu.Unlock()
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			return console.KernelReport{}, ctx.Err()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.report
+	r.At, r.Probes, r.Latencies = time.Now(), slices.Clone(r.Probes), slices.Clone(r.Latencies) // tests change theirs
+	return r, f.probesErr
+}
+
 func (f *fakes) Account() ingest.Account {
 	return ingest.Account{Received: 1_284_402, Stored: 1_284_031, Spooled: 0, Pending: 371, Dropped: map[otlp.Reason]uint64{ingest.Rejected: 0}}
 }
@@ -287,6 +333,12 @@ type served struct {
 
 func serve(t *testing.T, change func(*console.Config)) *served {
 	t.Helper()
+	return serveDeps(t, change, nil)
+}
+
+// serveDeps is serve for a console that lacks some of its parts.
+func serveDeps(t *testing.T, change func(*console.Config), remove func(*console.Deps)) *served {
+	t.Helper()
 	cfg := console.DefaultConfig()
 	cfg.PasswordFile = filepath.Join(t.TempDir(), "console.password")
 	if err := os.WriteFile(cfg.PasswordFile, []byte(password+"\n"), 0o600); err != nil {
@@ -297,14 +349,18 @@ func serve(t *testing.T, change func(*console.Config)) *served {
 		change(&cfg)
 	}
 	f, registry := newFakes(), prometheus.NewRegistry()
-	c, err := console.New(cfg, console.Deps{
-		Stats: f, Records: f, Control: controlled{f}, Operator: f, Ingest: f, Registerer: registry,
+	deps := console.Deps{
+		Stats: f, Records: f, Control: controlled{f}, Operator: f, Ingest: f, Probes: f, Registerer: registry,
 		Now: func() time.Time {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			return time.Now().Add(f.skew)
 		},
-	}, slog.New(slog.DiscardHandler))
+	}
+	if remove != nil {
+		remove(&deps)
+	}
+	c, err := console.New(cfg, deps, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

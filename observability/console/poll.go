@@ -19,6 +19,7 @@ const (
 	sectionEdges     = "edges"
 	sectionTelemetry = "telemetry"
 	sectionHealth    = "health"
+	sectionKernel    = "kernel"
 )
 
 const maxDecisions = 50
@@ -52,7 +53,7 @@ func (s *Source) observe(err error, now time.Time) {
 	}
 }
 
-// measured and said are what one round of asking a source gave.
+// measured, said and probed are what one round of asking a source gave.
 type measured struct {
 	stats     []sli.Stats
 	chart     *Chart            // nil: not asked this time, as for decisions
@@ -67,16 +68,24 @@ type said struct {
 	err       error
 }
 
+type probed struct {
+	report KernelReport
+	err    error
+}
+
 // Run asks the stores while somebody watches, until ctx is done. Each source has its
-// own goroutine, so that one that hangs does not hold back the other; their answers
+// own goroutine, so that one that hangs does not hold back the others; their answers
 // meet in one loop, which owns the state. When it ends, so do all event streams.
 func (c *Console) Run(ctx context.Context) error {
 	defer c.hub.close()
-	stats, control := make(chan measured), make(chan said)
+	stats, control, kernel := make(chan measured), make(chan said), make(chan probed)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return every(ctx, c, c.wake[0], stats, c.askStats()) })
 	g.Go(func() error { return every(ctx, c, c.wake[1], control, c.askControl) })
-	g.Go(func() error { return c.join(ctx, stats, control) })
+	if c.deps.Probes != nil {
+		g.Go(func() error { return every(ctx, c, c.wake[2], kernel, c.askProbes) })
+	}
+	g.Go(func() error { return c.join(ctx, stats, control, kernel) })
 	if err := g.Wait(); ctx.Err() == nil {
 		return err
 	}
@@ -153,13 +162,25 @@ func (c *Console) askControl(ctx context.Context) said {
 	return s
 }
 
-// join owns the state: what was last measured and last said, and whether both
-// sources answer. What happens: a source answers, or ctx is done.
-func (c *Console) join(ctx context.Context, stats <-chan measured, control <-chan said) error {
+func (c *Console) askProbes(ctx context.Context) probed {
+	var p probed
+	if p.report, p.err = c.deps.Probes.Probes(ctx); p.err != nil {
+		return p
+	}
+	if c.deps.Now().Sub(p.report.At) > oldAfter {
+		p.err = errOldReading
+	}
+	return p
+}
+
+// join owns the state: what was last measured and last said, and whether the sources
+// answer. What happens: a source answers, or ctx is done.
+func (c *Console) join(ctx context.Context, stats <-chan measured, control <-chan said, kernel <-chan probed) error {
 	var (
 		lastStats measured
 		lastSaid  said
 		health    Health
+		probes    Source
 		kept      []decide.Decision
 	)
 	for {
@@ -181,6 +202,13 @@ func (c *Console) join(ctx context.Context, stats <-chan measured, control <-cha
 			if err := c.publishControl(s); err != nil {
 				return err
 			}
+		case p := <-kernel:
+			c.count("kernel", p.err)
+			probes.observe(p.err, c.deps.Now())
+			if err := c.publishKernel(p, probes); err != nil {
+				return err
+			}
+			continue // nothing else has changed
 		case <-ctx.Done():
 			return nil
 		}
@@ -223,6 +251,13 @@ func (c *Console) publishControl(s said) error {
 		s.status.Edges = []ctlapi.Edge{} // an empty list in JSON, not null
 	}
 	return c.hub.publish(sectionEdges, s.status)
+}
+
+func (c *Console) publishKernel(p probed, source Source) error {
+	if p.err != nil {
+		return c.hub.publish(sectionKernel, NoKernel(p.err, source.Since))
+	}
+	return c.hub.publish(sectionKernel, NewKernel(p.report))
 }
 
 func (c *Console) count(source string, err error) {

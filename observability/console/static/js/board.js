@@ -3,6 +3,7 @@
 import { $, h, list, put } from "./dom.js";
 import { edges } from "./edges.js";
 import { ago, bytes, count, identity, ms, percent, rate } from "./format.js";
+import { Kernel } from "./kernel.js";
 import { sparkline } from "./spark.js";
 import { timeline } from "./timeline.js";
 
@@ -11,6 +12,7 @@ export const STATES = { home: "Home", isolated: "Isolated", forced: "Isolated by
 export class Board {
   #state;
   #orders;
+  #kernel = new Kernel();
 
   constructor(state, orders) {
     this.#state = state;
@@ -21,7 +23,7 @@ export class Board {
   show() {
     $("view-board").hidden = false;
     document.title = "Overview - Tracegate console";
-    for (const section of ["groups", "chart", "decisions", "edges", "telemetry"]) this.changed(section);
+    for (const section of ["groups", "chart", "decisions", "edges", "telemetry", "kernel"]) this.changed(section);
   }
 
   hide() {
@@ -36,7 +38,8 @@ export class Board {
       edges: () => (edges(this.#state.edges), this.#summary()),
       telemetry: () => this.#telemetry(),
       health: () => (this.#groups(), this.#summary()),
-      clock: () => (this.#groups(), this.#decisions(), edges(this.#state.edges)),
+      kernel: () => this.#kernel.show(this.#state.kernel),
+      clock: () => (this.#groups(), this.#decisions(), edges(this.#state.edges), this.#kernel.clock()),
     };
     draw[section]?.();
   }

@@ -21,6 +21,14 @@ export function ms(n) {
   return `${(n / 1000).toFixed(1)} s`;
 }
 
+/** brief gives a length of time in seconds that may be far below one: 412 ns, 38 µs, 4.1 ms. */
+export function brief(seconds) {
+  const us = seconds * 1e6;
+  if (us < 1) return `${Math.round(us * 1000)} ns`;
+  if (us < 10) return `${us.toFixed(1)} µs`;
+  return us < 1000 ? `${Math.round(us)} µs` : ms(us / 1000);
+}
+
 /** percent never rounds an error away, nor up to all. */
 export function percent(part, whole) {
   if (!whole || !part) return "0%";

@@ -15,12 +15,14 @@ function create(d) {
       h("span", { class: "muted" }, `${d.env} · ${d.tenant}`), d.from !== d.to && h("span", { class: "move" }, h("span", { class: "pool", "data-pool": d.from }, d.from), " → ", h("span", { class: "pool", "data-pool": d.to }, d.to)),
       h("time", { datetime: d.time, title: clock(d.time) })),
     h("p", { class: "reason" }),
+    h("div", { class: "causes", hidden: true }, h("p", { class: "muted" }, "Suggested by the kernel probes"), h("ul")),
     h("details", {}, h("summary", {}, h("span", { class: "how" }), "Record"), h("div", { class: "record" }, figures(d), h("dl", { class: "facts" }))));
 }
 
 function update(el, d) {
   put(el.querySelector("time"), ago(d.time));
   put(el.querySelector(".reason"), d.reason);
+  causes(el.querySelector(".causes"), d.causes ?? [], d.causes_left_out ?? 0);
   put(el.querySelector(".how"), `${by(d)}, ${applied(d)}. `);
   const facts = [
     ["Decided", `${clock(d.time)} by ${d.by}`],
@@ -30,6 +32,13 @@ function update(el, d) {
     d.id && ["Record", d.id],
   ].filter(Boolean);
   list(el.querySelector("dl"), facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd")), (row, [, value]) => put(row.lastElementChild, value));
+}
+
+// What the kernel probes saw in the pool when the decision was taken.
+function causes(el, sentences, more) {
+  el.hidden = sentences.length === 0;
+  const lines = more ? [...sentences, `and ${more} more`] : sentences;
+  list(el.lastElementChild, lines.map((text, i) => ({ text, key: String(i) })), (c) => c.key, () => h("li"), (li, c) => put(li, c.text));
 }
 
 const by = (d) => (d.by === "policy" ? "By policy" : `By ${d.by.replace(/^operator:/, "")}`);
