@@ -68,16 +68,16 @@ const (
 	nanotime   = "DateTime64(9, 'UTC')"
 )
 
-// column of otel_traces: its name, its type, and a span's value of it.
-type column struct {
+// column of a table: its name, its type, and a row's value of it.
+type column[T any] struct {
 	name, typ string
-	value     func(*Span) any
+	value     func(*T) any
 }
 
-// columns are those of an insert. Their types are known here and not asked of
+// spanColumns are those of otel_traces. Types are known here and not asked of
 // ClickHouse before each batch, which saves a round trip; a test compares.
-func columns() []column {
-	return []column{
+func spanColumns() []column[Span] {
+	return []column[Span]{
 		{"Timestamp", nanotime, func(s *Span) any { return s.Timestamp }},
 		{"TraceId", text, func(s *Span) any { return s.TraceID }},
 		{"SpanId", text, func(s *Span) any { return s.SpanID }},
@@ -127,7 +127,11 @@ func (s *Store) InsertSpans(ctx context.Context, token string, spans []Span) err
 	if len(spans) == 0 {
 		return nil
 	}
-	cols := columns()
+	return insert(ctx, s, "otel_traces", token, spanColumns(), spans)
+}
+
+// insert writes rows as one block, which ClickHouse recognizes by its token.
+func insert[T any](ctx context.Context, s *Store, table, token string, cols []column[T], rows []T) error {
 	types := make([]clickhouse.ColumnNameAndType, len(cols))
 	for i, c := range cols {
 		types[i] = clickhouse.ColumnNameAndType{Name: c.name, Type: c.typ}
@@ -138,26 +142,26 @@ func (s *Store) InsertSpans(ctx context.Context, token string, spans []Span) err
 		"insert_deduplication_token": token,
 		"deduplicate_blocks_in_dependent_materialized_views": 1,
 	}))
-	b, err := s.conn.PrepareBatch(ctx, "INSERT INTO otel_traces")
+	b, err := s.conn.PrepareBatch(ctx, "INSERT INTO "+table)
 	if err != nil {
-		return fmt.Errorf("prepare span batch: %w", err)
+		return fmt.Errorf("prepare batch for %s: %w", table, err)
 	}
-	if err := appendSpans(b, cols, spans); err != nil {
+	if err := appendRows(b, cols, rows); err != nil {
 		_ = b.Abort()
-		return fmt.Errorf("%w: %w", ErrUnfit, err)
+		return fmt.Errorf("%w: %s: %w", ErrUnfit, table, err)
 	}
 	if err := b.Send(); err != nil {
-		return fmt.Errorf("insert %d spans: %w", len(spans), err)
+		return fmt.Errorf("insert %d rows into %s: %w", len(rows), table, err)
 	}
 	return nil
 }
 
-func appendSpans(b driver.Batch, cols []column, spans []Span) error {
+func appendRows[T any](b driver.Batch, cols []column[T], rows []T) error {
 	for i, c := range cols {
 		col := b.Column(i)
-		for j := range spans {
-			if err := col.AppendRow(c.value(&spans[j])); err != nil {
-				return fmt.Errorf("%s of span %d: %w", c.name, j, err)
+		for j := range rows {
+			if err := col.AppendRow(c.value(&rows[j])); err != nil {
+				return fmt.Errorf("%s of row %d: %w", c.name, j, err)
 			}
 		}
 	}

@@ -1,8 +1,8 @@
-// Package store keeps spans, group statistics and decisions in ClickHouse, embedded
+// Package store keeps spans, points of metrics, group statistics and decisions in ClickHouse, embedded
 // (observability/engine) or a server: one client, clickhouse-go over HTTP, and the same
 // SQL for both. Nothing else in the product knows ClickHouse's SQL.
 //
-// observability/ingest writes spans; the control plane reads [Store.GroupStats] every
+// observability/ingest writes spans and points; the control plane reads [Store.GroupStats] every
 // second and saves its decisions; the console reads everything. The package starts no
 // goroutines and retries nothing: who calls it decides about that, with [Temporary].
 //
@@ -37,7 +37,7 @@ type Config struct {
 	Database string
 	User     string
 	Password secret.Text
-	// Timeout bounds each statement but inserts of spans.
+	// Timeout bounds each statement but inserts of spans and points.
 	Timeout time.Duration
 }
 
@@ -126,5 +126,5 @@ func Temporary(err error) bool {
 	return true
 }
 
-// ErrUnfit says that spans do not fit the columns.
-var ErrUnfit = errors.New("spans do not fit the columns")
+// ErrUnfit says that rows do not fit their table.
+var ErrUnfit = errors.New("rows do not fit their table")
