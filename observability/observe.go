@@ -127,7 +127,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	return outer.Wait()
 }
 
-// migrated takes no span before the tables are there with their views: rows that come
+// migrated takes no row before the tables are there with their views: rows that come
 // between table and view would be missing from the statistics for ever.
 type migrated struct {
 	store *store.Store
@@ -142,6 +142,14 @@ func (m *migrated) InsertSpans(ctx context.Context, token string, spans []store.
 		return errNotMigrated
 	}
 	return m.store.InsertSpans(ctx, token, spans)
+}
+
+// InsertPoints implements [ingest.Sink] in the same way.
+func (m *migrated) InsertPoints(ctx context.Context, token string, points []store.Point) error {
+	if !m.done.Load() {
+		return errNotMigrated
+	}
+	return m.store.InsertPoints(ctx, token, points)
 }
 
 // migrate tries until ClickHouse is there and has the tables. A schema that is newer

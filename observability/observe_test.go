@@ -189,6 +189,7 @@ func TestSpanGoesFromTelemetryToGroupStats(t *testing.T) {
 	if code, body := get(cfg.Admin, "/metrics"); code != 200 || !strings.Contains(body, "tracegate_ingest_stored_records_total 50") {
 		t.Errorf("metrics = %d %s", code, body)
 	}
+	probes(t, cfg.Ingest.Addr, time.Now())
 	documented(t, e.Addr)
 	stop()
 	if code, _ := get(cfg.Admin, "/healthz"); code != 0 {

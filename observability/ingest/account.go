@@ -18,12 +18,14 @@ const (
 // Reasons is the closed list of why a record is not stored.
 func Reasons() []otlp.Reason {
 	return []otlp.Reason{
-		otlp.BadTraceID, otlp.BadSpanID, otlp.TooOld, otlp.InFuture, otlp.UnsupportedLog, otlp.UnsupportedMetric,
+		otlp.BadTraceID, otlp.BadSpanID, otlp.TooOld, otlp.InFuture, otlp.UnsupportedLog,
+		otlp.UnsupportedMetric, otlp.NoName, otlp.NoTime, otlp.NoValue, otlp.BadBuckets, otlp.TooLarge, otlp.TooManyPoints,
 		SpoolFull, SpoolError, SpoolCorrupt, Rejected,
 	}
 }
 
-// Account is where every record is. At any moment
+// Account is where every record is; a record is a span, a log record or a point. At any
+// moment
 //
 //	Received + Recovered = Stored + Spooled + Pending + the sum of Dropped
 type Account struct {
@@ -72,7 +74,8 @@ func newLedger(recovered int) *ledger {
 func (l *ledger) receive(r *otlp.Result, size, maxBytes int64, maxRows int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n := len(r.Spans); n > 0 && (l.a.Pending+uint64(n) > uint64(maxRows) || l.pendingBytes+size > maxBytes) {
+	n := len(r.Spans) + len(r.Points)
+	if n > 0 && (l.a.Pending+uint64(n) > uint64(maxRows) || l.pendingBytes+size > maxBytes) {
 		l.a.Refused += uint64(r.Received)
 		return false
 	}
@@ -83,7 +86,7 @@ func (l *ledger) receive(r *otlp.Result, size, maxBytes int64, maxRows int) bool
 	for cut, n := range r.Cut {
 		l.a.Cut[cut] += uint64(n)
 	}
-	if n := len(r.Spans); n > 0 {
+	if n > 0 {
 		l.a.Pending += uint64(n)
 		l.pendingBytes += size
 	}

@@ -7,23 +7,51 @@ import (
 	"github.com/tracegate/tracegate/observability/store"
 )
 
+// records are rows: spans, or points of metrics.
+type records struct {
+	spans  []store.Span
+	points []store.Point
+}
+
+func (r records) len() int { return len(r.spans) + len(r.points) }
+
+// byTable cuts r so that each part is of one table, which has it whole or not at all.
+func (r records) byTable() []records {
+	var parts []records
+	if len(r.spans) > 0 {
+		parts = append(parts, records{spans: r.spans})
+	}
+	part := map[store.PointKind]int{}
+	for _, p := range r.points {
+		i, ok := part[p.Kind]
+		if !ok {
+			i = len(parts)
+			part[p.Kind] = i
+			parts = append(parts, records{})
+		}
+		parts[i].points = append(parts[i].points, p)
+	}
+	return parts
+}
+
 // submission is what one message adds to a batch. Its sender is answered through done,
 // which has room for the answer.
 type submission struct {
-	spans []store.Span
-	size  int64
-	done  chan error
+	rows records
+	size int64
+	done chan error
 }
 
-// batch is what is stored at once.
+// batch is what is stored together.
 type batch struct {
-	spans []store.Span
+	rows  records
 	size  int64
 	parts []submission
 }
 
 func (b *batch) add(s submission) {
-	b.spans = append(b.spans, s.spans...)
+	b.rows.spans = append(b.rows.spans, s.rows.spans...)
+	b.rows.points = append(b.rows.points, s.rows.points...)
 	b.size += s.size
 	b.parts = append(b.parts, s)
 }
@@ -60,7 +88,7 @@ func (b *batcher) run() {
 		select {
 		case s, ok := <-b.in:
 			if !ok {
-				if len(b.current.spans) > 0 {
+				if b.current.rows.len() > 0 {
 					b.out <- b.current
 				}
 				return
@@ -77,9 +105,9 @@ func (b *batcher) run() {
 // long to wait until it is.
 func (b *batcher) next(now time.Time) (chan<- *batch, time.Duration) {
 	switch {
-	case len(b.current.spans) == 0:
+	case b.current.rows.len() == 0:
 		return nil, time.Hour
-	case !now.Before(b.due) || len(b.current.spans) >= b.cfg.FlushRows || b.current.size >= b.cfg.FlushBytes:
+	case !now.Before(b.due) || b.current.rows.len() >= b.cfg.FlushRows || b.current.size >= b.cfg.FlushBytes:
 		return b.out, time.Hour
 	}
 	return nil, b.due.Sub(now)
@@ -87,7 +115,7 @@ func (b *batcher) next(now time.Time) (chan<- *batch, time.Duration) {
 
 // add is bounded by the ledger: what is in here is pending there.
 func (b *batcher) add(s submission, now time.Time) {
-	if len(b.current.spans) == 0 {
+	if b.current.rows.len() == 0 {
 		b.due = now.Add(b.cfg.FlushAfter)
 		if earliest := b.last.Add(b.cfg.FlushEvery); b.due.Before(earliest) {
 			b.due = earliest
@@ -96,10 +124,10 @@ func (b *batcher) add(s submission, now time.Time) {
 	b.current.add(s)
 }
 
-// submit hands spans over and waits until they are stored or spooled. When ctx ends
-// first the spans are stored all the same, and the sender does not know.
-func submit(ctx context.Context, in chan<- submission, spans []store.Span, size int64) error {
-	s := submission{spans: spans, size: size, done: make(chan error, 1)}
+// submit hands rows over and waits until they are stored or spooled. When ctx ends
+// first they are stored all the same, and the sender does not know.
+func submit(ctx context.Context, in chan<- submission, rows records, size int64) error {
+	s := submission{rows: rows, size: size, done: make(chan error, 1)}
 	in <- s // the batcher takes at once: it never waits for anything else
 	select {
 	case err := <-s.done:

@@ -16,7 +16,7 @@ type Config struct {
 	// MaxMessage bounds one message, in bytes.
 	MaxMessage int
 	// MaxPending bounds records that wait to be stored; MaxPendingBytes their messages'
-	// size. What comes beyond is refused, to be sent again.
+	// size, and that of points in memory. What comes beyond is refused, to be sent again.
 	MaxPending      int
 	MaxPendingBytes int64
 	// FlushRows and FlushBytes end a batch early.
@@ -40,7 +40,7 @@ type Config struct {
 	MinBackoff, MaxBackoff time.Duration
 	// Drain bounds how long Run takes to end.
 	Drain time.Duration
-	// Env and Tenant are those of spans that say neither.
+	// Env and Tenant are those of spans, and of points with a color, that say neither.
 	Env, Tenant string
 	Limits      otlp.Limits
 }
@@ -90,7 +90,8 @@ func (c Config) Validate() error {
 		{"min_backoff", c.MinBackoff <= 0},
 		{"max_backoff", c.MaxBackoff < c.MinBackoff},
 		{"drain", c.Drain <= 0},
-		{"limits", c.Limits.Attributes <= 0 || c.Limits.Key <= 0 || c.Limits.Value <= 0 || c.Limits.Name <= 0 || c.Limits.Past <= 0 || c.Limits.Future <= 0},
+		{"limits", c.Limits.Attributes <= 0 || c.Limits.Key <= 0 || c.Limits.Value <= 0 || c.Limits.Name <= 0 || c.Limits.Past <= 0 || c.Limits.Future <= 0 ||
+			c.Limits.Buckets <= 0 || c.Limits.Points <= 0 || c.Limits.PointBytes <= 0},
 	} {
 		if f.bad {
 			return fmt.Errorf("%s: must be positive", f.key)

@@ -1,5 +1,5 @@
-// Package ingest receives OTLP over gRPC and stores spans in ClickHouse: those of
-// services, and those of the edge, made from Envoy's access log (ingest/otlp).
+// Package ingest receives OTLP over gRPC and stores it in ClickHouse: spans of services,
+// spans of the edge, made from Envoy's access log, and points of metrics (ingest/otlp).
 //
 // A message is acknowledged once ClickHouse has its records or, while ClickHouse is
 // away, once they are on disk (ingest/spool). The spool is drained when ClickHouse is
@@ -9,9 +9,9 @@
 // ([Account]).
 //
 // What it does not do: a sender that repeats a message whose acknowledgement it did not
-// get makes new records of it (OTLP is at least once); metrics, and logs other than the
-// edge's, are accepted and dropped with a count. The OpenTelemetry collector with its
-// ClickHouse exporter can take this package's place for services' spans; it lost as the
+// get makes new records of it (OTLP is at least once); logs other than the edge's are
+// accepted and dropped with a count. The OpenTelemetry collector with its ClickHouse
+// exporter can take this package's place for services' spans and metrics; it lost as the
 // default because its queue drops without telling the sender, and because it knows
 // neither groups nor the edge's log.
 package ingest
@@ -88,15 +88,12 @@ func (i *Ingest) Run(ctx context.Context) error {
 // those that are being received are stored and answered, and the spool keeps what is in
 // it for the next run.
 func (i *Ingest) Serve(ctx context.Context, listener net.Listener) error {
-	in, batches := make(chan submission), make(chan *batch)
-	b := &batcher{cfg: i.cfg, in: in, out: batches}
 	var storing sync.WaitGroup
-	storing.Go(b.run)
-	storing.Go(func() { i.writer.run(batches) })
+	spans, points := i.pipeline(&storing), i.pipeline(&storing)
 	drainCtx, stopDraining := context.WithCancel(context.WithoutCancel(ctx))
 	storing.Go(func() { i.writer.drain(drainCtx) })
 
-	server := i.server(in)
+	server := i.server(spans, points)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		if err := server.Serve(listener); err != nil {
@@ -110,10 +107,20 @@ func (i *Ingest) Serve(ctx context.Context, listener net.Listener) error {
 		return nil
 	})
 	err := g.Wait()
-	close(in) // every handler has returned
+	close(spans) // every handler has returned
+	close(points)
 	stopDraining()
 	storing.Wait()
 	return err
+}
+
+// pipeline batches and writes what comes in until that is closed.
+func (i *Ingest) pipeline(storing *sync.WaitGroup) chan<- submission {
+	in, batches := make(chan submission), make(chan *batch)
+	b := &batcher{cfg: i.cfg, in: in, out: batches}
+	storing.Go(b.run)
+	storing.Go(func() { i.writer.run(batches) })
+	return in
 }
 
 // stop ends the server when running calls have been answered, or after Config.Drain.
@@ -123,9 +130,9 @@ func (i *Ingest) stop(server *grpc.Server) {
 	server.GracefulStop()
 }
 
-func (i *Ingest) server(in chan<- submission) *grpc.Server {
+func (i *Ingest) server(spans, points chan<- submission) *grpc.Server {
 	r := &receiver{
-		cfg: i.cfg, convert: otlp.Converter{Limits: i.cfg.Limits, Env: i.cfg.Env, Tenant: i.cfg.Tenant}, random: random, in: in, book: i.book,
+		cfg: i.cfg, convert: otlp.Converter{Limits: i.cfg.Limits, Env: i.cfg.Env, Tenant: i.cfg.Tenant}, random: random, spans: spans, points: points, book: i.book,
 	}
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(i.cfg.MaxMessage),

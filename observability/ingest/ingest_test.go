@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	collectorlogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
@@ -36,11 +35,28 @@ type sink struct {
 	mu       sync.Mutex
 	fail     func(try int) error // called before a batch is taken
 	failWith func(try int) error // called after: the answer is lost
+	refuse   store.PointKind     // for good
 	tries    int
 	tokens   map[string]int
 }
 
 func (s *sink) InsertSpans(_ context.Context, token string, spans []store.Span) error {
+	return s.insert(token, len(spans))
+}
+
+func (s *sink) InsertPoints(_ context.Context, token string, points []store.Point) error {
+	for _, p := range points {
+		if p.Kind != points[0].Kind {
+			return store.ErrUnfit
+		}
+		if p.Kind == s.refuse {
+			return store.ErrUnfit
+		}
+	}
+	return s.insert(token, len(points))
+}
+
+func (s *sink) insert(token string, rows int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tries++
@@ -49,7 +65,7 @@ func (s *sink) InsertSpans(_ context.Context, token string, spans []store.Span) 
 			return err
 		}
 	}
-	s.tokens[token] = len(spans)
+	s.tokens[token] = rows
 	if s.failWith != nil {
 		return s.failWith(s.tries)
 	}
@@ -177,16 +193,17 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 		t.Errorf("other logs: %v, %v; want 2 rejected", out, err)
 	}
 	points := &collectormetrics.ExportMetricsServiceRequest{ResourceMetrics: []*metricsv1.ResourceMetrics{{ScopeMetrics: []*metricsv1.ScopeMetrics{{Metrics: []*metricsv1.Metric{
-		{Data: &metricsv1.Metric_Gauge{Gauge: &metricsv1.Gauge{DataPoints: []*metricsv1.NumberDataPoint{{}, {}}}}},
-		{Data: &metricsv1.Metric_Sum{Sum: &metricsv1.Sum{DataPoints: []*metricsv1.NumberDataPoint{{}}}}},
+		{Name: "g", Data: &metricsv1.Metric_Gauge{Gauge: &metricsv1.Gauge{DataPoints: []*metricsv1.NumberDataPoint{{}, {TimeUnixNano: uint64(time.Now().UnixNano())}}}}},
+		{Name: "s", Data: &metricsv1.Metric_Sum{Sum: &metricsv1.Sum{DataPoints: []*metricsv1.NumberDataPoint{{TimeUnixNano: 1}}}}},
 		{},
 	}}}}}}
-	if out, err := r.metrics.Export(t.Context(), points); err != nil || out.GetPartialSuccess().GetRejectedDataPoints() != 3 {
-		t.Errorf("metrics: %v, %v; want 3 rejected", out, err)
+	if out, err := r.metrics.Export(t.Context(), points); err != nil || out.GetPartialSuccess().GetRejectedDataPoints() != 4 || !strings.Contains(out.GetPartialSuccess().GetErrorMessage(), "no_time") {
+		t.Errorf("metrics: %v, %v; want 4 rejected", out, err)
 	}
 	a := r.Account()
 	balanced(t, a)
-	if a.Received != 15 || a.Stored != 7 || a.Dropped[otlp.BadTraceID] != 3 || a.Dropped[otlp.UnsupportedLog] != 2 || a.Dropped[otlp.UnsupportedMetric] != 3 {
+	if a.Received != 16 || a.Stored != 7 || a.Dropped[otlp.BadTraceID] != 3 || a.Dropped[otlp.UnsupportedLog] != 2 ||
+		a.Dropped[otlp.NoTime] != 1 || a.Dropped[otlp.NoValue] != 1 || a.Dropped[otlp.TooOld] != 1 || a.Dropped[otlp.UnsupportedMetric] != 1 {
 		t.Errorf("account = %+v", a)
 	}
 	for _, reason := range Reasons() { // each reason has its metric from the start
@@ -448,31 +465,12 @@ func TestBatcherBoundsBatchesInTimeAndSize(t *testing.T) {
 		out := make(chan *batch)
 		b := &batcher{cfg: cfg, out: out, current: &batch{}, last: tc.last}
 		if tc.rows > 0 {
-			b.add(submission{spans: make([]store.Span, tc.rows), size: tc.size}, tc.firstRowT)
+			b.add(submission{rows: records{spans: make([]store.Span, tc.rows)}, size: tc.size}, tc.firstRowT)
 		}
 		got, wait := b.next(tc.now)
 		if (got != nil) != tc.flush || wait != tc.wait {
 			t.Errorf("%s: flush %v, wait %s; want %v, %s", tc.name, got != nil, wait, tc.flush, tc.wait)
 		}
-	}
-}
-
-func TestEncodeKeepsSpans(t *testing.T) {
-	want := []store.Span{{
-		Timestamp: time.Unix(1, 2).UTC(), TraceID: "a", Name: "é\x00", Duration: 5, Attributes: map[string]string{"k": "v"}, Resource: map[string]string{"r": ""},
-		Events:  []store.Event{{Timestamp: time.Unix(3, 4).UTC(), Name: "e"}},
-		Traffic: store.Traffic{Group: "abcdef", Color: 7, Entry: true},
-	}, {}}
-	raw, err := encode(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := decode(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("spans (-want +got):\n%s", diff)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	collectorlogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	metricsv1 "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -24,20 +23,21 @@ type receiver struct {
 	cfg     Config
 	convert otlp.Converter
 	random  otlp.Random
-	in      chan<- submission
-	book    *ledger
+	// spans and points are batched and written apart, so that neither waits for the other.
+	spans, points chan<- submission
+	book          *ledger
 }
 
-// keep stores a result and returns once it is stored or spooled.
-func (r *receiver) keep(ctx context.Context, res *otlp.Result, message proto.Message) error {
-	size := int64(proto.Size(message))
+// keep stores a result's rows through in and returns once they are stored or spooled.
+func (r *receiver) keep(ctx context.Context, in chan<- submission, rows records, res *otlp.Result, message proto.Message) error {
+	size := max(int64(proto.Size(message)), res.Size)
 	if !r.book.receive(res, size, r.cfg.MaxPendingBytes, r.cfg.MaxPending) {
 		return retryLater(codes.Unavailable, "too many records are waiting to be stored")
 	}
-	if len(res.Spans) == 0 {
+	if rows.len() == 0 {
 		return nil
 	}
-	err := submit(ctx, r.in, res.Spans, size)
+	err := submit(ctx, in, rows, size)
 	switch {
 	case err == nil:
 		return nil
@@ -75,7 +75,7 @@ type traceService struct {
 // Export implements the OTLP trace service.
 func (s traceService) Export(ctx context.Context, req *collectortrace.ExportTraceServiceRequest) (*collectortrace.ExportTraceServiceResponse, error) {
 	res := s.convert.Traces(req, time.Now())
-	if err := s.keep(ctx, res, req); err != nil {
+	if err := s.keep(ctx, s.spans, records{spans: res.Spans}, res, req); err != nil {
 		return nil, err
 	}
 	out := &collectortrace.ExportTraceServiceResponse{}
@@ -93,7 +93,7 @@ type logsService struct {
 // Export implements the OTLP logs service for the edge's access log.
 func (s logsService) Export(ctx context.Context, req *collectorlogs.ExportLogsServiceRequest) (*collectorlogs.ExportLogsServiceResponse, error) {
 	res := s.convert.Logs(req, time.Now(), s.random)
-	if err := s.keep(ctx, res, req); err != nil {
+	if err := s.keep(ctx, s.spans, records{spans: res.Spans}, res, req); err != nil {
 		return nil, err
 	}
 	out := &collectorlogs.ExportLogsServiceResponse{}
@@ -108,35 +108,15 @@ type metricsService struct {
 	*receiver
 }
 
-// Export takes metrics, counts their points as dropped and says so: they are served at
-// /metrics of each process and not stored here.
-func (s metricsService) Export(_ context.Context, req *collectormetrics.ExportMetricsServiceRequest) (*collectormetrics.ExportMetricsServiceResponse, error) {
-	n := 0
-	for _, rm := range req.GetResourceMetrics() {
-		for _, sm := range rm.GetScopeMetrics() {
-			for _, m := range sm.GetMetrics() {
-				n += points(m)
-			}
-		}
+// Export implements the OTLP metrics service.
+func (s metricsService) Export(ctx context.Context, req *collectormetrics.ExportMetricsServiceRequest) (*collectormetrics.ExportMetricsServiceResponse, error) {
+	res := s.convert.Metrics(req, time.Now())
+	if err := s.keep(ctx, s.points, records{points: res.Points}, res, req); err != nil {
+		return nil, err
 	}
-	s.book.receive(&otlp.Result{Received: n, Dropped: map[otlp.Reason]int{otlp.UnsupportedMetric: n}}, 0, s.cfg.MaxPendingBytes, s.cfg.MaxPending)
-	return &collectormetrics.ExportMetricsServiceResponse{
-		PartialSuccess: &collectormetrics.ExportMetricsPartialSuccess{RejectedDataPoints: int64(n), ErrorMessage: "metrics are not stored"},
-	}, nil
-}
-
-func points(m *metricsv1.Metric) int {
-	switch d := m.GetData().(type) {
-	case *metricsv1.Metric_Gauge:
-		return len(d.Gauge.GetDataPoints())
-	case *metricsv1.Metric_Sum:
-		return len(d.Sum.GetDataPoints())
-	case *metricsv1.Metric_Histogram:
-		return len(d.Histogram.GetDataPoints())
-	case *metricsv1.Metric_ExponentialHistogram:
-		return len(d.ExponentialHistogram.GetDataPoints())
-	case *metricsv1.Metric_Summary:
-		return len(d.Summary.GetDataPoints())
+	out := &collectormetrics.ExportMetricsServiceResponse{}
+	if n := res.Rejected(); n > 0 {
+		out.PartialSuccess = &collectormetrics.ExportMetricsPartialSuccess{RejectedDataPoints: int64(n), ErrorMessage: explain(res)}
 	}
-	return 0
+	return out, nil
 }

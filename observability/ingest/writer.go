@@ -6,6 +6,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,8 @@ type Sink interface {
 	// InsertSpans writes all spans or, seen from here, none: called again with the same
 	// token after an error, it counts them once.
 	InsertSpans(ctx context.Context, token string, spans []store.Span) error
+	// InsertPoints does the same with points of one kind.
+	InsertPoints(ctx context.Context, token string, points []store.Point) error
 }
 
 // errNotKept tells senders that their records are neither stored nor spooled. Errors
@@ -51,52 +54,74 @@ func (w *writer) run(in <-chan *batch) {
 	}
 }
 
-// write settles one batch.
+// write settles one batch, table by table; its size goes with the last. One part's
+// failure is that of all senders, who may send again what was kept: OTLP is at least once.
 func (w *writer) write(b *batch) error {
+	var errs []error
+	parts := b.rows.byTable()
+	for i, part := range parts {
+		var size int64
+		if i == len(parts)-1 {
+			size = b.size
+		}
+		errs = append(errs, w.writePart(part, size))
+	}
+	return errors.Join(errs...)
+}
+
+// writePart settles rows of one table.
+func (w *writer) writePart(part records, size int64) error {
 	token := uuid.Must(uuid.NewV7()).String()
-	rows := len(b.spans)
+	rows := part.len()
 	if !w.away.Load() || w.spool.Usage().Batches == 0 {
 		// Not the senders' contexts: a batch belongs to many.
 		ctx, cancel := context.WithTimeout(context.Background(), w.cfg.StoreTimeout)
-		err := w.sink.InsertSpans(ctx, token, b.spans)
+		err := w.insert(ctx, token, part)
 		cancel()
 		switch {
 		case err == nil:
 			w.away.Store(false)
-			w.book.settle(rows, b.size, stored)
+			w.book.settle(rows, size, stored)
 			return nil
 		case !store.Temporary(err):
 			w.log.Error("clickhouse refuses a batch", "rows", rows, "error", err)
-			w.book.settle(rows, b.size, dropped(Rejected))
+			w.book.settle(rows, size, dropped(Rejected))
 			return fmt.Errorf("%w: %w", errNotKept, err)
 		}
 		if !w.away.Swap(true) {
 			w.log.Warn("clickhouse is away, batches go to the spool", "error", err)
 		}
 	}
-	return w.toSpool(token, b)
+	return w.toSpool(token, part, size)
 }
 
-func (w *writer) toSpool(token string, b *batch) error {
-	rows := len(b.spans)
-	payload, err := encode(b.spans)
+func (w *writer) insert(ctx context.Context, token string, part records) error {
+	if len(part.points) > 0 {
+		return w.sink.InsertPoints(ctx, token, part.points)
+	}
+	return w.sink.InsertSpans(ctx, token, part.spans)
+}
+
+func (w *writer) toSpool(token string, part records, size int64) error {
+	rows := part.len()
+	payload, err := encode(part)
 	if err == nil {
 		err = w.spool.Append(token, rows, payload)
 	}
 	switch {
 	case err == nil:
-		w.book.settle(rows, b.size, spooled)
+		w.book.settle(rows, size, spooled)
 		select {
 		case w.filled <- struct{}{}:
 		default:
 		}
 		return nil
 	case errors.Is(err, spool.ErrFull):
-		w.book.settle(rows, b.size, dropped(SpoolFull))
+		w.book.settle(rows, size, dropped(SpoolFull))
 		return fmt.Errorf("%w: %w", errNotKept, err)
 	}
 	w.log.Error("batch could not be spooled", "rows", rows, "error", err)
-	w.book.settle(rows, b.size, dropped(SpoolError))
+	w.book.settle(rows, size, dropped(SpoolError))
 	return fmt.Errorf("%w, %w: %w", errNotKept, errTryAgain, err)
 }
 
@@ -139,9 +164,9 @@ func (w *writer) drainOne(ctx context.Context) (more bool, err error) {
 	if !ok {
 		return false, err
 	}
-	var spans []store.Span
+	var part records
 	if err == nil {
-		spans, err = decode(b.Payload)
+		part, err = decode(b.Payload)
 	}
 	if errors.Is(err, spool.ErrCorrupt) {
 		w.log.Error("spooled batch is damaged and dropped", "rows", b.Rows)
@@ -152,7 +177,7 @@ func (w *writer) drainOne(ctx context.Context) (more bool, err error) {
 	}
 	insertCtx, cancel := context.WithTimeout(ctx, w.cfg.DrainTimeout)
 	defer cancel()
-	err = w.sink.InsertSpans(insertCtx, b.Token, spans)
+	err = w.insert(insertCtx, b.Token, part)
 	switch {
 	case err == nil:
 		if w.away.Swap(false) {
@@ -179,28 +204,36 @@ func (w *writer) end(b spool.Batch, book func()) error {
 }
 
 // encode is gob, compressed: types and names of fields come with the data, so a spool
-// can be read by the next version.
-func encode(spans []store.Span) ([]byte, error) {
+// can be read by the next version. Spans stand first; points follow where there are any.
+func encode(part records) ([]byte, error) {
 	var buf bytes.Buffer
 	z, err := zstd.NewWriter(&buf, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return nil, fmt.Errorf("encode batch: %w", err)
 	}
-	if err := errors.Join(gob.NewEncoder(z).Encode(spans), z.Close()); err != nil {
+	enc := gob.NewEncoder(z)
+	err = enc.Encode(part.spans)
+	if err == nil && len(part.points) > 0 {
+		err = enc.Encode(part.points)
+	}
+	if err := errors.Join(err, z.Close()); err != nil {
 		return nil, fmt.Errorf("encode batch: %w", err)
 	}
 	return buf.Bytes(), nil
 }
 
-func decode(payload []byte) ([]store.Span, error) {
+func decode(payload []byte) (part records, err error) {
 	z, err := zstd.NewReader(bytes.NewReader(payload), zstd.WithDecoderConcurrency(1))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+		return records{}, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
 	}
 	defer z.Close()
-	var spans []store.Span
-	if err := gob.NewDecoder(z).Decode(&spans); err != nil {
-		return nil, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+	dec := gob.NewDecoder(z)
+	if err := dec.Decode(&part.spans); err != nil {
+		return records{}, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
 	}
-	return spans, nil
+	if err := dec.Decode(&part.points); err != nil && !errors.Is(err, io.EOF) {
+		return records{}, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+	}
+	return part, nil
 }

@@ -1,5 +1,6 @@
-// Package otlp turns OTLP messages into rows: spans as services send them, and spans of
-// the edge made from Envoy's access log. It is pure: time and randomness are arguments.
+// Package otlp turns OTLP messages into rows: spans as services send them, spans of the
+// edge made from Envoy's access log, and points of metrics. It is pure: time and
+// randomness are arguments.
 // observability/ingest receives the messages and stores the rows.
 //
 // Nothing a sender writes makes it fail: what has no usable identity or time is dropped
@@ -23,7 +24,13 @@ const (
 	TooOld            Reason = "too_old"
 	InFuture          Reason = "in_future"
 	UnsupportedLog    Reason = "unsupported_log"    // logs other than the edge's access log
-	UnsupportedMetric Reason = "unsupported_metric" // metrics are accepted and not stored
+	UnsupportedMetric Reason = "unsupported_metric" // a metric of none of OTLP's types
+	NoName            Reason = "no_name"            // a metric without one
+	NoTime            Reason = "no_time"            // a point without one
+	NoValue           Reason = "no_value"           // a point that has none and does not say so
+	BadBuckets        Reason = "bad_buckets"        // buckets, bounds and count, or quantiles, that contradict each other
+	TooLarge          Reason = "too_large"          // name, attributes or buckets of a point beyond the limits
+	TooManyPoints     Reason = "too_many_points"    // in one message, see Limits.Points and Limits.PointBytes
 )
 
 // Cut says what was shortened in a record that is stored.
@@ -35,6 +42,7 @@ const (
 	CutText       Cut = "text"       // a name, key or value was too long
 	CutEvents     Cut = "events"
 	CutLinks      Cut = "links"
+	CutExemplars  Cut = "exemplars"
 	CutParent     Cut = "parent"   // parent id malformed: the span becomes a root
 	CutTrace      Cut = "trace"    // edge record without a trace id: a random one is given
 	CutGroup      Cut = "group"    // the edge's group differs from that of trace id and baggage
@@ -43,33 +51,44 @@ const (
 
 // Limits bound what one record may carry.
 type Limits struct {
-	Attributes int // of a resource, a span, an event, a link
+	Attributes int // of a resource, a scope, a span, an event, a link, a point, an exemplar
 	Key        int // bytes of an attribute's key
-	Value      int // bytes of an attribute's value and of a status message
-	Name       int // bytes of names of spans, events, services, scopes, routes, pools
+	Value      int // bytes of an attribute's value, of a status message, of a metric's description
+	Name       int // bytes of names of spans, events, services, scopes, routes, pools, metrics, units
 	Events     int
 	Links      int
-	// Past and Future bound start times: the tables drop what is older, and a wrong
+	Buckets    int // of a histogram; quantiles of a summary
+	Exemplars  int // of a point
+	Points     int // of one message
+	// PointBytes bounds what the points of one message become: each row has its
+	// resource's attributes, so a message grows.
+	PointBytes int64
+	// Past and Future bound times of spans and points: the tables drop what is older, and a wrong
 	// clock must not open a partition for each day of a century.
 	Past, Future time.Duration
 }
 
 // DefaultLimits are OpenTelemetry's where it has one.
 func DefaultLimits() Limits {
-	return Limits{Attributes: 128, Key: 256, Value: 4096, Name: 256, Events: 128, Links: 128, Past: 72 * time.Hour, Future: 10 * time.Minute}
+	return Limits{
+		Attributes: 128, Key: 256, Value: 4096, Name: 256, Events: 128, Links: 128,
+		Buckets: 512, Exemplars: 32, Points: 20_000, PointBytes: 64 << 20, Past: 72 * time.Hour, Future: 10 * time.Minute,
+	}
 }
 
 // Converter holds what conversion needs besides the message.
 type Converter struct {
 	Limits Limits
-	// Env and Tenant are those of spans that say neither.
+	// Env and Tenant are those of spans, and of points with a color, that say neither.
 	Env, Tenant string
 }
 
-// Result is what came of one message: Received = len(Spans) + all Dropped.
+// Result is what came of one message: Received = len(Spans) + len(Points) + all Dropped.
 type Result struct {
 	Received int
 	Spans    []store.Span
+	Points   []store.Point
+	Size     int64 // about what the points take, in bytes
 	Dropped  map[Reason]int
 	Cut      map[Cut]int
 }
