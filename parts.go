@@ -206,9 +206,11 @@ func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 	page := func(s *store.Store, account func() ingest.Account) (observability.Console, error) {
 		cc := console.DefaultConfig()
 		cc.PasswordFile = filepath.Join(cfg.secrets(), secretConsole)
-		return console.New(cc, console.Deps{
-			Stats: s, Records: s, Control: control, Operator: control, Ingest: accountFunc(account), Registerer: reg,
-		}, log)
+		deps := console.Deps{Stats: s, Records: s, Control: control, Operator: control, Ingest: accountFunc(account), Registerer: reg}
+		if cfg.Probe.Enabled {
+			deps.Probes = newKernelProbes(cfg.Probe.Admin)
+		}
+		return console.New(cc, deps, log)
 	}
 	return observability.Run(ctx, c, observability.Deps{Console: page, Registry: reg}, log)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"github.com/tracegate/tracegate/bpf/top"
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/mesh/local"
+	"github.com/tracegate/tracegate/observability/console"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -61,6 +63,10 @@ func terminalSize() (columns, rows int) {
 
 // runProbe runs the kernel probes on the processes that the supervisor keeps.
 func runProbe(ctx context.Context, cfg Config, log *slog.Logger) error {
+	stats, err := bpf.Confine()
+	if err != nil {
+		log.Warn("privileges are kept that the probes do not need", "error", err)
+	}
 	c := bpf.DefaultConfig()
 	c.Admin, c.Interval, c.Required = cfg.Probe.Admin, time.Second, false
 	c.Thresholds.Connect, c.Thresholds.Scheduler = cfg.Probe.Connect, cfg.Probe.Scheduler
@@ -71,7 +77,7 @@ func runProbe(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	defer receiver.Close()
 	return bpf.Run(ctx, c, bpf.Deps{
-		Processes: supervised{cfg}, Registry: newRegistry(), Export: otlp.New(receiver, time.Now()),
+		Processes: supervised{cfg}, Registry: newRegistry(), Export: otlp.New(receiver, time.Now()), Stats: stats,
 	}, log)
 }
 
@@ -169,4 +175,31 @@ func (k kernelCauses) Causes(ctx context.Context) (map[decide.Pool][]string, err
 		out[pool] = append(out[pool], c.Text)
 	}
 	return out, nil
+}
+
+// kernelProbes lets the console show what the probes say.
+type kernelProbes struct {
+	addr   string
+	client *http.Client
+}
+
+func newKernelProbes(addr string) kernelProbes {
+	return kernelProbes{addr: addr, client: &http.Client{Timeout: time.Second}}
+}
+
+// Probes implements console.Probes.
+func (k kernelProbes) Probes(ctx context.Context) (console.KernelReport, error) {
+	var r console.KernelReport
+	s, err := bpf.Fetch(ctx, k.client, k.addr)
+	if err != nil {
+		return r, err
+	}
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return r, fmt.Errorf("encode the probes' answer: %w", err)
+	}
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return r, fmt.Errorf("read the probes' answer: %w", err)
+	}
+	return r, nil
 }

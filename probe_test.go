@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -93,5 +94,51 @@ func TestKernelCausesAreByPool(t *testing.T) {
 	s.Close()
 	if _, err := newKernelCauses(strings.TrimPrefix(s.URL, "http://")).Causes(t.Context()); err == nil {
 		t.Error("no error from nobody")
+	}
+}
+
+func TestConsoleReadsWhatProbesSay(t *testing.T) {
+	said := bpf.Snapshot{
+		At: time.Unix(1000, 0).UTC(), Window: 10 * time.Second, Watched: 3, Problems: []string{"one"},
+		Probes: []bpf.ProbeState{{
+			Status: probe.Status{Probe: "tcpconnect", State: probe.Degraded, Why: "why", Source: "source"},
+			Share:  0.5, Rate: 10, EventCost: 300 * time.Nanosecond, Sampling: 2, Lost: map[probe.Reason]uint64{probe.LostRing: 7},
+		}},
+		Latencies: []bpf.Latency{{
+			Probe: "tcpconnect", Kind: "connect", Owner: probe.Owner{Service: "core", Pool: "canary"}, Target: "127.0.0.1:1",
+			Count: 5, P50: time.Millisecond, P95: 2 * time.Millisecond, P99: 3 * time.Millisecond, Threshold: time.Second,
+		}},
+		Causes: []bpf.Cause{{Owner: probe.Owner{Service: "core", Pool: "canary"}, Text: "text", Weight: 2}},
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(said) }))
+	defer s.Close()
+	got, err := newKernelProbes(strings.TrimPrefix(s.URL, "http://")).Probes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Field by field through JSON: a renamed one would come out empty.
+	want, read := map[string]any{}, map[string]any{}
+	for v, into := range map[any]*map[string]any{&said: &want, &got: &read} {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(raw, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, key := range []string{"watched", "problems", "window_seconds", "at"} {
+		if diff := cmp.Diff(want[key], read[key]); diff != "" || want[key] == nil {
+			t.Errorf("%s: %s", key, diff)
+		}
+	}
+	for _, list := range []string{"probes", "latencies", "causes"} {
+		w := want[list].([]any)[0].(map[string]any)
+		r := read[list].([]any)[0].(map[string]any)
+		for key := range r {
+			if diff := cmp.Diff(w[key], r[key]); diff != "" {
+				t.Errorf("%s.%s: %s", list, key, diff)
+			}
+		}
 	}
 }

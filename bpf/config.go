@@ -33,9 +33,6 @@ type Config struct {
 	Thresholds Thresholds
 	// Targets names addresses: 127.0.0.1:9092 -> kafka.
 	Targets map[string]string
-	// KeepPrivileges leaves the process its capabilities. By default it gives up all
-	// but CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, for good.
-	KeepPrivileges bool
 	// Required makes Run fail when no probe can be loaded.
 	Required bool
 }

@@ -4,7 +4,6 @@ package bpf
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -34,26 +33,30 @@ type machine struct {
 	log         *slog.Logger
 }
 
+// Confine gives up all privileges but those that the probes need, for good. It runs the
+// program anew, so call it first of all, in a process that does nothing else; it returns
+// in that second run. What it returns belongs into Deps.Stats.
+func Confine() (stats io.Closer, err error) {
+	file, err := kernel.Confine(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE)
+	if file == nil { // not an interface that holds nil
+		return nil, err
+	}
+	return file, err
+}
+
 // openProbes loads every probe that is not switched off. What cannot be loaded comes
 // back as off, with the reason; the error is for what should never happen.
-func openProbes(cfg Config, o *owners, log *slog.Logger) (kernelSide, []loaded, error) {
+func openProbes(cfg Config, stats io.Closer, o *owners, log *slog.Logger) (kernelSide, []loaded, error) {
 	m := &machine{ports: map[uint32]bool{}, log: log}
 	features, err := kernel.Detect()
 	if err != nil {
 		return m, allOff(err.Error()), nil
 	}
-	// The order matters: run times can be switched on with CAP_SYS_ADMIN only, which is
-	// then given up before anything is loaded.
-	if stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME); err == nil {
-		m.stats = stats
-	} else {
-		log.Warn("the probes' own cost is estimated", "why", "the kernel's run time statistics need CAP_SYS_ADMIN at the start", "err", err)
-	}
-	if !cfg.KeepPrivileges {
-		if err := kernel.Drop(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE); errors.Is(err, kernel.ErrKept) {
-			log.Warn("privileges kept", "why", err)
-		} else if err != nil {
-			return m, nil, errors.Join(fmt.Errorf("give up privileges: %w", err), m.Close())
+	if m.stats = stats; m.stats == nil {
+		if on, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME); err == nil {
+			m.stats = on
+		} else {
+			log.Warn("the probes' own cost is estimated", "why", "the kernel's run time statistics need CAP_SYS_ADMIN at the start", "err", err)
 		}
 	}
 	if m.watch, err = kernel.NewWatch(); err != nil {

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"io"
 	"log/slog"
 	"runtime"
 )
@@ -12,7 +13,10 @@ type nowhere struct{}
 func (nowhere) Watch(map[uint32]uint32) error { return nil }
 func (nowhere) Close() error                  { return nil }
 
+// Confine does nothing here: nothing will be loaded.
+func Confine() (io.Closer, error) { return nil, nil }
+
 // openProbes says why there are no probes here.
-func openProbes(Config, *owners, *slog.Logger) (kernelSide, []loaded, error) {
+func openProbes(Config, io.Closer, *owners, *slog.Logger) (kernelSide, []loaded, error) {
 	return nowhere{}, allOff("kernel probes need Linux on amd64 or arm64, this is " + runtime.GOOS + " on " + runtime.GOARCH), nil
 }

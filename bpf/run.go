@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,6 +24,9 @@ type Deps struct {
 	Registry  *prometheus.Registry
 	// Export receives every reading; nil: nobody does. See Exporter.
 	Export Exporter
+	// Stats keeps the kernel's measuring of run times on (Confine); nil: Run tries to
+	// switch it on. Run closes it.
+	Stats io.Closer
 	// Listener stands in for one on Config.Admin; Run closes it.
 	Listener net.Listener
 }
@@ -41,8 +45,7 @@ var ErrNoProbe = errors.New("no kernel probe can be loaded")
 // says how well each works in one line, and fails only when probes are required and
 // there is none, or when it cannot listen.
 //
-// Unless told to keep them, it gives up the privileges of the whole process: run it in
-// a process of its own.
+// It keeps the privileges of its process: see Confine.
 func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -55,7 +58,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) (err erro
 	}
 	defer l.Close()
 	o := newOwners()
-	kernel, probes, err := openProbes(cfg, o, log)
+	kernel, probes, err := openProbes(cfg, deps.Stats, o, log)
 	if err != nil {
 		return err
 	}

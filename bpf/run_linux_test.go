@@ -171,7 +171,6 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := DefaultConfig()
-	cfg.KeepPrivileges = true // they are those of the test
 	cfg.Required = true
 	cfg.Interval, cfg.Window = 200*time.Millisecond, 2*time.Second
 	cfg.Budget = 1 // other tests of this machine are not what is looked at

@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-// Command drop gives up privileges and prints what the kernel then says about each of
+// Command confine gives up privileges and prints what the kernel then says about each of
 // its threads, for the test of package kernel.
 package main
 
@@ -18,6 +18,12 @@ import (
 )
 
 func main() {
+	stats, err := kernel.Confine(unix.CAP_BPF, unix.CAP_PERFMON)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Printf("Stats:\t%v\n", stats != nil)
 	var started sync.WaitGroup
 	for range 4 { // some threads beside the runtime's own
 		started.Add(1)
@@ -27,10 +33,6 @@ func main() {
 		}()
 	}
 	started.Wait()
-	if err := kernel.Drop(unix.CAP_BPF, unix.CAP_PERFMON); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 	files, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
