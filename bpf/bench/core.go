@@ -108,8 +108,11 @@ func user(ctx context.Context, base string) (token string, err error) {
 		}
 		raw, err := io.ReadAll(res.Body)
 		res.Body.Close()
-		if err != nil || res.StatusCode >= 300 {
-			return "", fmt.Errorf("%s: %s, %v", path, res.Status, err)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", path, err)
+		}
+		if res.StatusCode >= 300 {
+			return "", fmt.Errorf("%s: %s: %s", path, res.Status, raw)
 		}
 		if err := json.Unmarshal(raw, &answer); err != nil {
 			return "", err

@@ -65,7 +65,7 @@ func enableStats() int {
 		return -1
 	}
 	if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err != nil {
-		unix.Close(int(fd))
+		_ = unix.Close(int(fd))
 		return -1
 	}
 	return int(fd)

@@ -88,10 +88,10 @@ func (i *Injector) Roll() (delay time.Duration, fail bool) {
 // Dial connects to the fault's dependency, where it has one, and hangs up.
 func (i *Injector) Dial(ctx context.Context) error {
 	a := i.on()
-	if a == nil || a.Fault.Dial == "" {
+	if a == nil || a.Dial == "" {
 		return nil
 	}
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", a.Fault.Dial)
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", a.Dial)
 	if err != nil {
 		return fmt.Errorf("connect to dependency: %w", err)
 	}
