@@ -47,6 +47,7 @@ type loop struct {
 	pending *programming // not acknowledged by all yet
 	good    *programming // the last that was
 	refused string       // why wanted makes no plan
+	pinEnd  time.Time    // when a pin of a rule ends that edges were given; zero: none does
 
 	// What was decided and on what.
 	state      decide.State
@@ -123,10 +124,12 @@ func (l *loop) path(name string) string { return filepath.Join(l.cfg.Dir, name) 
 //  3. an operator orders something;
 //  4. an edge connected, went, acknowledged or rejected;
 //  5. edges have taken too long to acknowledge;
-//  6. the end.
+//  6. a rule's pin to a pool ends;
+//  7. the end.
 func (l *loop) run(ctx context.Context, in inputs) error {
-	late := time.NewTimer(l.cfg.AckTimeout)
+	late, pin := time.NewTimer(l.cfg.AckTimeout), time.NewTimer(l.untilPin(time.Now()))
 	defer late.Stop()
+	defer pin.Stop()
 	for {
 		waiting := l.pending
 		select {
@@ -144,15 +147,27 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 			l.settle(time.Now(), false)
 		case <-late.C:
 			l.settle(time.Now(), true)
+		case now := <-pin.C:
+			l.endPin(now)
 		case <-ctx.Done():
 			return nil
 		}
 		if l.pending != waiting {
 			late.Reset(l.cfg.AckTimeout)
 		}
+		pin.Reset(l.untilPin(time.Now()))
 		l.aim(in.want)
 		l.show()
 	}
+}
+
+// endPin makes a new plan where a pin has ended.
+func (l *loop) endPin(now time.Time) {
+	if l.pinEnd.IsZero() || now.Before(l.pinEnd) {
+		return
+	}
+	l.log.Info("a rule's pin to a pool has ended", "until", l.pinEnd)
+	l.program(now, nil)
 }
 
 // aim tells the measuring goroutine what to measure, when that has changed.

@@ -100,6 +100,16 @@ func (l *loop) effective() wish {
 	return w
 }
 
+// untilPin is how long until a pin that the last plan holds ends; an hour where
+// none does.
+func (l *loop) untilPin(now time.Time) time.Duration {
+	const seldom = time.Hour
+	if l.pinEnd.IsZero() {
+		return seldom
+	}
+	return min(l.pinEnd.Sub(now), seldom)
+}
+
 // program gives edges a plan of the effective wish and the present moves. What
 // makes no plan changes nothing.
 func (l *loop) program(now time.Time, ds []decide.Decision) {
@@ -107,7 +117,9 @@ func (l *loop) program(now time.Time, ds []decide.Decision) {
 	if !w.complete() {
 		return
 	}
-	p, snapshot, err := render(w, l.state, l.cfg.Edge)
+	pol, end := w.policy.At(now)
+	l.pinEnd = end
+	p, snapshot, err := render(pol, *w.endpoints, l.state, l.cfg.Edge)
 	if err != nil {
 		l.refused = err.Error()
 		l.metrics.programmed.WithLabelValues("refused").Inc()
@@ -125,8 +137,8 @@ func (l *loop) program(now time.Time, ds []decide.Decision) {
 	l.settle(now, false)
 }
 
-func render(w wish, s decide.State, edge plan.Edge) (plan.Plan, *xds.Snapshot, error) {
-	p, err := plan.Build(*w.policy, *w.endpoints, s.Moves(), edge)
+func render(pol policy.Policy, e policy.Endpoints, s decide.State, edge plan.Edge) (plan.Plan, *xds.Snapshot, error) {
+	p, err := plan.Build(pol, e, s.Moves(), edge)
 	if err != nil {
 		return p, nil, fmt.Errorf("plan: %w", err)
 	}

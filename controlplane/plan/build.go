@@ -20,7 +20,8 @@ import (
 var ErrNothingToServe = errors.New("no endpoint in any baseline pool")
 
 // Build joins its inputs. Moves to a pool that no service has are left out: the
-// policy took that pool away, and the group is where its cohort is.
+// policy took that pool away, and the group is where its cohort is. Build has no
+// clock: pins that have ended are gone from [policy.Policy.At].
 func Build(p policy.Policy, e policy.Endpoints, moves map[group.ID]string, edge Edge) (Plan, error) {
 	if err := edge.Validate(); err != nil {
 		return Plan{}, err
@@ -50,10 +51,13 @@ func Build(p policy.Policy, e policy.Endpoints, moves map[group.ID]string, edge 
 func services(p policy.Policy, e policy.Endpoints) []Service {
 	var out []Service
 	for _, s := range p.Services {
-		svc := Service{Name: s.Name}
+		svc := Service{Name: s.Name, Rules: s.Rules}
 		for _, pool := range s.Pools {
 			endpoints := slices.Sorted(slices.Values(e.Services[s.Name][pool.Name]))
-			svc.Pools = append(svc.Pools, Pool{Name: pool.Name, Endpoints: endpoints})
+			svc.Pools = append(svc.Pools, Pool{
+				Name: pool.Name, Endpoints: endpoints, CircuitBreakers: pool.CircuitBreakers,
+				OutlierDetection: pool.OutlierDetection, HealthCheck: pool.HealthCheck, PanicThreshold: pool.PanicThreshold,
+			})
 		}
 		for _, r := range s.Routes {
 			svc.Routes = append(svc.Routes, Route(r))

@@ -10,6 +10,7 @@ package plan
 import (
 	"time"
 
+	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
 )
@@ -43,12 +44,32 @@ type Service struct {
 	Name   string  `yaml:"name"`
 	Pools  []Pool  `yaml:"pools"` // baseline is among them
 	Routes []Route `yaml:"routes"`
+	Rules  []Rule  `yaml:"rules,omitempty"`
 }
+
+// Rule is one of the policy's, with everything filled in. What it says is between
+// the operator and the edge, so a plan hands it on as it is, with its parts.
+type (
+	Rule          = policy.Rule
+	Match         = policy.Match
+	Redirect      = policy.Redirect
+	Retries       = policy.Retries
+	HeaderChanges = policy.HeaderChanges
+	CORS          = policy.CORS
+	Fault         = policy.Fault
+	RateLimit     = policy.RateLimit
+)
 
 // Pool is a set of instances; Endpoints may be empty, then baseline serves.
 type Pool struct {
 	Name      string   `yaml:"name"`
 	Endpoints []string `yaml:"endpoints"` // IP address and port, sorted
+
+	// As in [policy.Pool]; nil for the defaults of controlplane/xds.
+	CircuitBreakers  *policy.CircuitBreakers  `yaml:"circuitBreakers,omitempty"`
+	OutlierDetection *policy.OutlierDetection `yaml:"outlierDetection,omitempty"`
+	HealthCheck      *policy.HealthCheck      `yaml:"healthCheck,omitempty"`
+	PanicThreshold   *float64                 `yaml:"panicThreshold,omitempty"`
 }
 
 // Has says whether the service has the pool.

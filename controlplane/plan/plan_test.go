@@ -33,7 +33,7 @@ func TestBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantPools := []Pool{{"baseline", []string{"127.0.0.1:1", "127.0.0.1:2"}}, {"canary", []string{"127.0.0.1:3"}}, {"isolated", nil}}
+	wantPools := []Pool{{Name: "baseline", Endpoints: []string{"127.0.0.1:1", "127.0.0.1:2"}}, {Name: "canary", Endpoints: []string{"127.0.0.1:3"}}, {Name: "isolated"}}
 	if diff := cmp.Diff(wantPools, got.Services[0].Pools); diff != "" {
 		t.Errorf("pools (-want +got):\n%s", diff)
 	}

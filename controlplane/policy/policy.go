@@ -45,12 +45,8 @@ type Policy struct {
 type Service struct {
 	Name   string  `yaml:"name"`
 	Pools  []Pool  `yaml:"pools"`  // baseline is required
+	Rules  []Rule  `yaml:"rules"`  // matched in order, before the routes of all services
 	Routes []Route `yaml:"routes"` // matched in order
-}
-
-// Pool is a set of instances of its service.
-type Pool struct {
-	Name string `yaml:"name"`
 }
 
 // Route is one class of requests to a service. Exactly one of Path and Prefix is set.
@@ -65,8 +61,8 @@ type Route struct {
 // DefaultTimeout is a route's timeout where the policy names none.
 const DefaultTimeout = 15 * time.Second
 
-// MaxSize bounds a policy or endpoints document, in bytes.
-const MaxSize = 1 << 20
+// MaxSize bounds a policy or endpoints document, in bytes; 10,000 rules fit.
+const MaxSize = 4 << 20
 
 // Parse reads a policy document. Its error is an [*Error].
 func Parse(data []byte) (Policy, error) {

@@ -33,6 +33,7 @@ func (d *document) checkServices(p *Policy) {
 		d.checkPools(path+".pools", s.Pools)
 		before = d.checkRoutes(path+".routes", s.Routes, before)
 	}
+	d.checkRules(p)
 }
 
 func (d *document) checkPools(path string, pools []Pool) {
@@ -47,6 +48,7 @@ func (d *document) checkPools(path string, pools []Pool) {
 			d.invalid(index(path, i)+".name", "pool %q appears twice", pool.Name)
 		}
 		seen[pool.Name] = true
+		d.checkPoolSettings(index(path, i), pool)
 	}
 	if !seen[semconv.PoolBaseline] {
 		d.invalid(path, "no pool %q: every fallback needs it", semconv.PoolBaseline)
@@ -86,8 +88,8 @@ func (d *document) checkRoute(at string, r *Route) {
 	case r.Prefix != "":
 		key, target = ".prefix", r.Prefix
 	}
-	if target != "" && (!strings.HasPrefix(target, "/") || strings.ContainsAny(target, "?# \x00\r\n") || len(target) > 256) {
-		d.invalid(at+key, "%q is not a path: it starts with /, has at most 256 bytes and no query", clip(target))
+	if target != "" {
+		d.checkTarget(at+key, target)
 	}
 	if r.Name == "" {
 		r.Name = target

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -121,6 +122,10 @@ func (d *document) value(n *yaml.Node, v reflect.Value, path string, depth int) 
 		v.Set(reflect.New(v.Type().Elem()))
 		d.value(n, v.Elem(), path, depth)
 	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			d.scalar(n, v, path)
+			return
+		}
 		d.mapping(n, v, path, depth)
 	case reflect.Map:
 		d.table(n, v, path, depth)
@@ -231,11 +236,13 @@ func typeName(t reflect.Type) string {
 	switch {
 	case t.String() == "time.Duration":
 		return `a duration such as "2s"`
+	case t == reflect.TypeFor[time.Time]():
+		return `a time such as "2030-01-31T12:00:00Z"`
 	case t.Kind() == reflect.String:
 		return "text"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
-	case t.Kind() == reflect.Uint64:
+	case t.Kind() == reflect.Uint64 || t.Kind() == reflect.Uint32:
 		return "a whole number that is not negative"
 	case t.Kind() == reflect.Float64:
 		return "a number"

@@ -81,6 +81,7 @@ func localReplies() *hcmv3.LocalReplyConfig {
 			reply(http.StatusForbidden, http.StatusForbidden, protocol.CodePermissionDenied, false),
 			reply(http.StatusNotFound, http.StatusNotFound, protocol.CodeNotFound, false),
 			reply(http.StatusRequestEntityTooLarge, http.StatusRequestEntityTooLarge, protocol.CodeTooLarge, false),
+			reply(http.StatusTooManyRequests, http.StatusTooManyRequests, protocol.CodeRateLimited, true),
 			reply(http.StatusRequestHeaderFieldsTooLarge, http.StatusRequestHeaderFieldsTooLarge, protocol.CodeTooLarge, false),
 			reply(http.StatusInternalServerError, 599, protocol.CodeUnavailable, true),
 		},

@@ -63,7 +63,11 @@ func render(p plan.Plan) (resources, error) {
 		return r, fmt.Errorf("render listener: %w", err)
 	}
 	r.listeners = []*listenerv3.Listener{l}
-	r.routes = []*routev3.RouteConfiguration{routes(p)}
+	rc, err := routes(p)
+	if err != nil {
+		return r, fmt.Errorf("render routes: %w", err)
+	}
+	r.routes = []*routev3.RouteConfiguration{rc}
 	if r.clusters, r.endpoints, err = clusters(p); err != nil {
 		return r, fmt.Errorf("render clusters: %w", err)
 	}

@@ -42,19 +42,20 @@ func clusters(p plan.Plan) ([]*clusterv3.Cluster, []*endpointv3.ClusterLoadAssig
 			if err != nil {
 				return nil, nil, err
 			}
-			cs, es = append(cs, poolCluster(s.Name, pool.Name)), append(es, e)
+			cs, es = append(cs, poolCluster(s.Name, pool)), append(es, e)
 		}
 	}
 	return cs, es, nil
 }
 
-func poolCluster(service, pool string) *clusterv3.Cluster {
-	c := cluster(plan.ClusterName(service, pool))
+func poolCluster(service string, pool plan.Pool) *clusterv3.Cluster {
+	c := cluster(plan.ClusterName(service, pool.Name))
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()}
 	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
 	c.HealthChecks = []*corev3.HealthCheck{healthCheck()}
 	c.OutlierDetection = outlierDetection()
+	settings(c, pool)
 	// An endpoint that is taken out of EDS gets no new requests at once; streams
 	// that are open on it, and on one that fails its checks, go on.
 	c.IgnoreHealthOnHostRemoval = true

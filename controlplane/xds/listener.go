@@ -112,9 +112,13 @@ func dropClaims() *corev3.TypedExtensionConfig {
 }
 
 func httpFilters() []*hcmv3.HttpFilter {
-	return []*hcmv3.HttpFilter{
+	out := []*hcmv3.HttpFilter{
 		discovered(JWTName, jwtURL),     // first: the filter behind it reads the claims it verified
 		discovered(FilterName, wasmURL), // colors the request; the router matches what it wrote
-		{Name: "envoy.filters.http.router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: mustPack(&routerv3.Router{SuppressEnvoyHeaders: true})}},
 	}
+	out = append(out, steered()...)
+	return append(out, &hcmv3.HttpFilter{
+		Name:       "envoy.filters.http.router",
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: mustPack(&routerv3.Router{SuppressEnvoyHeaders: true})},
+	})
 }

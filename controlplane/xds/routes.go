@@ -21,11 +21,20 @@ import (
 
 // routes is the route configuration: one virtual host; for each service its moved
 // groups, then its cohorts, then baseline. Whoever is moved is matched first, so a
-// move is one place to add and one to take away.
-func routes(p plan.Plan) *routev3.RouteConfiguration {
+// move is one place to add and one to take away. Rules stand before all of them.
+func routes(p plan.Plan) (*routev3.RouteConfiguration, error) {
 	var out []*routev3.Route
 	if p.FailClosed {
 		out = append(out, uncolored())
+	}
+	rules, err := ruleRoutes(p)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, rules...)
+	plugins, err := choosers(p)
+	if err != nil {
+		return nil, err
 	}
 	for _, s := range p.Services {
 		for _, m := range p.Moves {
@@ -54,9 +63,11 @@ func routes(p plan.Plan) *routev3.RouteConfiguration {
 			RetryPolicy: retryPolicy(retryOnUnsent), // where a route has no other
 			// Requests above this are not buffered for a retry; they are sent once.
 			RequestBodyBufferLimit: wrapperspb.UInt64(64 << 10),
+			TypedPerFilterConfig:   idleBuffer(p),
 		}},
+		ClusterSpecifierPlugins:  plugins,
 		IgnorePortInHostMatching: true,
-	}
+	}, nil
 }
 
 // poolRoutes sends requests that all of when match to one pool of s.

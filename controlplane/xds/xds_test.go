@@ -1,8 +1,10 @@
 package xds
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/mesh/group"
 )
 
@@ -37,9 +40,22 @@ func consistent(r resources) error {
 		}
 	}
 	for _, rc := range r.routes {
+		plugins := map[string]bool{}
+		for _, p := range rc.GetClusterSpecifierPlugins() {
+			plugins[p.GetExtension().GetName()] = true
+		}
 		for _, route := range rc.GetVirtualHosts()[0].GetRoutes() {
-			if a, ok := route.GetAction().(*routev3.Route_Route); ok && !clusters[a.Route.GetCluster()] {
-				return fmt.Errorf("route %q to unknown cluster %q", route.GetName(), a.Route.GetCluster())
+			a, ok := route.GetAction().(*routev3.Route_Route)
+			if !ok {
+				continue
+			}
+			if plugin := a.Route.GetClusterSpecifierPlugin(); plugin != "" && !plugins[plugin] {
+				return fmt.Errorf("route %q to unknown plugin %q", route.GetName(), plugin)
+			}
+			for _, name := range targets(a.Route) {
+				if !clusters[name] {
+					return fmt.Errorf("route %q to unknown cluster %q", route.GetName(), name)
+				}
 			}
 		}
 	}
@@ -53,6 +69,21 @@ func consistent(r resources) error {
 		}
 	}
 	return nil
+}
+
+// targets are the clusters that a route names itself.
+func targets(a *routev3.RouteAction) []string {
+	var out []string
+	if name := a.GetCluster(); name != "" || a.GetClusterSpecifier() == nil {
+		out = append(out, name)
+	}
+	for _, w := range a.GetWeightedClusters().GetClusters() {
+		out = append(out, w.GetName())
+	}
+	for _, m := range a.GetRequestMirrorPolicies() {
+		out = append(out, m.GetCluster())
+	}
+	return out
 }
 
 func randomPlan(rnd *rand.Rand) plan.Plan {
@@ -80,6 +111,9 @@ func randomPlan(rnd *rand.Rand) plan.Plan {
 		for range 1 + rnd.IntN(3) {
 			s.Routes = append(s.Routes, plan.Route{Name: word(), Prefix: "/" + word(), WebSocket: rnd.IntN(2) == 0, Timeout: time.Duration(rnd.Int64N(int64(time.Hour)))})
 		}
+		for j := range rnd.IntN(4) {
+			s.Rules = append(s.Rules, randomRule(rnd, fmt.Sprint(j), s))
+		}
 		p.Services = append(p.Services, s)
 	}
 	for range rnd.IntN(4) {
@@ -89,6 +123,33 @@ func randomPlan(rnd *rand.Rand) plan.Plan {
 		p.Moves = append(p.Moves, plan.Move{Group: group.ID(fmt.Sprintf("%06x", rnd.IntN(1<<24))), Pool: fmt.Sprintf("p%d", rnd.IntN(5))})
 	}
 	return p
+}
+
+func randomRule(rnd *rand.Rand, name string, s plan.Service) plan.Rule {
+	some := func() bool { return rnd.IntN(3) == 0 }
+	pool := func() string { return s.Pools[rnd.IntN(len(s.Pools))].Name }
+	r := plan.Rule{
+		Name: name, Service: s.Name, Timeout: time.Second, WebSocket: some(),
+		Match: []plan.Match{{Prefix: "/" + name}, {Hosts: []string{"a.test", "*.b.test"}, Methods: []string{"GET", "PUT"}}},
+	}
+	if some() {
+		r.Pool = pool()
+	} else if some() {
+		r.Canary = &policy.Canary{Cookie: "user", Pools: []policy.CanaryPool{{Pool: pool(), Percent: rnd.Float64() * 100}}}
+	}
+	if some() {
+		r.Mirror = &policy.Mirror{Pool: pool(), Percent: rnd.Float64() * 100}
+	}
+	if some() {
+		r.CORS = &policy.CORS{Origins: []string{"*"}}
+	}
+	if some() {
+		r.MaxRequestBytes = 1 + rnd.Uint32N(1<<20)
+	}
+	if some() {
+		r.Rewrite = &policy.Rewrite{Host: "c.test"}
+	}
+	return r
 }
 
 // FuzzBuild renders plans of random shape with some of the fuzzer's text in them:
@@ -103,6 +164,12 @@ func FuzzBuild(f *testing.F) {
 		p.Services[0].Routes[0].Name = name
 		p.Services[0].Routes[0].Prefix = prefix
 		p.Services[0].Pools[0].Endpoints = append(p.Services[0].Pools[0].Endpoints, endpoint)
+		p.Services[0].Rules = append(p.Services[0].Rules, plan.Rule{
+			Name: name, Service: p.Services[0].Name,
+			Match:          []plan.Match{{Regex: prefix, Hosts: []string{name}, Headers: []policy.HeaderMatch{{Name: jwks, Exact: name}}}},
+			RequestHeaders: &plan.HeaderChanges{Set: map[string]string{jwks: name}},
+			Rewrite:        &policy.Rewrite{Path: prefix, Host: name},
+		})
 		p.Edge.JWKS = jwks
 		a, err := Build(p)
 		if err != nil {
@@ -170,6 +237,40 @@ func TestMoveChangesRoutesOnly(t *testing.T) {
 	}
 }
 
+// TestRulesChangeRoutesOnly holds the same for rules, and that a move under rules
+// still changes routes only.
+func TestRulesChangeRoutesOnly(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"testdata/rules/plan.yaml", "testdata/canary/plan.yaml"} {
+		p := readPlan(t, file)
+		with, err := Build(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		moved := p
+		moved.Moves = nil
+		bare := p
+		bare.Services = slices.Clone(p.Services)
+		for i := range bare.Services {
+			bare.Services[i].Rules = nil
+		}
+		for what, other := range map[string]plan.Plan{"moves": moved, "rules": bare} {
+			without, err := Build(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range with.Resources {
+				same := slices.EqualFunc(with.Resources[i], without.Resources[i], func(a, b Resource) bool {
+					return a.Name == b.Name && bytes.Equal(a.Body.GetValue(), b.Body.GetValue())
+				})
+				if want := Type(i) != Routes; same != want {
+					t.Errorf("%s: without %s the bytes of %s are the same: %v, want %v", file, what, Type(i), same, want)
+				}
+			}
+		}
+	}
+}
+
 // TestListenerStaysTheSame covers everything that changes in operation.
 func TestListenerStaysTheSame(t *testing.T) {
 	t.Parallel()
@@ -187,6 +288,8 @@ func TestListenerStaysTheSame(t *testing.T) {
 		"endpoints":            func(p *plan.Plan) { p.Services[0].Pools[0].Endpoints = []string{"127.0.0.1:1"} },
 		"pools":                func(p *plan.Plan) { p.Services[0].Pools = p.Services[0].Pools[:1] },
 		"routes":               func(p *plan.Plan) { p.Services[0].Routes = p.Services[0].Routes[1:] },
+		"rules of each kind":   func(p *plan.Plan) { p.Services = readPlan(t, "testdata/rules/plan.yaml").Services },
+		"a canary":             func(p *plan.Plan) { p.Services = readPlan(t, "testdata/canary/plan.yaml").Services },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -235,6 +338,30 @@ func TestTypes(t *testing.T) {
 	if _, ok := TypeOf("type.googleapis.com/" + string((&corev3.Node{}).ProtoReflect().Descriptor().FullName())); ok {
 		t.Error("a node is served")
 	}
+}
+
+// BenchmarkBuildRules renders as many rules as a policy may have.
+func BenchmarkBuildRules(b *testing.B) {
+	p := plan.Plan{Edge: plan.Edge{Listen: "127.0.0.1:1", Observe: "127.0.0.1:2"}}
+	s := plan.Service{Name: "core", Pools: []plan.Pool{{Name: "baseline", Endpoints: []string{"127.0.0.1:3"}}, {Name: "isolated"}}}
+	s.Routes = []plan.Route{{Name: "all", Prefix: "/", Timeout: time.Second}}
+	for i := range 10_000 {
+		s.Rules = append(s.Rules, plan.Rule{Name: fmt.Sprint(i), Service: "core", Timeout: time.Second, Match: []plan.Match{{Prefix: fmt.Sprintf("/p%d", i)}}})
+	}
+	p.Services = []plan.Service{s}
+	for i := range 1000 {
+		p.Moves = append(p.Moves, plan.Move{Group: group.ID(fmt.Sprintf("%06x", i)), Pool: "isolated"})
+	}
+	b.ReportAllocs()
+	size := 0
+	for b.Loop() {
+		out, err := Build(p)
+		if err != nil {
+			b.Fatal(err)
+		}
+		size = len(out.Resources[Routes][0].Body.GetValue())
+	}
+	b.ReportMetric(float64(size)/10_000, "B/rule")
 }
 
 func BenchmarkBuild(b *testing.B) {

@@ -1,0 +1,126 @@
+package policy
+
+import (
+	"strings"
+	"time"
+)
+
+// Pool is a set of instances of its service. What is not set keeps the edge's
+// default, which controlplane/xds documents with its reasons.
+type Pool struct {
+	Name             string            `yaml:"name"`
+	CircuitBreakers  *CircuitBreakers  `yaml:"circuitBreakers"`
+	OutlierDetection *OutlierDetection `yaml:"outlierDetection"`
+	HealthCheck      *HealthCheck      `yaml:"healthCheck"`
+	PanicThreshold   *float64          `yaml:"panicThreshold"` // percent of healthy instances below which all are tried; 0 for never
+}
+
+// CircuitBreakers bound what an edge has open to a pool; more gets 503. Zero keeps
+// the default.
+type CircuitBreakers struct {
+	MaxConnections     uint32       `yaml:"maxConnections,omitempty"`
+	MaxPendingRequests uint32       `yaml:"maxPendingRequests,omitempty"`
+	MaxRequests        uint32       `yaml:"maxRequests,omitempty"`
+	MaxRetries         uint32       `yaml:"maxRetries,omitempty"`
+	RetryBudget        *RetryBudget `yaml:"retryBudget,omitempty"` // instead of MaxRetries
+}
+
+// RetryBudget bounds retries by what is open.
+type RetryBudget struct {
+	Percent        float64 `yaml:"percent"` // of open requests
+	MinConcurrency uint32  `yaml:"minConcurrency,omitempty"`
+}
+
+// OutlierDetection ejects an instance for a while. Zero keeps the default.
+type OutlierDetection struct {
+	ConsecutiveConnectFailures uint32        `yaml:"consecutiveConnectFailures,omitempty"`
+	Consecutive5xx             uint32        `yaml:"consecutive5xx,omitempty"` // 0 for never
+	Interval                   time.Duration `yaml:"interval,omitempty"`
+	BaseEjectionTime           time.Duration `yaml:"baseEjectionTime,omitempty"`
+	MaxEjectionTime            time.Duration `yaml:"maxEjectionTime,omitempty"`
+	MaxEjectionPercent         uint32        `yaml:"maxEjectionPercent,omitempty"`
+}
+
+// HealthCheck asks each instance. Zero keeps the default.
+type HealthCheck struct {
+	Path               string        `yaml:"path,omitempty"`
+	Interval           time.Duration `yaml:"interval,omitempty"`
+	Timeout            time.Duration `yaml:"timeout,omitempty"`
+	UnhealthyThreshold uint32        `yaml:"unhealthyThreshold,omitempty"` // failures in a row
+	HealthyThreshold   uint32        `yaml:"healthyThreshold,omitempty"`   // successes in a row
+}
+
+const (
+	maxBreaker = 1_000_000
+	// maxHealthTimeout is what routes wait for a new pool: see server.Config.Warmup.
+	maxHealthTimeout = time.Second
+)
+
+func (d *document) checkPoolSettings(at string, p Pool) {
+	if c := p.CircuitBreakers; c != nil {
+		at := at + ".circuitBreakers"
+		d.atMost(at+".maxConnections", c.MaxConnections, maxBreaker)
+		d.atMost(at+".maxPendingRequests", c.MaxPendingRequests, maxBreaker)
+		d.atMost(at+".maxRequests", c.MaxRequests, maxBreaker)
+		d.atMost(at+".maxRetries", c.MaxRetries, maxBreaker)
+		if b := c.RetryBudget; b != nil {
+			d.percent(at+".retryBudget.percent", b.Percent)
+			d.atMost(at+".retryBudget.minConcurrency", b.MinConcurrency, maxBreaker)
+			if c.MaxRetries != 0 {
+				d.invalid(at+".retryBudget", "maxRetries would be ignored: name one of them")
+			}
+		}
+	}
+	if o := p.OutlierDetection; o != nil {
+		at := at + ".outlierDetection"
+		d.atMost(at+".consecutiveConnectFailures", o.ConsecutiveConnectFailures, 1000)
+		d.atMost(at+".consecutive5xx", o.Consecutive5xx, 1000)
+		d.atMost(at+".maxEjectionPercent", o.MaxEjectionPercent, 100)
+		d.duration(at+".interval", o.Interval, 100*time.Millisecond, time.Hour)
+		d.duration(at+".baseEjectionTime", o.BaseEjectionTime, 100*time.Millisecond, time.Hour)
+		d.duration(at+".maxEjectionTime", o.MaxEjectionTime, 100*time.Millisecond, time.Hour)
+		if o.MaxEjectionTime != 0 && o.MaxEjectionTime < o.BaseEjectionTime {
+			d.invalid(at+".maxEjectionTime", "%v is less than baseEjectionTime", o.MaxEjectionTime)
+		}
+	}
+	if h := p.HealthCheck; h != nil {
+		at := at + ".healthCheck"
+		if h.Path != "" {
+			d.checkTarget(at+".path", h.Path)
+		}
+		d.duration(at+".interval", h.Interval, 100*time.Millisecond, time.Minute)
+		d.duration(at+".timeout", h.Timeout, 10*time.Millisecond, maxHealthTimeout)
+		d.atMost(at+".unhealthyThreshold", h.UnhealthyThreshold, 100)
+		d.atMost(at+".healthyThreshold", h.HealthyThreshold, 100)
+	}
+	if t := p.PanicThreshold; t != nil {
+		d.percent(at+".panicThreshold", *t)
+	}
+}
+
+func (d *document) atMost(path string, got, limit uint32) {
+	if got > limit {
+		d.invalid(path, "%d is more than %d", got, limit)
+	}
+}
+
+// percent also refuses what is not a number.
+func (d *document) percent(path string, got float64) {
+	if !(got >= 0 && got <= 100) {
+		d.invalid(path, "%v is not between 0 and 100", got)
+	}
+}
+
+// duration lets zero pass: it keeps the default.
+func (d *document) duration(path string, got, least, most time.Duration) {
+	if got != 0 && (got < least || got > most) {
+		d.invalid(path, "%v is not between %v and %v", got, least, most)
+	}
+}
+
+// checkTarget is for paths as requests name them.
+func (d *document) checkTarget(path, got string) {
+	if !strings.HasPrefix(got, "/") || strings.ContainsAny(got, "?# \x00\r\n") || len(got) > 256 {
+		d.invalid(path, "%q is not a path: it starts with /, has at most 256 bytes and no query", clip(got))
+	}
+}

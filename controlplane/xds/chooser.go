@@ -1,0 +1,148 @@
+package xds
+
+import (
+	"fmt"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	specifierv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/matcher/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+const baseline = semconv.PoolBaseline
+
+// choosers are the cluster specifiers of services that rules send to, by name of
+// the service. Each chooses among the pools as the routes of [poolRoutes] do: moved
+// group, cohort, baseline. Routes of rules refer to it, so a move changes one
+// table and not each rule, and Envoy finds a group by one look-up.
+func choosers(p plan.Plan) ([]*routev3.ClusterSpecifierPlugin, error) {
+	used := map[string]bool{}
+	for _, s := range p.Services {
+		for _, r := range s.Rules {
+			used[r.Service] = true
+		}
+	}
+	var out []*routev3.ClusterSpecifierPlugin
+	for _, s := range p.Services {
+		if !used[s.Name] {
+			continue
+		}
+		m, err := chooser(p, s)
+		if err != nil {
+			return nil, err
+		}
+		specifier := &specifierv3.MatcherClusterSpecifier{ClusterMatcher: m}
+		if err := specifier.ValidateAll(); err != nil {
+			return nil, fmt.Errorf("validate pools of %s: %w", s.Name, err)
+		}
+		config, err := packed(specifier)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, &routev3.ClusterSpecifierPlugin{Extension: &corev3.TypedExtensionConfig{Name: s.Name, TypedConfig: config}})
+	}
+	return out, nil
+}
+
+func chooser(p plan.Plan, s plan.Service) (*xdsmatcherv3.Matcher, error) {
+	group, err := requestHeader(semconv.HeaderGroup)
+	if err != nil {
+		return nil, err
+	}
+	otherwise, err := cohortChooser(p, s, group)
+	if err != nil {
+		return nil, err
+	}
+	moved := map[string]*xdsmatcherv3.Matcher_OnMatch{}
+	for _, m := range p.Moves {
+		if s.Has(m.Pool) {
+			if moved[string(m.Group)], err = choose(s, m.Pool); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(moved) == 0 {
+		return otherwise, nil
+	}
+	return &xdsmatcherv3.Matcher{
+		MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
+			Input:    group,
+			TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: moved}},
+		}},
+		OnNoMatch: &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Matcher{Matcher: otherwise}},
+	}, nil
+}
+
+// cohortChooser is for groups that are not moved.
+func cohortChooser(p plan.Plan, s plan.Service, group *xdscorev3.TypedExtensionConfig) (*xdsmatcherv3.Matcher, error) {
+	traceparent, err := requestHeader(semconv.HeaderTraceparent)
+	if err != nil {
+		return nil, err
+	}
+	home, err := choose(s, baseline)
+	if err != nil {
+		return nil, err
+	}
+	out := &xdsmatcherv3.Matcher{OnNoMatch: home}
+	var cohorts []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher
+	for _, c := range p.Cohorts {
+		if !s.Has(c.Pool) {
+			continue
+		}
+		to, err := choose(s, c.Pool)
+		if err != nil {
+			return nil, err
+		}
+		color := &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_Prefix{Prefix: "00-" + c.Color.String()}}
+		colored := &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{SafeRegex: &xdsmatcherv3.RegexMatcher{
+			EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}}, Regex: ".+",
+		}}}
+		cohorts = append(cohorts, &xdsmatcherv3.Matcher_MatcherList_FieldMatcher{
+			Predicate: &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_AndMatcher{
+				AndMatcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_PredicateList{
+					Predicate: []*xdsmatcherv3.Matcher_MatcherList_Predicate{is(traceparent, color), is(group, colored)},
+				},
+			}},
+			OnMatch: to,
+		})
+	}
+	if len(cohorts) > 0 {
+		out.MatcherType = &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{Matchers: cohorts}}
+	}
+	return out, nil
+}
+
+func is(input *xdscorev3.TypedExtensionConfig, m *xdsmatcherv3.StringMatcher) *xdsmatcherv3.Matcher_MatcherList_Predicate {
+	return &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+		SinglePredicate: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+			Input:   input,
+			Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: m},
+		},
+	}}
+}
+
+func choose(s plan.Service, pool string) (*xdsmatcherv3.Matcher_OnMatch, error) {
+	action, err := extension("cluster", &specifierv3.ClusterAction{Cluster: plan.ClusterName(s.Name, pool)})
+	if err != nil {
+		return nil, err
+	}
+	return &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: action}}, nil
+}
+
+func requestHeader(name string) (*xdscorev3.TypedExtensionConfig, error) {
+	return extension(name, &matcherv3.HttpRequestHeaderMatchInput{HeaderName: name})
+}
+
+func extension(name string, m proto.Message) (*xdscorev3.TypedExtensionConfig, error) {
+	config, err := packed(m)
+	if err != nil {
+		return nil, err
+	}
+	return &xdscorev3.TypedExtensionConfig{Name: name, TypedConfig: config}, nil
+}

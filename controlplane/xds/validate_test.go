@@ -1,0 +1,162 @@
+package xds
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/edge/envoytest"
+)
+
+// accepted fails the test where the real Envoy does not take the plan.
+func accepted(t *testing.T, binary string, p plan.Plan) {
+	t.Helper()
+	if out, err := validate(t, binary, p); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// validate asks the real Envoy (--mode validate) whether it takes the resources.
+// What comes by discovery is put where it would be used: routes into the listener,
+// endpoints into clusters, keys into their filter. The Wasm filter stays away: its
+// module is no part of a plan.
+func validate(t *testing.T, binary string, p plan.Plan) ([]byte, error) {
+	t.Helper()
+	r, err := render(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As edge/bootstrap sets it.
+	runtime, err := structpb.NewStruct(map[string]any{"re2.max_program_size.error_level": 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := protojson.Marshal(&bootstrapv3.Bootstrap{
+		StaticResources: static(t, r),
+		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+			Name: "static", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: runtime},
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "envoy.json")
+	if err := os.WriteFile(file, js, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return exec.CommandContext(t.Context(), binary, "--mode", "validate", "-l", "warning", "-c", file).CombinedOutput()
+}
+
+func static(t *testing.T, r resources) *bootstrapv3.Bootstrap_StaticResources {
+	t.Helper()
+	l := r.listeners[0]
+	var hcm hcmv3.HttpConnectionManager
+	if err := l.FilterChains[0].Filters[0].GetTypedConfig().UnmarshalTo(&hcm); err != nil {
+		t.Fatal(err)
+	}
+	hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: r.routes[0]}
+	var filters []*hcmv3.HttpFilter
+	for _, f := range hcm.HttpFilters {
+		if f.GetConfigDiscovery() == nil {
+			filters = append(filters, f)
+		} else if f.GetName() == JWTName {
+			filters = append(filters, &hcmv3.HttpFilter{Name: JWTName, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: r.extensions[0].GetTypedConfig()}})
+		}
+	}
+	hcm.HttpFilters = filters
+	l.FilterChains[0].Filters[0].ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: mustPack(&hcm)}
+	for _, c := range r.clusters {
+		if c.GetLoadAssignment() != nil {
+			continue
+		}
+		for _, e := range r.endpoints {
+			if e.GetClusterName() == c.GetName() {
+				c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+				c.EdsClusterConfig, c.LoadAssignment = nil, e
+			}
+		}
+	}
+	return &bootstrapv3.Bootstrap_StaticResources{Listeners: r.listeners, Clusters: r.clusters}
+}
+
+func TestEnvoyAcceptsGoldenPlans(t *testing.T) {
+	t.Parallel()
+	binary := envoytest.Binary(t)
+	cases, err := filepath.Glob("testdata/*/plan.yaml")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("cases: %v, %v", cases, err)
+	}
+	for _, in := range cases {
+		t.Run(filepath.Base(filepath.Dir(in)), func(t *testing.T) {
+			t.Parallel()
+			accepted(t, binary, readPlan(t, in))
+		})
+	}
+}
+
+// build makes a plan of a policy whose service core has all pools.
+func build(t *testing.T, doc string) plan.Plan {
+	t.Helper()
+	p, err := policy.Parse([]byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := policy.ParseEndpoints([]byte("services: {core: {baseline: ['127.0.0.1:9101'], canary: ['127.0.0.1:9102'], isolated: ['127.0.0.1:9103']}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := plan.Build(p, e, nil, plan.Edge{Listen: "127.0.0.1:8080", Observe: "127.0.0.1:4317"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestEnvoyAcceptsWhatThePolicyDoes holds the bounds of controlplane/policy to what
+// Envoy takes: each rule is as large as the policy lets it be.
+func TestEnvoyAcceptsWhatThePolicyDoes(t *testing.T) {
+	t.Parallel()
+	binary := envoytest.Binary(t)
+	long := func(n int) string { return strings.Repeat("a", n) }
+	var rules []string
+	add := func(rule string) { rules = append(rules, fmt.Sprintf("{name: r%d, %s}", len(rules), rule)) }
+	add("match: [{hosts: [" + long(60) + "." + long(59) + ", '*." + long(58) + "." + long(59) + "']}]")
+	for _, expr := range []string{
+		"/" + long(180), "/[^/]+/x", "/.*", "/(?i)" + long(150), "/[a-z]{100}", "/(a|b|c){20}", `/\d+/\w+/[^/]*`, "/[é-ü]+", "/..........", "/(?P<id>[0-9]+)",
+	} {
+		add("match: [{regex: '" + expr + "'}], rewrite: {path: '/x/\\0'}")
+	}
+	add("match: [{prefix: /" + long(119) + "}], rewrite: {path: /}")
+	add("match: [{prefix: /" + long(255) + "}], redirect: {path: /" + long(255) + "}")
+	add("match: [{path: /direct}], directResponse: {status: 200, body: '" + long(4096) + "'}")
+	add("match: [{path: /limit}], rateLimit: {requestsPerSecond: 1000000, burst: 1}")
+	add("match: [{path: /buffer}], maxRequestBytes: 16777216")
+	add("match: [{path: /canary}], canary: {cookie: a.b-c_d, pools: [{pool: canary, percent: 0}, {pool: isolated, percent: 100}]}")
+	add("match: [{path: /fault}], fault: {delay: {percent: 0, duration: 1ns}, abort: {percent: 100, status: 599}}")
+	add("match: [{path: /percent}], requestHeaders: {set: {x-a: '%REQ(x)% 100%'}}, responseHeaders: {add: {x-b: '%'}}")
+	add("match: [{path: /cors}], cors: {origins: ['*', 'http://*." + long(60) + ".test:80']}")
+	accepted(t, binary, build(t, "services:\n  - name: core\n    pools: [{name: baseline}, {name: canary}, {name: isolated}]\n    routes: [{prefix: /}]\n    rules:\n      - "+strings.Join(rules, "\n      - ")+"\n"))
+}
+
+// TestEnvoyRefuses makes sure that the oracle says no.
+func TestEnvoyRefuses(t *testing.T) {
+	t.Parallel()
+	binary := envoytest.Binary(t)
+	p := readPlan(t, "testdata/rules/plan.yaml")
+	p.Services[0].Rules[0].Match[1].Regex = "/[a-z]{500}"
+	if out, err := validate(t, binary, p); err == nil || !strings.Contains(string(out), "program size") {
+		t.Errorf("accepted: %v\n%s", err, out)
+	}
+}
