@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -20,13 +21,15 @@ type upstream struct {
 	pool     string
 	sockets  atomic.Int64
 	requests atomic.Int64
-	sick     atomic.Bool // /healthz fails
+	sick     atomic.Bool  // /healthz fails
+	failing  atomic.Int64 // how many of the next requests get 503
 }
 
 // seen is the upstream's answer.
 type seen struct {
 	Pool   string
 	Path   string
+	Host   string
 	Header http.Header
 }
 
@@ -52,7 +55,29 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		u.echo(w, r)
 	default:
 		u.requests.Add(1)
-		_ = json.NewEncoder(w).Encode(seen{Pool: u.pool, Path: r.URL.Path, Header: r.Header})
+		if !stay(r) {
+			return
+		}
+		if u.failing.Add(-1) >= 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(seen{Pool: u.pool, Path: r.URL.Path, Host: r.Host, Header: r.Header})
+	}
+}
+
+// stay holds an answer back for as long as the client asks by x-stay, or until it
+// has gone.
+func stay(r *http.Request) bool {
+	d, err := time.ParseDuration(r.Header.Get("X-Stay"))
+	if err != nil {
+		return true
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-r.Context().Done():
+		return false
 	}
 }
 
