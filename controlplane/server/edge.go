@@ -111,6 +111,7 @@ func (e *edge) advance() {
 		}
 		slices.Sort(removed)
 		ts.flight = &flight{updated: updated, removed: removed}
+		e.has.sent(t, e.target, updated)
 		e.watches[t] = nil
 		w.out <- response(w.request, t, e.target.Version, ts.flight)
 		e.metrics.pushed.WithLabelValues(t.String()).Inc()

@@ -17,6 +17,7 @@ type typeState struct {
 	acked    map[string]xds.Resource // Body is nil where the edge brought the version from an earlier stream
 	flight   *flight                 // sent and not yet answered; at most one a type
 	restore  map[string]struct{}     // names of a rejected response: which of them took effect is unknown
+	again    map[string]struct{}     // acknowledged, and to be sent once more
 	rejected map[offer]rejection
 	changed  time.Time // when the edge last acknowledged a name that was new to it
 }
@@ -47,6 +48,7 @@ func newTypeState() typeState {
 		names:    map[string]struct{}{},
 		acked:    map[string]xds.Resource{},
 		restore:  map[string]struct{}{},
+		again:    map[string]struct{}{},
 		rejected: map[offer]rejection{},
 	}
 }
@@ -62,11 +64,34 @@ func (t *typeState) subscribed(name string) bool {
 // at says whether the edge has acknowledged everything of one type in target.
 func (h *have) at(t xds.Type, target *xds.Snapshot) bool {
 	for _, r := range target.Resources[t] {
-		if h[t].acked[r.Name].Version != r.Version {
+		if !h[t].holds(r) {
 			return false
 		}
 	}
 	return true
+}
+
+// holds says whether there is nothing to send for r.
+func (t *typeState) holds(r xds.Resource) bool {
+	_, again := t.again[r.Name]
+	return !again && t.acked[r.Name].Version == r.Version
+}
+
+// sent notes that resources of a type are on their way. With a cluster that the
+// edge has in another version go its endpoints once more: Envoy makes a changed
+// cluster anew beside the old one and does not ask for what it has, and it
+// acknowledges the cluster only when that has endpoints or its fetch has timed out
+// (15 s).
+func (h *have) sent(t xds.Type, target *xds.Snapshot, updated []xds.Resource) {
+	for _, r := range updated {
+		delete(h[t].again, r.Name)
+		if _, had := h[t].acked[r.Name]; !had || t != xds.Clusters {
+			continue
+		}
+		if _, ok := target.Find(xds.Endpoints, r.Name); ok {
+			h[xds.Endpoints].again[r.Name] = struct{}{}
+		}
+	}
 }
 
 // stale are the acknowledged names of a type that target does not have.
@@ -110,7 +135,7 @@ func (h *have) next(t xds.Type, target *xds.Snapshot, now time.Time, warmup time
 		return nil, nil, wait
 	}
 	for _, r := range target.Resources[t] {
-		if !ts.subscribed(r.Name) || ts.acked[r.Name].Version == r.Version {
+		if !ts.subscribed(r.Name) || ts.holds(r) {
 			continue
 		}
 		if held := ts.held(offer{name: r.Name}, r.Version, now); held > 0 {

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/server"
 	"github.com/tracegate/tracegate/controlplane/server/servertest"
 	"github.com/tracegate/tracegate/controlplane/xds"
@@ -175,6 +176,24 @@ func TestEdgeWaitsForTheFirstSnapshot(t *testing.T) {
 	c.Set(snap)
 	expect(t, e, first...)
 	c.inSync(snap)
+}
+
+// TestChangedClusterGetsItsEndpointsAgain: Envoy does not ask for them.
+func TestChangedClusterGetsItsEndpointsAgain(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base := snapshot(t, withPool)
+	e := settled(t, c, servertest.Options{}, base)
+	changed := snapshot(t, func(p *plan.Plan) {
+		withPool(p)
+		p.Services[0].Pools[1].CircuitBreakers = &policy.CircuitBreakers{MaxRequests: 10}
+	})
+	c.Set(changed)
+	expect(t, e, "cds +core.isolated", "eds +core.isolated")
+	c.inSync(changed)
+	c.Set(base)
+	expect(t, e, "cds +core.isolated", "eds +core.isolated")
+	c.inSync(base)
 }
 
 // TestMakeBeforeBreak adds a pool with a route to it and takes both away again.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +38,7 @@ func TestRules(t *testing.T) {
 		{"fault", testFault},
 		{"request size", testRequestSize},
 		{"websocket", testRuleWebSocket},
+		{"pool settings", testPoolSettings},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			outer := s.t
@@ -510,4 +513,51 @@ func testRuleWebSocket(t *testing.T, r *rules) {
 	if got := r.ask(ask{path: "/more", header: upgrade}); got.status != http.StatusForbidden {
 		t.Errorf("upgrade through a rule that allows none: status %d", got.status)
 	}
+}
+
+// testPoolSettings: circuit breakers of a pool hold, and changing a pool's settings
+// ends no socket that is open on it.
+func testPoolSettings(t *testing.T, r *rules) {
+	const pin = "{name: pin, match: [{path: /pin}], pool: canary, retries: {attempts: 0, on: []}}"
+	r.set(pin)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var l load
+	conn := r.dial(request{header: header("X-Env", "canary")})
+	talked := make(chan struct{})
+	go func() { defer close(talked); l.talk(ctx, conn) }()
+	waitFor(t, "a socket in the pool", func() bool { return r.pools["canary"].sockets.Load() == 1 })
+
+	r.policy = strings.Replace(r.policy, "{name: canary}, {name: isolated}", "{name: canary, circuitBreakers: {maxConnections: 1, maxPendingRequests: 1}, healthCheck: {interval: 100ms}, panicThreshold: 0}, {name: isolated}", 1)
+	start := time.Now()
+	r.apply()
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("applied after %v: the new cluster waited for endpoints that nobody sent", took)
+	}
+	crowd := func() (served, refused int64) {
+		var ok, no atomic.Int64
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				switch got, _, _ := r.try(request{path: "/pin", header: header("X-Stay", "100ms")}); got.StatusCode {
+				case http.StatusOK:
+					ok.Add(1)
+				case http.StatusServiceUnavailable:
+					no.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		return ok.Load(), no.Load()
+	}
+	waitFor(t, "the circuit breaker", func() bool { served, refused := crowd(); return served > 0 && refused > 0 && served+refused == 10 })
+	n := l.messages.Load()
+	waitFor(t, "messages", func() bool { return l.messages.Load() > n+3 || l.dropped.Load() > 0 })
+	stop()
+	<-talked
+	if l.dropped.Load() != 0 {
+		t.Errorf("the socket was dropped: %s", l.firstTrouble)
+	}
+	r.set(pin)
+	waitFor(t, "the breaker to be gone", func() bool { served, _ := crowd(); return served == 10 })
 }
