@@ -44,7 +44,7 @@ const (
 // Run draws until ctx is done. Size tells the terminal's columns and rows. While the
 // probes cannot be reached it says so and keeps trying.
 func Run(ctx context.Context, cfg Config, out io.Writer, size func() (columns, rows int)) error {
-	client := &http.Client{Timeout: cmp.Or(min(cfg.Interval, 5*time.Second), 5*time.Second)}
+	client := &http.Client{Timeout: 5 * time.Second}
 	if cfg.Once {
 		s, err := bpf.Fetch(ctx, client, cfg.Addr)
 		if err != nil {
