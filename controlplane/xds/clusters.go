@@ -36,6 +36,7 @@ func clusters(p plan.Plan) ([]*clusterv3.Cluster, []*endpointv3.ClusterLoadAssig
 	}
 	cs := []*clusterv3.Cluster{observe}
 	var es []*endpointv3.ClusterLoadAssignment
+	mirrors := mirrored(p)
 	for _, s := range p.Services {
 		for _, pool := range s.Pools {
 			e, err := loadAssignment(s, pool)
@@ -43,9 +44,33 @@ func clusters(p plan.Plan) ([]*clusterv3.Cluster, []*endpointv3.ClusterLoadAssig
 				return nil, nil, err
 			}
 			cs, es = append(cs, poolCluster(s.Name, pool)), append(es, e)
+			c := poolCluster(s.Name, pool)
+			c.Name = mirrorName(s.Name, pool.Name)
+			if !mirrors[c.Name] {
+				continue
+			}
+			own := &endpointv3.ClusterLoadAssignment{ClusterName: c.Name, Endpoints: e.Endpoints[:1], Policy: e.Policy}
+			cs, es = append(cs, c), append(es, own)
 		}
 	}
 	return cs, es, nil
+}
+
+// mirrorName is the cluster of a pool that copies of requests go to. It does not fall
+// back to baseline, where a copy would be a second request: without a healthy
+// instance copies are dropped.
+func mirrorName(service, pool string) string { return plan.ClusterName(service, pool) + ".mirror" }
+
+func mirrored(p plan.Plan) map[string]bool {
+	out := map[string]bool{}
+	for _, s := range p.Services {
+		for _, r := range s.Rules {
+			if r.Mirror != nil {
+				out[mirrorName(r.Service, r.Mirror.Pool)] = true
+			}
+		}
+	}
+	return out
 }
 
 func poolCluster(service string, pool plan.Pool) *clusterv3.Cluster {

@@ -222,7 +222,7 @@ func (b *ruleBuilder) toCluster(route *routev3.Route, m plan.Match, to func(*rou
 	}
 	if r.Mirror != nil {
 		a.RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{
-			Cluster:         plan.ClusterName(b.service.Name, r.Mirror.Pool),
+			Cluster:         mirrorName(b.service.Name, r.Mirror.Pool),
 			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: fraction(r.Mirror.Percent)},
 			TraceSampled:    wrapperspb.Bool(false),
 		}}

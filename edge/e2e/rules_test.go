@@ -247,6 +247,28 @@ func testMirror(t *testing.T, r *rules) {
 	if got := mirrored(); got != n {
 		t.Errorf("%d copies of %d requests", got, n)
 	}
+	// Copies for a pool that is down are dropped, not sent to baseline.
+	r.endpoints.Services["core"]["isolated"] = nil
+	r.apply()
+	waitFor(t, "the pool to be empty", func() bool {
+		sent := r.stat(`^cluster\.core\.isolated\.mirror\.upstream_cx_none_healthy$`)
+		r.ask(ask{path: "/mirror"})
+		return r.stat(`^cluster\.core\.isolated\.mirror\.upstream_cx_none_healthy$`) > sent
+	})
+	served := r.pools["baseline"].requests.Load()
+	for range n {
+		r.ask(ask{path: "/mirror"})
+	}
+	if got := r.pools["baseline"].requests.Load() - served; got != n {
+		t.Errorf("baseline has served %d requests of %d", got, n)
+	}
+	r.endpoints.Services["core"]["isolated"] = []string{r.pools["isolated"].addr()}
+	r.apply()
+	copies := mirrored()
+	waitFor(t, "copies again", func() bool {
+		r.ask(ask{path: "/mirror"})
+		return mirrored() > copies
+	})
 }
 
 func testRetries(t *testing.T, r *rules) {
