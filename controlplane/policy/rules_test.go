@@ -73,6 +73,7 @@ func TestParseNamesWhatIsWrongWithARule(t *testing.T) {
 		"canary to baseline":    {"{name: a, canary: {cookie: u, pools: [{pool: baseline, percent: 1}]}, " + m + "}", "services[0].rules[0].canary.pools[0].pool"},
 		"canary beyond all":     {"{name: a, canary: {cookie: u, pools: [{pool: canary, percent: 60}, {pool: isolated, percent: 41}]}, " + m + "}", "services[0].rules[0].canary.pools: together 101 percent"},
 		"canary share":          {"{name: a, canary: {cookie: u, pools: [{pool: canary, percent: .nan}]}, " + m + "}", "services[0].rules[0].canary.pools[0].percent: NaN is not between 0 and 100"},
+		"canary step":           {"{name: a, canary: {cookie: u, pools: [{pool: canary, percent: 0.001}]}, " + m + "}", "services[0].rules[0].canary.pools[0].percent: 0.001 is not in steps of 0.01"},
 		"mirror":                {"{name: a, mirror: {pool: gold, percent: 1}, " + m + "}", "services[0].rules[0].mirror.pool"},
 		"two answers":           {"{name: a, redirect: {https: true}, directResponse: {status: 200}, " + m + "}", "services[0].rules[0]: both redirect and directResponse"},
 		"answer and pool":       {"{name: a, directResponse: {status: 200}, pool: canary, " + m + "}", "services[0].rules[0].pool: the edge answers these requests itself"},
