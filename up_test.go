@@ -21,23 +21,41 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/edge/load"
 	"github.com/tracegate/tracegate/mesh/local"
 )
 
-// actAsMain makes the test binary behave as tracegate; the processes it starts do too.
-const actAsMain = "TRACEGATE_TEST_MAIN"
+// binary builds tracegate as a release does, once: what users run, without the race
+// detector, which would make ten processes too slow to keep what they promise.
+var binary = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binaryFolder, "tracegate")
+	cmd := exec.Command("go", "build", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// binaryFolder outlives the test that builds first.
+var binaryFolder string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(actAsMain) != "" {
-		main()
-		return
+	dir, err := os.MkdirTemp("", "tracegate-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	binaryFolder = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 // product is a tracegate of its own for a test: free ports, temporary data.
 type product struct {
+	path string // of the binary
 	dir  string
 	args []string
 	cfg  Config
@@ -45,6 +63,10 @@ type product struct {
 
 func newProduct(t *testing.T) product {
 	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	cfg := defaultConfig()
 	cfg.Data = filepath.Join(dir, "data")
@@ -64,7 +86,7 @@ func newProduct(t *testing.T) product {
 	if err := os.WriteFile(file, yaml.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return product{dir: dir, args: []string{"--config", file}, cfg: cfg}
+	return product{path: path, dir: dir, args: []string{"--config", file}, cfg: cfg}
 }
 
 // freeAddresses are loopback addresses that nobody listens on. All are held open until
@@ -84,8 +106,8 @@ func freeAddresses(t *testing.T, n int) []string {
 }
 
 func (p product) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, os.Args[0], append(args, p.args...)...)
-	cmd.Env = append(os.Environ(), actAsMain+"=1", local.Supervised+"=1") // it ends with this test's end of the pipe
+	cmd := exec.CommandContext(ctx, p.path, append(args, p.args...)...)
+	cmd.Env = append(os.Environ(), local.Supervised+"=1") // it ends with this test's end of the pipe
 	return cmd
 }
 
@@ -182,6 +204,9 @@ func TestUpClosesTheCircleAndKeepsItsData(t *testing.T) {
 		}
 	}
 	circle(t, p)
+	if os.Geteuid() == 0 { // and may load kernel probes
+		explained(t, circle(t, p, "--fault-connect", "--rate", "40"))
+	}
 
 	token := logIn(t, p.cfg, "keeper", true)
 	first.stop(t)
@@ -194,9 +219,9 @@ func TestUpClosesTheCircleAndKeepsItsData(t *testing.T) {
 
 // circle runs the lab's story against p and checks the promises that are not about
 // time: a shared machine keeps those too seldom for a test.
-func circle(t *testing.T, p product) {
+func circle(t *testing.T, p product, flags ...string) load.Report {
 	t.Helper()
-	cmd := p.command(t.Context(), "load", "circle", "--duration", "30s", "--rate", "20", "--users", "4", "-o", "json")
+	cmd := p.command(t.Context(), append([]string{"load", "circle", "--duration", "30s", "--rate", "20", "--users", "4", "-o", "json"}, flags...)...)
 	cmd.Stdin = blockingInput(t)
 	var out, logs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &logs
@@ -223,6 +248,19 @@ func circle(t *testing.T, p product) {
 			t.Errorf("the timeline lacks %s", event)
 		}
 	}
+	return r
+}
+
+// explained wants the cause, which the kernel saw, in the record of the isolation.
+func explained(t *testing.T, r load.Report) {
+	t.Helper()
+	for _, d := range r.Decisions {
+		if d.Action != decide.Isolate || !strings.HasPrefix(strings.Join(d.Causes, ""), "connects to 127.0.0.1:") {
+			continue
+		}
+		return
+	}
+	t.Errorf("no isolation says that connects are slow: %+v", r.Decisions)
 }
 
 // blockingInput is a standard input that ends with the test.

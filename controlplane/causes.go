@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/observability/semconv"
 )
 
 // CauseSource suggests why pools are bad: kernel probes, for example.
@@ -75,4 +76,30 @@ func (c *causes) at(now time.Time) map[decide.Pool][]string {
 		return nil
 	}
 	return a.causes
+}
+
+const (
+	maxUnexplained = 100
+	// explainFor is how long after a decision causes are still its own.
+	explainFor = 5 * time.Second
+)
+
+// explain adds causes to decisions that were taken before there were any.
+func (l *loop) explain(found map[decide.Pool][]string, now time.Time) {
+	var rest []decide.Decision
+	for _, d := range l.unexplained {
+		d.Causes = found[decide.Pool{Service: d.Service, Name: d.FromPool}]
+		switch {
+		case len(d.Causes) > 0:
+			if err := l.journal.Append(d); err != nil {
+				l.metrics.durable.WithLabelValues(journalFile).Inc()
+			}
+			l.recorder.add(d)
+			l.board.Record(d)
+			l.log.Info("explained", semconv.Group, string(d.Group), "causes", d.Causes, "after", now.Sub(d.Time).Round(time.Millisecond))
+		case now.Sub(d.Time) < explainFor:
+			rest = append(rest, d)
+		}
+	}
+	l.unexplained = rest
 }

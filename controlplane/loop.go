@@ -56,6 +56,9 @@ type loop struct {
 	stale      string    // why nothing is decided
 	faulty     bool      // the store did not answer the last measurement
 	notDurable string    // why no decision takes effect
+	// unexplained are isolations that took effect before anything was known of their
+	// causes: a decision is quicker than a connect that times out.
+	unexplained []decide.Decision
 
 	placementVersion int64
 }
@@ -176,8 +179,8 @@ func (l *loop) aim(want chan windows) {
 	if p == nil {
 		return
 	}
-	w := windows{short: p.Decide.ShortWindow, long: p.Decide.LongWindow}
-	if w == l.aimed {
+	w := windows{short: p.Decide.ShortWindow, long: p.Decide.LongWindow, ignore: p.Decide.IgnoreRoutes}
+	if w.equal(l.aimed) {
 		return
 	}
 	l.aimed = w
@@ -244,6 +247,7 @@ func (l *loop) evaluate(m measurement) {
 		in.Unavailable = "statistics are not to be had: " + m.err.Error()
 	}
 	l.noteStale(in.Stale(w.policy.Decide), m.err != nil)
+	l.explain(in.Causes, now)
 	ds, next := decide.Decide(w.policy.Decide, l.state, in)
 	if len(ds) == 0 {
 		l.state = next

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tracegate/tracegate/observability/sli"
@@ -10,7 +11,8 @@ import (
 // StatsSource measures groups.
 type StatsSource interface {
 	// GroupStats returns what was counted in the window, by group, service and pool.
-	GroupStats(ctx context.Context, w sli.Window) ([]sli.Stats, error)
+	// Requests of the routes to ignore are not counted.
+	GroupStats(ctx context.Context, w sli.Window, ignore ...string) ([]sli.Stats, error)
 }
 
 // measurement is what one evaluation looks at.
@@ -19,8 +21,15 @@ type measurement struct {
 	err         error
 }
 
-// windows is how far back to look; the owner changes it with the policy.
-type windows struct{ short, long time.Duration }
+// windows is how far back to look, and at what not; the owner changes it with the policy.
+type windows struct {
+	short, long time.Duration
+	ignore      []string // routes
+}
+
+func (w windows) equal(o windows) bool {
+	return w.short == o.short && w.long == o.long && slices.Equal(w.ignore, o.ignore)
+}
 
 // longEvery is how many short windows are measured for one long one: it changes
 // slowly and costs more.
@@ -52,10 +61,10 @@ func measure(ctx context.Context, cfg Config, stats StatsSource, want <-chan win
 		var m measurement
 		now := time.Now()
 		if n%longEvery == 0 {
-			long, m.err = query(ctx, cfg.StatsTimeout, stats, now, w.long)
+			long, m.err = query(ctx, cfg.StatsTimeout, stats, now, w.long, w.ignore)
 		}
 		if m.err == nil {
-			m.short, m.err = query(ctx, cfg.StatsTimeout, stats, now, w.short)
+			m.short, m.err = query(ctx, cfg.StatsTimeout, stats, now, w.short, w.ignore)
 		}
 		m.long = long
 		if n++; m.err != nil {
@@ -69,8 +78,8 @@ func measure(ctx context.Context, cfg Config, stats StatsSource, want <-chan win
 	}
 }
 
-func query(ctx context.Context, timeout time.Duration, stats StatsSource, now time.Time, back time.Duration) ([]sli.Stats, error) {
+func query(ctx context.Context, timeout time.Duration, stats StatsSource, now time.Time, back time.Duration, ignore []string) ([]sli.Stats, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return stats.GroupStats(ctx, sli.Window{From: now.Add(-back), To: now})
+	return stats.GroupStats(ctx, sli.Window{From: now.Add(-back), To: now}, ignore...)
 }

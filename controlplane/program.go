@@ -225,6 +225,9 @@ func (l *loop) acknowledged(p *programming, now time.Time) {
 		}
 		l.recorder.add(d)
 		l.board.Record(d)
+		if d.Action == decide.Isolate && d.Service != "" && len(d.Causes) == 0 && len(l.unexplained) < maxUnexplained {
+			l.unexplained = append(l.unexplained, d)
+		}
 		l.log.Info("programmed", semconv.Group, string(d.Group), "pool", d.ToPool, "version", d.Version, "after", now.Sub(d.Time).Round(time.Millisecond))
 	}
 	p.decisions = nil

@@ -50,6 +50,7 @@ type world struct {
 	down   error
 	placed string // pool that serves the sick group
 	saved  map[string]decide.Decision
+	causes map[decide.Pool][]string
 	change chan struct{}
 }
 
@@ -63,7 +64,7 @@ func (w *world) set(change func(*world)) {
 	change(w)
 }
 
-func (w *world) GroupStats(_ context.Context, win sli.Window) ([]sli.Stats, error) {
+func (w *world) GroupStats(_ context.Context, win sli.Window, _ ...string) ([]sli.Stats, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.down != nil {
@@ -86,6 +87,12 @@ func (w *world) SaveDecision(_ context.Context, d decide.Decision) error {
 	}
 	w.saved[d.ID] = d
 	return nil
+}
+
+func (w *world) Causes(context.Context) (map[decide.Pool][]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.causes, nil
 }
 
 // plane is a running control plane.
@@ -142,7 +149,8 @@ func runOn(t *testing.T, cfg Config, w *world, xdsListener net.Listener) *plane 
 	done := make(chan error, 1)
 	go func() {
 		done <- Run(ctx, cfg, Deps{
-			Stats: w, Decisions: w, Registry: prometheus.NewRegistry(), XDS: listeners[0], Control: listeners[1],
+			Causes: w,
+			Stats:  w, Decisions: w, Registry: prometheus.NewRegistry(), XDS: listeners[0], Control: listeners[1],
 		}, slog.New(slog.DiscardHandler))
 	}()
 	p := &plane{t: t, cfg: cfg, world: w, xds: listeners[0].Addr().String(), api: ctlapi.NewClient(listeners[1].Addr().String(), token), places: make(chan placement.Placement, 100)}
@@ -278,6 +286,33 @@ func (w *world) decisions(a decide.Action) []decide.Decision {
 		}
 	}
 	return out
+}
+
+// TestCausesThatComeLaterAreAdded: the decision was taken before anything explained it.
+func TestCausesThatComeLaterAreAdded(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.p95[semconv.PoolCanary] = 800 * time.Millisecond
+	p := run(t, testConfig(t), w)
+	servertest.Connect(t, p.xds, servertest.Options{})
+	eventually(t, "isolated and programmed", func() bool {
+		ds := w.decisions(decide.Isolate)
+		return len(ds) == 1 && !ds[0].Programmed.IsZero()
+	}, func() any { return w.saved })
+	if d := w.decisions(decide.Isolate)[0]; d.Causes != nil {
+		t.Errorf("explained by nothing: %q", d.Causes)
+	}
+	w.set(func(w *world) {
+		w.placed = semconv.PoolIsolated
+		w.causes = map[decide.Pool][]string{{Service: "core", Name: "canary"}: {"connects take 1s"}, {Service: "core", Name: "isolated"}: {"not this"}}
+	})
+	eventually(t, "explained", func() bool {
+		ds := w.decisions(decide.Isolate)
+		return len(ds) == 1 && len(ds[0].Causes) == 1 && ds[0].Causes[0] == "connects take 1s" && !ds[0].Programmed.IsZero()
+	}, func() any { return w.saved })
+	if ds, err := p.api.Decisions(t.Context(), 1); err != nil || len(ds[0].Causes) != 1 {
+		t.Errorf("shown: %+v, %v", ds, err)
+	}
 }
 
 // TestBrokenPolicyChangesNothing also covers endpoints that disappear.

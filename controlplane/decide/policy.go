@@ -43,6 +43,10 @@ type Policy struct {
 	IsolateFor    time.Duration `yaml:"isolateFor"`    // then the group is tried in its own pool again
 	IsolateForMax time.Duration `yaml:"isolateForMax"` // IsolateFor doubles with each relapse up to this
 	MaxIsolated   int           `yaml:"maxIsolated"`   // groups isolated by policy at one time
+
+	// IgnoreRoutes are routes whose requests say nothing about a group, such as a log-in
+	// that is slow on purpose: who measures leaves them out.
+	IgnoreRoutes []string `yaml:"ignoreRoutes"`
 }
 
 // DefaultPolicy decides within three seconds of a fault in a group of some 50

@@ -8,6 +8,7 @@
 package policy
 
 import (
+	"cmp"
 	_ "embed"
 	"regexp"
 	"strconv"
@@ -95,6 +96,25 @@ func (d *document) checkPolicy(p *Policy) {
 	d.checkCohortPools(p)
 	for _, e := range p.Decide.Validate() {
 		d.invalid("decide."+e.Field, "%s", e.Err)
+	}
+	d.checkIgnored(p)
+}
+
+// checkIgnored finds routes that would be ignored, if they were there.
+func (d *document) checkIgnored(p *Policy) {
+	routes := map[string]bool{}
+	for _, s := range p.Services {
+		for _, r := range s.Routes {
+			routes[cmp.Or(r.Name, r.Path, r.Prefix)] = true
+		}
+		for _, r := range s.Rules {
+			routes[r.Name] = true
+		}
+	}
+	for i, name := range p.Decide.IgnoreRoutes {
+		if !routes[name] {
+			d.invalid(index("decide.ignoreRoutes", i), "no service has a route or rule named %q", clip(name))
+		}
 	}
 }
 

@@ -18,7 +18,9 @@ func TestDefaultPolicyIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(decide.DefaultPolicy(), p.Decide); diff != "" {
+	want := decide.DefaultPolicy()
+	want.IgnoreRoutes = []string{"/v1/sessions", "/v1/users"} // core's, and the default knows no service
+	if diff := cmp.Diff(want, p.Decide); diff != "" {
 		t.Errorf("the document says other than decide.DefaultPolicy (-code +document):\n%s", diff)
 	}
 	if p.Failure != FailOpen || p.CohortPools["canary"] != "canary" || len(p.Services) != 1 || len(p.Color.Tenants) != 3 {
@@ -35,7 +37,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := p.Services[0].Routes[0]
-	if r.Name != "/" || r.Timeout != DefaultTimeout || p.Failure != FailOpen || p.Decide != decide.DefaultPolicy() {
+	if r.Name != "/" || r.Timeout != DefaultTimeout || p.Failure != FailOpen || !cmp.Equal(p.Decide, decide.DefaultPolicy()) {
 		t.Errorf("parsed: %+v", p)
 	}
 	p, err = Parse([]byte(services + "decide: {maxP95: 2s}\n"))
@@ -81,6 +83,7 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		"pool of no service": {services + "color: {cohorts: [{name: gold, match: {host: x}}]}\ncohortPools: {gold: vip}\n", `line 3: cohortPools.gold: no service has a pool "vip"`},
 		"color's own check":  {services + "color:\n  cohorts:\n    - {name: gold, match: {percent: {of: 200}}}\n", "line 4: color.cohorts[0].match.percent"},
 		"trusted peer":       {services + "color: {trustedPeers: [10.0.0.0/99]}\n", "line 2: color.trustedPeers[0]"},
+		"ignored, not there": {services + "decide: {ignoreRoutes: [/, /v2]}\n", `line 2: decide.ignoreRoutes[1]: no service has a route or rule named "/v2"`},
 		"decide's own check": {services + "decide: {mode: auto}\n", `line 2: decide.mode: "auto" is neither "observe" nor "act"`},
 		"too large":          {services + "# " + strings.Repeat("x", MaxSize), "document has"},
 	} {

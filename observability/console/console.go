@@ -94,7 +94,7 @@ const maxPoints = 600
 
 // Stats is what was measured: observability/store.
 type Stats interface {
-	GroupStats(ctx context.Context, w sli.Window) ([]sli.Stats, error)
+	GroupStats(ctx context.Context, w sli.Window, ignore ...string) ([]sli.Stats, error)
 	GroupSeries(ctx context.Context, w sli.Window, step time.Duration) ([]sli.Stats, error)
 }
 

@@ -174,7 +174,7 @@ func (f *fakes) measure(g group.Group, pool string, w sli.Window) sli.Stats {
 	return s
 }
 
-func (f *fakes) GroupStats(ctx context.Context, w sli.Window) ([]sli.Stats, error) {
+func (f *fakes) GroupStats(ctx context.Context, w sli.Window, _ ...string) ([]sli.Stats, error) {
 	f.mu.Lock()
 	hang := f.hang
 	f.mu.Unlock()

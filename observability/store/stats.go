@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -17,7 +18,7 @@ const statsSQL = `
 SELECT %s, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool,
        sum(Requests), sum(Errors), quantilesTDigestMerge(0.5, 0.95, 0.99)(Latency), max(Newest)
 FROM traffic_group_1s
-WHERE Second >= toDateTime({from:Int64}, 'UTC') AND Second < toDateTime({to:Int64}, 'UTC')
+WHERE Second >= toDateTime({from:Int64}, 'UTC') AND Second < toDateTime({to:Int64}, 'UTC') AND NOT has({ignore:Array(String)}, TrafficRoute)
 GROUP BY 1, 2, 3, 4, 5, 6, 7
 ORDER BY 1, 2, 3, 4, 5, 6, 7
 LIMIT {limit:UInt32}`
@@ -37,10 +38,11 @@ func Whole(w sli.Window) sli.Window {
 // GroupStats counts what started in w, for each group, service and pool that had a
 // request. The window is widened to whole seconds and given back in the statistics; a
 // caller that wants complete seconds asks for a window that ends at one. Groups without
-// requests are not there: no data is not zero.
-func (s *Store) GroupStats(ctx context.Context, w sli.Window) ([]sli.Stats, error) {
+// requests are not there: no data is not zero. Requests of the routes to ignore are not
+// counted: some are slow on purpose and say nothing about a group.
+func (s *Store) GroupStats(ctx context.Context, w sli.Window, ignore ...string) ([]sli.Stats, error) {
 	w = Whole(w)
-	return s.stats(ctx, w, fmt.Sprintf("toDateTime(%d, 'UTC')", w.From.Unix()), w.To.Sub(w.From))
+	return s.stats(ctx, w, ignore, fmt.Sprintf("toDateTime(%d, 'UTC')", w.From.Unix()), w.To.Sub(w.From))
 }
 
 // GroupSeries is GroupStats for each step of w on its own, oldest first. Step must be
@@ -50,14 +52,14 @@ func (s *Store) GroupSeries(ctx context.Context, w sli.Window, step time.Duratio
 	if seconds < 1 || step%time.Second != 0 {
 		return nil, fmt.Errorf("group series: step %s is not whole seconds", step)
 	}
-	return s.stats(ctx, Whole(w), fmt.Sprintf("toDateTime(intDiv(toUnixTimestamp(Second), %d) * %d, 'UTC')", seconds, seconds), step)
+	return s.stats(ctx, Whole(w), nil, fmt.Sprintf("toDateTime(intDiv(toUnixTimestamp(Second), %d) * %d, 'UTC')", seconds, seconds), step)
 }
 
-func (s *Store) stats(ctx context.Context, w sli.Window, key string, length time.Duration) ([]sli.Stats, error) {
+func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, key string, length time.Duration) ([]sli.Stats, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{
-		"from": strconv.FormatInt(w.From.Unix(), 10), "to": strconv.FormatInt(w.To.Unix(), 10), "limit": strconv.Itoa(MaxStats + 1),
+		"from": strconv.FormatInt(w.From.Unix(), 10), "to": strconv.FormatInt(w.To.Unix(), 10), "limit": strconv.Itoa(MaxStats + 1), "ignore": array(ignore),
 	}))
 	rows, err := s.conn.Query(ctx, fmt.Sprintf(statsSQL, key))
 	if err != nil {
@@ -87,4 +89,17 @@ func (s *Store) stats(ctx context.Context, w sli.Window, key string, length time
 		return nil, fmt.Errorf("read group statistics: more than %d rows: ask for a shorter window", MaxStats)
 	}
 	return out, nil
+}
+
+// array writes a list of strings as ClickHouse reads a parameter of type Array(String).
+func array(list []string) string {
+	quote := strings.NewReplacer(`\`, `\\`, `'`, `\'`)
+	var b strings.Builder
+	for i, s := range list {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("'" + quote.Replace(s) + "'")
+	}
+	return "[" + b.String() + "]"
 }

@@ -455,3 +455,36 @@ func TestErrorsAreTemporaryUnlessTheDataIsBad(t *testing.T) {
 		t.Errorf("cancelled: error = %v, want a temporary one", err)
 	}
 }
+
+func TestIgnoredRoutesAreNotCounted(t *testing.T) {
+	s, _, _ := open(t)
+	begin := time.Now().Truncate(time.Second).Add(-10 * time.Second)
+	var spans []store.Span
+	for i, route := range []string{"GET /a", "POST /b", `it's \ odd`, "GET /a"} {
+		sp := entry(1, "prod", "search", "baseline", begin.Add(time.Duration(i)*time.Millisecond), time.Millisecond, "Unset")
+		sp.Traffic.Route = route
+		spans = append(spans, sp)
+	}
+	if err := s.InsertSpans(t.Context(), "routes", spans); err != nil {
+		t.Fatal(err)
+	}
+	w := sli.Window{From: begin, To: begin.Add(time.Second)}
+	for _, tt := range []struct {
+		ignore []string
+		want   uint64
+	}{
+		{nil, 4}, {[]string{"GET /a"}, 2}, {[]string{"POST /b", `it's \ odd`, "GET /none"}, 2}, {[]string{"GET /a", "POST /b", `it's \ odd`}, 0},
+	} {
+		got, err := s.GroupStats(t.Context(), w, tt.ignore...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n uint64
+		for _, st := range got {
+			n += st.Requests
+		}
+		if n != tt.want {
+			t.Errorf("ignoring %q: %d requests, want %d", tt.ignore, n, tt.want)
+		}
+	}
+}
