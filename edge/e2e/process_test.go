@@ -41,8 +41,10 @@ type processConfig struct {
 // nothing is a store without measurements: only people move groups.
 type nothing struct{}
 
-func (nothing) GroupStats(context.Context, sli.Window, ...string) ([]sli.Stats, error) { return nil, nil }
-func (nothing) SaveDecision(context.Context, decide.Decision) error         { return nil }
+func (nothing) GroupStats(context.Context, sli.Window, ...string) ([]sli.Stats, error) {
+	return nil, nil
+}
+func (nothing) SaveDecision(context.Context, decide.Decision) error { return nil }
 
 func beControlPlane(config string) int {
 	var c processConfig
