@@ -71,9 +71,10 @@ func (w *world) GroupStats(_ context.Context, win sli.Window, _ ...string) ([]sl
 		return nil, w.down
 	}
 	of := func(g group.Group, pool string, p95 time.Duration) sli.Stats {
+		p95 = max(p95, 10*time.Millisecond)
 		return sli.Stats{
 			Group: g.ID(), Color: g.Color, Env: g.Env, Tenant: g.Tenant, Service: "core", Pool: pool,
-			Window: win, Requests: 100, P95: max(p95, 10*time.Millisecond), Newest: win.To.Add(-100 * time.Millisecond),
+			Window: win, Requests: 100, P50: p95 / 2, P95: p95, P99: 2 * p95, Newest: win.To.Add(-100 * time.Millisecond),
 		}
 	}
 	return []sli.Stats{of(healthy, semconv.PoolBaseline, 0), of(sick, w.placed, w.p95[w.placed])}, nil

@@ -68,6 +68,7 @@ type evaluation struct {
 	Policy
 	Input
 	short     map[group.ID][]sli.Stats // Short by group
+	long      map[group.ID][]sli.Stats // Long by group, when it is first asked for
 	state     State
 	decisions []Decision
 }
@@ -139,9 +140,9 @@ func (e *evaluation) atHome(id group.ID, g GroupState) GroupState {
 		return g
 	}
 	if g.Bad++; g.Bad == 1 {
-		g.FirstBad = f.stats.Window.From
+		g.FirstBad = f.from
 	}
-	if g.Bad < e.BadEvaluations {
+	if g.Bad < e.BadEvaluations || f.doubtful && g.Bad < e.SlowEvaluations {
 		return g
 	}
 	d := Decision{
@@ -149,12 +150,14 @@ func (e *evaluation) atHome(id group.ID, g GroupState) GroupState {
 		Stats: f.stats, Baseline: f.baseline, FirstBad: g.FirstBad,
 	}
 	d.Causes = e.Causes[Pool{d.Service, d.FromPool}]
-	if why := e.mayNot(f, d); why != "" {
-		if g.Held != why {
-			g.Held = why
+	if why := e.mayNot(id, f, d); why != "" {
+		// A group on the brink is bad now and well then: the reason is not said each time.
+		if g.Said != why || e.Now.Sub(g.SaidAt) >= e.LongWindow {
+			g.Said, g.SaidAt = why, e.Now
 			d.Action, d.ToPool, d.Reason = Hold, d.FromPool, f.words+"; not moved: "+why
 			e.decide(id, d)
 		}
+		g.Held = why
 		return g
 	}
 	g.IsolatedFor = e.isolateFor(g)
@@ -167,12 +170,14 @@ func (e *evaluation) atHome(id group.ID, g GroupState) GroupState {
 }
 
 // mayNot is why a bad group stays where it is, or nothing.
-func (e *evaluation) mayNot(f finding, d Decision) string {
+func (e *evaluation) mayNot(id group.ID, f finding, d Decision) string {
 	switch {
 	case f.baseline == nil:
 		return "there is nothing to compare it with"
 	case f.global:
 		return "what it is compared with is bad in the same way, so the fault is not the group's"
+	case d.FromPool == semconv.PoolBaseline && e.shared(id, f.stats):
+		return "the rest of its pool is bad in the same way, so the fault is not the group's"
 	case d.FromPool == semconv.PoolIsolated:
 		return "its own pool is the isolated one"
 	case !e.Isolatable[d.Service]:
@@ -183,6 +188,16 @@ func (e *evaluation) mayNot(f finding, d Decision) string {
 		return "the policy only observes"
 	}
 	return ""
+}
+
+// shared says whether a group is like the others in the baseline pool, or not surely
+// worse. They are too many to be isolated, and moving one of them is no remedy; any
+// other pool is there to be left.
+func (e *evaluation) shared(id group.ID, st sli.Stats) bool {
+	others, found := e.pooled(e.Short, id, st.Service, semconv.PoolBaseline)
+	before, _ := e.pooled(e.Long, id, st.Service, semconv.PoolBaseline)
+	errors, slow := e.chances(st, others, before)
+	return found && !e.sure(min(errors, slow))
 }
 
 // isolateFor doubles the last isolation where the group relapsed within the time
@@ -203,9 +218,9 @@ func (e *evaluation) away(id group.ID, g GroupState) GroupState {
 	home, why := e.home(g.Color), ""
 	st, ok := e.measured(e.short[id], "", g.Pool)
 	if !ok {
-		st, ok = e.measured(byGroup(e.Long)[id], "", g.Pool)
+		st, ok = e.measured(e.longOf(id), "", g.Pool)
 	}
-	switch others, found := e.pooled(id, st.Service, home); {
+	switch others, found := e.pooled(e.Short, id, st.Service, home); {
 	case ok && e.breaks(st, e.LeaveFraction):
 		why = "it is still bad in its isolated pool: " + e.figures(st)
 	case found && e.breaks(others, 1):

@@ -24,7 +24,7 @@ func FuzzDecide(f *testing.F) {
 		p := DefaultPolicy()
 		p.MaxIsolated = 1 + rnd.IntN(3)
 		p.MinRequests = uint64(1 + rnd.IntN(50))
-		p.BadEvaluations = 1 + rnd.IntN(4)
+		p.BadEvaluations, p.SlowEvaluations = 1+rnd.IntN(4), 1+rnd.IntN(4)
 		if observe {
 			p.Mode = ModeObserve
 		}
@@ -127,7 +127,7 @@ func TestDecideIsDeterministic(t *testing.T) {
 	for seed := range uint64(50) {
 		in := randomInput(rand.New(rand.NewPCG(seed, 0)), start)
 		p := DefaultPolicy()
-		p.BadEvaluations, p.MinRequests = 1, 1
+		p.BadEvaluations, p.SlowEvaluations, p.MinRequests = 1, 1, 1
 		a, as := Decide(p, State{}, in)
 		b, bs := Decide(p, State{}, in)
 		if diff := cmp.Diff(a, b) + cmp.Diff(as, bs); diff != "" {
@@ -161,11 +161,13 @@ func TestValidate(t *testing.T) {
 		"maxP95":               func(p *Policy) { p.MaxP95 = 0 },
 		"errorRatioDifference": func(p *Policy) { p.ErrorRatioDifference = -0.1 },
 		"p95Factor":            func(p *Policy) { p.P95Factor = math.NaN() },
+		"significance":         func(p *Policy) { p.Significance = 0 },
 		"shortWindow":          func(p *Policy) { p.ShortWindow = 10 * time.Millisecond },
 		"longWindow":           func(p *Policy) { p.LongWindow = time.Second },
 		"minRequests":          func(p *Policy) { p.MinRequests = 0 },
 		"staleAfter":           func(p *Policy) { p.StaleAfter = 0 },
 		"badEvaluations":       func(p *Policy) { p.BadEvaluations = 0 },
+		"slowEvaluations":      func(p *Policy) { p.SlowEvaluations = 0 },
 		"leaveFraction":        func(p *Policy) { p.LeaveFraction = 0 },
 		"cooldown":             func(p *Policy) { p.Cooldown = time.Second },
 		"isolateFor":           func(p *Policy) { p.IsolateFor = time.Second },

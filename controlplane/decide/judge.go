@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -15,42 +16,96 @@ import (
 type finding struct {
 	noData   bool
 	stats    sli.Stats
+	from     time.Time  // of the short window, whichever window stats are of
 	baseline *sli.Stats // nil: nothing to compare with
 	global   bool       // baseline breaks the same objective
+	doubtful bool       // only latency is bad, and not beyond doubt
 	words    string
 }
 
 // judge compares a group with its baseline, service by service, and returns the
-// first bad finding. Bad without a baseline, or with a bad one, is bad all the
-// same: [evaluation.mayNot] says then why nothing moves.
+// first bad finding: over the short window, or over the long one where the short one
+// has too little to be sure, but breaks an objective too: what is over is not judged.
+// Bad without a baseline, or with a bad one, is bad all the same: [evaluation.mayNot]
+// says then why nothing moves.
 func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, bool) {
 	out := finding{noData: true}
 	for _, service := range e.services(id) {
-		st, ok := e.measured(e.short[id], service, pool)
-		if !ok {
+		st, enough := e.measured(e.short[id], service, pool)
+		if enough {
+			out.noData = false
+		}
+		if !e.breaks(st, 1) {
 			continue
 		}
-		out.noData = false
-		errors, slow := st.ErrorRatio() > e.MaxErrorRatio, st.P95 > e.MaxP95
-		if !errors && !slow {
-			continue
+		if enough {
+			if f, bad := e.compare(id, g, st, e.Short, e.Long); bad {
+				f.from = st.Window.From
+				return f, true
+			}
 		}
-		f := finding{stats: st, words: e.figures(st)}
-		base, against, ok := e.baselineOf(id, g, st)
-		if !ok {
-			return f, true
+		if e.Now.Sub(g.Since) < e.LongWindow+time.Second {
+			continue // it reaches back to another pool
 		}
-		f.baseline = &base
-		f.words += "; " + against + " has " + e.figures(base)
-		baseErrors, baseSlow := base.ErrorRatio() > e.MaxErrorRatio, base.P95 > e.MaxP95
-		worseErrors := errors && st.ErrorRatio()-base.ErrorRatio() >= e.ErrorRatioDifference
-		worseSlow := slow && float64(st.P95) >= e.P95Factor*float64(base.P95)
-		f.global = (!errors || baseErrors) && (!slow || baseSlow)
-		if f.global || (worseErrors && !baseErrors) || (worseSlow && !baseSlow) {
-			return f, true
+		if long, enough := e.measured(e.longOf(id), service, pool); enough {
+			out.noData = false
+			if f, bad := e.compare(id, g, long, e.Long); bad {
+				f.from = st.Window.From
+				return f, true
+			}
 		}
 	}
 	return out, false
+}
+
+// compare says whether a group is bad by what it got in a window: it breaks an
+// objective, it is worse than its baseline in the windows given by as much as the
+// policy asks for, and it is not by chance.
+func (e *evaluation) compare(id group.ID, g GroupState, st sli.Stats, windows ...[]sli.Stats) (finding, bool) {
+	errors, slow := st.ErrorRatio() > e.MaxErrorRatio, st.P95 > e.MaxP95
+	f := finding{stats: st, words: e.figures(st)}
+	var none sli.Stats
+	base, ref, against, ok := e.baselineOf(id, g, st, windows)
+	if !ok {
+		return f, errors && e.sure(e.errorChance(st, none, none)) || slow && e.sure(e.slowChance(st, none, none))
+	}
+	f.baseline = &base
+	f.words += "; " + against + " has " + e.figures(base)
+	if (!errors || base.ErrorRatio() > e.MaxErrorRatio) && (!slow || base.P95 > e.MaxP95) {
+		f.global = true
+		return f, errors && e.sure(e.errorChance(st, none, none)) || slow && e.sure(e.slowChance(st, none, none))
+	}
+	errorChance, slowChance := e.chances(st, base, ref)
+	f.words += odds(min(errorChance, slowChance))
+	f.doubtful = !e.sure(errorChance) && slowChance > e.Significance*e.Significance
+	return f, e.sure(min(errorChance, slowChance))
+}
+
+// worse says in what a group breaks an objective that others keep, and is worse than
+// they are by as much as the policy asks for.
+func (e *evaluation) worse(st, others sli.Stats) (errors, slow bool) {
+	errors = st.ErrorRatio() > e.MaxErrorRatio && others.ErrorRatio() <= e.MaxErrorRatio &&
+		st.ErrorRatio()-others.ErrorRatio() >= e.ErrorRatioDifference
+	slow = st.P95 > e.MaxP95 && others.P95 <= e.MaxP95 && float64(st.P95) >= e.P95Factor*float64(others.P95)
+	return errors, slow
+}
+
+func (e *evaluation) sure(chance float64) bool { return chance <= e.Significance }
+
+// odds says a chance in words.
+func odds(chance float64) string {
+	if chance < 1e-12 {
+		return ", by chance less than once in 10^12"
+	}
+	return fmt.Sprintf(", by chance once in 10^%.0f", math.Floor(-math.Log10(chance)))
+}
+
+// longOf is what a group got in the long window.
+func (e *evaluation) longOf(id group.ID) []sli.Stats {
+	if e.long == nil {
+		e.long = byGroup(e.Long)
+	}
+	return e.long[id]
 }
 
 func (e *evaluation) services(id group.ID) []string {
@@ -95,8 +150,9 @@ func (e *evaluation) measured(own []sli.Stats, service, pool string) (sli.Stats,
 
 // baselineOf is what a group is compared with: the same tenant in the baseline
 // pool, else the rest of the service in other pools, else the rest of it in the
-// same pool; over the short window, else the long one.
-func (e *evaluation) baselineOf(id group.ID, g GroupState, st sli.Stats) (base sli.Stats, words string, ok bool) {
+// same pool; over the first of the windows that has enough. ref is the same over the
+// long window: more requests, if not of the same seconds.
+func (e *evaluation) baselineOf(id group.ID, g GroupState, st sli.Stats, windows [][]sli.Stats) (base, ref sli.Stats, words string, ok bool) {
 	others := func(o sli.Stats) bool {
 		return o.Group != id && o.Service == st.Service && o.Pool != "" && o.Pool != semconv.PoolIsolated
 	}
@@ -110,18 +166,18 @@ func (e *evaluation) baselineOf(id group.ID, g GroupState, st sli.Stats) (base s
 		{"the rest of " + st.Service + " in other pools", func(o sli.Stats) bool { return others(o) && o.Pool != st.Pool }},
 		{"the rest of " + st.Service + " in pool " + st.Pool, func(o sli.Stats) bool { return others(o) && o.Pool == st.Pool }},
 	} {
-		for _, window := range [][]sli.Stats{e.Short, e.Long} {
+		for _, window := range windows {
 			if m := merge(window, c.takes); m.Requests >= e.MinRequests {
-				return m, c.words, true
+				return m, merge(e.Long, c.takes), c.words, true
 			}
 		}
 	}
-	return sli.Stats{}, "", false
+	return sli.Stats{}, sli.Stats{}, "", false
 }
 
-// pooled is what others than the group got from a pool in the short window.
-func (e *evaluation) pooled(id group.ID, service, pool string) (sli.Stats, bool) {
-	m := merge(e.Short, func(o sli.Stats) bool {
+// pooled is what others than the group got from a pool in a window.
+func (e *evaluation) pooled(window []sli.Stats, id group.ID, service, pool string) (sli.Stats, bool) {
+	m := merge(window, func(o sli.Stats) bool {
 		return o.Group != id && o.Pool == pool && (service == "" || o.Service == service)
 	})
 	return m, m.Requests >= e.MinRequests

@@ -29,15 +29,26 @@ type Policy struct {
 	ErrorRatioDifference float64 `yaml:"errorRatioDifference"` // 0 to 1
 	P95Factor            float64 `yaml:"p95Factor"`            // at least 1
 
+	// Significance is how improbable it must be that a group which is like what it is
+	// compared with looks as bad, in one window at one evaluation. It is a budget: four
+	// evaluations a second are 3.5e8 in 1,000 days of a group, and the sum of their
+	// chances bounds how often a healthy one is found bad, however much windows overlap.
+	// 1 asks for nothing.
+	Significance float64 `yaml:"significance"` // above 0, at most 1
+
 	ShortWindow time.Duration `yaml:"shortWindow"`
-	LongWindow  time.Duration `yaml:"longWindow"` // what a group is compared with may be quiet for a moment
+	LongWindow  time.Duration `yaml:"longWindow"` // where the short one is thin; also what a group is compared with
 	MinRequests uint64        `yaml:"minRequests"`
 	StaleAfter  time.Duration `yaml:"staleAfter"` // telemetry older than this decides nothing
 
-	// Hysteresis: BadEvaluations bad ones in a row enter isolation. An isolated
-	// group counts as well again only below LeaveFraction of every objective.
-	BadEvaluations int     `yaml:"badEvaluations"`
-	LeaveFraction  float64 `yaml:"leaveFraction"` // above 0, at most 1
+	// Hysteresis: BadEvaluations bad ones in a row enter isolation, SlowEvaluations
+	// where only latency is bad and chance is not below the square of Significance:
+	// requests that wait behind one stall are slow together, and not each by itself as
+	// the test has it. An isolated group counts as well again only below LeaveFraction
+	// of every objective.
+	BadEvaluations  int     `yaml:"badEvaluations"`
+	SlowEvaluations int     `yaml:"slowEvaluations"`
+	LeaveFraction   float64 `yaml:"leaveFraction"` // above 0, at most 1
 
 	Cooldown      time.Duration `yaml:"cooldown"`      // between two moves of one group
 	IsolateFor    time.Duration `yaml:"isolateFor"`    // then the group is tried in its own pool again
@@ -50,7 +61,8 @@ type Policy struct {
 }
 
 // DefaultPolicy decides within three seconds of a fault in a group of some 50
-// requests a second: two seconds of data, and one for three evaluations.
+// requests a second; docs/benchmarks.md has the figures. One bad evaluation is enough
+// because Significance asks for more than any number of them did.
 func DefaultPolicy() Policy {
 	return Policy{
 		Mode:                 ModeAct,
@@ -58,11 +70,13 @@ func DefaultPolicy() Policy {
 		MaxP95:               500 * time.Millisecond,
 		ErrorRatioDifference: 0.02,
 		P95Factor:            2,
+		Significance:         1e-8,
 		ShortWindow:          2 * time.Second,
 		LongWindow:           30 * time.Second,
-		MinRequests:          20,
+		MinRequests:          10,
 		StaleAfter:           5 * time.Second,
-		BadEvaluations:       3,
+		BadEvaluations:       1,
+		SlowEvaluations:      2,
 		LeaveFraction:        0.8,
 		Cooldown:             3 * time.Second,
 		IsolateFor:           30 * time.Second,
@@ -93,11 +107,13 @@ func (p Policy) Validate() []*FieldError {
 	check(p.MaxP95 > 0, "maxP95", "%v is not above 0", p.MaxP95)
 	check(ratio(p.ErrorRatioDifference), "errorRatioDifference", "%v is not between 0 and 1", p.ErrorRatioDifference)
 	check(p.P95Factor >= 1 && p.P95Factor <= 1000, "p95Factor", "%v is not between 1 and 1000", p.P95Factor)
+	check(p.Significance > 0 && p.Significance <= 1, "significance", "%v is not above 0 and at most 1", p.Significance)
 	check(p.ShortWindow >= time.Second && p.ShortWindow <= time.Minute, "shortWindow", "%v is not between 1s and 1m", p.ShortWindow)
 	check(p.LongWindow >= p.ShortWindow && p.LongWindow <= time.Hour, "longWindow", "%v is not between shortWindow (%v) and 1h", p.LongWindow, p.ShortWindow)
 	check(p.MinRequests >= 1, "minRequests", "0 would decide on nothing")
 	check(p.StaleAfter >= 500*time.Millisecond && p.StaleAfter <= time.Minute, "staleAfter", "%v is not between 500ms and 1m", p.StaleAfter)
 	check(p.BadEvaluations >= 1 && p.BadEvaluations <= 100, "badEvaluations", "%d is not between 1 and 100", p.BadEvaluations)
+	check(p.SlowEvaluations >= 1 && p.SlowEvaluations <= 100, "slowEvaluations", "%d is not between 1 and 100", p.SlowEvaluations)
 	check(p.LeaveFraction > 0 && p.LeaveFraction <= 1, "leaveFraction", "%v is not above 0 and at most 1", p.LeaveFraction)
 	check(p.Cooldown >= p.ShortWindow && p.Cooldown <= time.Hour, "cooldown", "%v is not between shortWindow (%v) and 1h: a shorter one would judge a group by what its last pool served", p.Cooldown, p.ShortWindow)
 	check(p.IsolateFor >= p.Cooldown && p.IsolateFor <= 24*time.Hour, "isolateFor", "%v is not between cooldown (%v) and 24h", p.IsolateFor, p.Cooldown)

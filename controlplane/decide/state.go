@@ -35,8 +35,10 @@ type GroupState struct {
 
 	Bad      int       `json:"bad,omitempty"` // bad evaluations in a row
 	FirstBad time.Time `json:"first_bad,omitzero"`
-	Held     string    `json:"held,omitempty"` // why it is not moved though it is bad; said once
-	Seen     time.Time `json:"seen,omitzero"`  // last evaluation with requests
+	Held     string    `json:"held,omitempty"` // why it is not moved though it is bad
+	Said     string    `json:"said,omitempty"` // the last hold that was recorded at home, and when
+	SaidAt   time.Time `json:"said_at,omitzero"`
+	Seen     time.Time `json:"seen,omitzero"` // last evaluation with requests
 }
 
 // Group is the group the state is about.

@@ -1,0 +1,111 @@
+package decide
+
+import (
+	"math"
+	"time"
+
+	"github.com/tracegate/tracegate/observability/sli"
+)
+
+// allowance is the share of what an objective allows that a healthy group is entitled
+// to, even where its baseline has less: no two groups are quite alike.
+const allowance = 0.1
+
+// p95Share is the share of requests that may be slower than the objective of a P95.
+const p95Share = 0.05
+
+// chances are how probable it is that a group which is like others has as many errors,
+// and as many slow requests, as st has, where it is worse than they are; infinite, so that
+// no significance lets it pass, where it is not. ref is what they got over the long window.
+func (e *evaluation) chances(st, others, ref sli.Stats) (errors, slow float64) {
+	moreErrors, slower := e.worse(st, others)
+	errors, slow = math.Inf(1), math.Inf(1)
+	if moreErrors {
+		errors = e.errorChance(st, others, ref)
+	}
+	if slower {
+		slow = e.slowChance(st, others, ref)
+	}
+	return errors, slow
+}
+
+// errorChance is how probable it is that a group which fails as often as what it is
+// compared with has as many errors as st.
+func (e *evaluation) errorChance(st, base, ref sli.Stats) float64 {
+	p := allowance * e.MaxErrorRatio
+	if base.Requests > 0 {
+		p = max(p, (float64(base.Errors)-1)/float64(base.Requests), float64(ref.Errors+1)/float64(ref.Requests+1))
+	}
+	return atLeast(st.Errors, st.Requests, p)
+}
+
+// slowChance is how probable it is that a group which is as fast as what it is compared
+// with has as many requests above the objective as st, or half of them above st's P50.
+// As fast means: slower by half of P95Factor, on a logarithmic scale, at most.
+func (e *evaluation) slowChance(st, base, ref sli.Stats) float64 {
+	lowest := 1.0
+	for _, d := range []time.Duration{e.MaxP95, st.P50} {
+		p, same := allowance*p95Share, time.Duration(float64(d)/math.Sqrt(e.P95Factor))
+		if base.Requests > 0 {
+			seen := float64(ref.Requests)
+			p = max(p, slower(base, same), (slower(ref, same)*seen+1)/(seen+1))
+		}
+		k := uint64(slower(st, d) * float64(st.Requests))
+		lowest = min(lowest, atLeast(k, st.Requests, p))
+	}
+	return min(1, 2*lowest) // two were tried
+}
+
+// atLeast is the probability of k or more out of n, each with probability p: a binomial
+// tail.
+func atLeast(k, n uint64, p float64) float64 {
+	switch {
+	case k == 0 || p >= 1:
+		return 1
+	case k > n || p <= 0:
+		return 0
+	case float64(k) <= p*float64(n):
+		return 1 // not worth a sum: more than a third
+	}
+	lg := func(v uint64) float64 { l, _ := math.Lgamma(float64(v) + 1); return l }
+	term := math.Exp(lg(n) - lg(k) - lg(n-k) + float64(k)*math.Log(p) + float64(n-k)*math.Log1p(-p))
+	sum := term
+	// Each term is smaller than the last by more than the one before.
+	for i := k; i < n && term > sum*1e-6; i++ {
+		term *= float64(n-i) / float64(i+1) * p / (1 - p)
+		sum += term
+	}
+	return min(1, sum)
+}
+
+// Standard normal quantiles of the percentiles that are measured.
+const (
+	z95 = 1.6449
+	z99 = 2.3263
+)
+
+// slower is the share of requests that took longer than d, read off the percentiles:
+// lognormal between them, and beyond the last a Pareto tail, which is never thinner.
+func slower(st sli.Stats, d time.Duration) float64 {
+	if st.Requests == 0 || d <= 0 {
+		return 0
+	}
+	p50, p95, p99 := logOf(st.P50), logOf(st.P95), logOf(st.P99)
+	switch v := logOf(d); {
+	case v < p50:
+		return 0.5 + 0.5*min(1, (p50-v)/max(p95-p50, 0.05)) // coarse: nobody asks for it
+	case v < p95:
+		return above(z95 * (v - p50) / (p95 - p50))
+	case v < p99:
+		return above(z95 + (z99-z95)*(v-p95)/(p99-p95))
+	case p99 <= p95:
+		return 0.01
+	default:
+		return 0.01 * math.Exp(-math.Log(5)*(v-p99)/(p99-p95))
+	}
+}
+
+func logOf(d time.Duration) float64 { return math.Log(max(1, float64(d))) }
+
+// above is the share of a standard normal above z.
+func above(z float64) float64 { return 0.5 * math.Erfc(z/math.Sqrt2) }
