@@ -84,10 +84,10 @@ func (r Result) String() string {
 	return s
 }
 
-func percent(n, of int) string { return fmt.Sprintf("%.2g%%", 100*float64(n)/float64(of)) }
+func percent(n, of int) string { return number(100*float64(n)/float64(of)) + "%" }
 
 func (r *Report) wrong(b *strings.Builder) {
-	b.WriteString("\nFaults that are no group's own: share of runs of a minute in which a group was isolated all the same, times the groups:\n\n")
+	b.WriteString("\nFaults that are no group's own: isolations in a run of a minute, all of them wrong:\n\n")
 	r.head(b, "event")
 	for _, c := range r.Cells {
 		if c.Table != "wrong" {

@@ -204,23 +204,10 @@ func (r *Report) Total(method int) (days float64, wrong int) {
 // Per1000 is a rate of isolations in 1,000 group-days.
 func Per1000(wrong int, days float64) float64 { return 1000 * float64(wrong) / days }
 
-// UpTo is the upper end of the 95% confidence interval of a Poisson count, one-sided.
+// UpTo is the upper end of the one-sided 95% confidence interval of a Poisson count: a
+// quantile of chi-squared, after Wilson and Hilferty (within 1%).
 func UpTo(count int) float64 {
-	// P(X <= count | mean) falls with the mean: bisect.
-	low, high := float64(count), float64(count)+10+5*math.Sqrt(float64(count)+1)
-	for range 60 {
-		mean := (low + high) / 2
-		term := math.Exp(-mean)
-		sum := term
-		for k := 1; k <= count; k++ {
-			term *= mean / float64(k)
-			sum += term
-		}
-		if sum > 0.05 {
-			low = mean
-		} else {
-			high = mean
-		}
-	}
-	return (low + high) / 2
+	n := float64(count) + 1
+	c := 1 - 1/(9*n) + 1.6449/(3*math.Sqrt(n))
+	return n * c * c * c
 }

@@ -25,8 +25,8 @@ func main() {
 
 func run() error {
 	var (
-		runs    = flag.Int("runs", 200, "`runs` of each fault")
-		days    = flag.Float64("days", 100, "`group-days` without a fault")
+		runs    = flag.Int("runs", 100, "`runs` of each fault")
+		days    = flag.Float64("days", 60, "`group-days` without a fault")
 		workers = flag.Int("workers", runtime.NumCPU(), "`workers`; the result does not depend on them")
 		tune    = flag.Bool("tune", false, "show what the settings of the stand-ins do on the tuning seeds, and nothing else")
 		write   = flag.String("write", "", "replace the section in a markdown `file`")
@@ -85,9 +85,9 @@ does not change the traffic: all methods see the same requests. A fault that is 
 Stand-ins were tuned on the seeds from %d (the two ends of their trade-off between delay and wrong isolations, `+"`-tune`"+`); the figures are of the seeds from %d,
 %d runs of each fault and %.0f group-days without one. They are the same on every machine.
 
-Repeat: `+"`go tool task bench:decide -- -days %.0f`"+`
+Repeat: `+"`go tool task bench:decide -- -runs %d -days %.0f`"+` (20 minutes; without arguments two minutes and a coarser answer)
 %s`, sectionStart, r.Markdown(), t.QuietCanary, t.QuickCanary, t.QuietBurn, t.QuickBurn,
-		evaluate.Tuning, r.Plan.First, r.Plan.Runs, days, r.Plan.Days, sectionEnd)
+		evaluate.Tuning, r.Plan.First, r.Plan.Runs, days, r.Plan.Runs, r.Plan.Days, sectionEnd)
 }
 
 // writeSection replaces the section in a file, or appends it.
