@@ -19,7 +19,7 @@ var pure = map[string]bool{
 	"controlplane/policy": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/plan": true, "controlplane/xds": true,
 	"controlplane/ctl/ctlapi": true, "edge/bootstrap": true,
 	// small leaves that every folder may use
-	"mesh/webpage": true, "mesh/secret": true,
+	"mesh/webpage": true, "mesh/secret": true, "mesh/benchdoc": true,
 }
 
 // libraries says where a library may be imported, and why only there.

@@ -78,7 +78,7 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.Edge = plan.Edge{Listen: cfg.Edge.Listen, Observe: cfg.Observe.OTLP, JWKS: jwks, Wasm: filter}
 	deps := controlplane.Deps{Stats: traces, Decisions: traces, Registry: newRegistry()}
 	if cfg.Probe.Enabled {
-		deps.Causes = newKernelCauses(cfg.Probe.Admin)
+		deps.Causes = newProbes(cfg.Probe.Admin)
 	}
 	tracing, err := setupTracing(ctx, cfg, semconv.ServiceControlPlane, "", deps.Registry, log)
 	if err != nil {
@@ -208,7 +208,7 @@ func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 		cc.PasswordFile = filepath.Join(cfg.secrets(), secretConsole)
 		deps := console.Deps{Stats: s, Records: s, Control: control, Operator: control, Ingest: accountFunc(account), Registerer: reg}
 		if cfg.Probe.Enabled {
-			deps.Probes = newKernelProbes(cfg.Probe.Admin)
+			deps.Probes = newProbes(cfg.Probe.Admin)
 		}
 		return console.New(cc, deps, log)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -68,7 +67,7 @@ func runProbe(ctx context.Context, cfg Config, log *slog.Logger) error {
 		log.Warn("privileges are kept that the probes do not need", "error", err)
 	}
 	c := bpf.DefaultConfig()
-	c.Admin, c.Interval, c.Required = cfg.Probe.Admin, time.Second, false
+	c.Admin, c.Interval = cfg.Probe.Admin, time.Second
 	c.Thresholds.Connect, c.Thresholds.Scheduler = cfg.Probe.Connect, cfg.Probe.Scheduler
 	c.Targets = cfg.addressNames()
 	receiver, err := grpc.NewClient(cfg.Observe.OTLP, grpc.WithTransportCredentials(insecure.NewCredentials())) // loopback
@@ -153,19 +152,20 @@ func children(pid int) []int {
 	return out
 }
 
-// kernelCauses lets the control plane explain decisions by what the probes saw.
-type kernelCauses struct {
+// probes asks the probe process what it has read.
+type probes struct {
 	addr   string
 	client *http.Client
 }
 
-func newKernelCauses(addr string) kernelCauses {
-	return kernelCauses{addr: addr, client: &http.Client{Timeout: time.Second}}
+func newProbes(addr string) probes {
+	return probes{addr: addr, client: &http.Client{Timeout: time.Second}}
 }
 
-// Causes implements controlplane.CauseSource.
-func (k kernelCauses) Causes(ctx context.Context) (map[decide.Pool][]string, error) {
-	s, err := bpf.Fetch(ctx, k.client, k.addr)
+// Causes implements controlplane.CauseSource: decisions are explained by what the
+// probes saw.
+func (p probes) Causes(ctx context.Context) (map[decide.Pool][]string, error) {
+	s, err := bpf.Fetch(ctx, p.client, p.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -177,29 +177,8 @@ func (k kernelCauses) Causes(ctx context.Context) (map[decide.Pool][]string, err
 	return out, nil
 }
 
-// kernelProbes lets the console show what the probes say.
-type kernelProbes struct {
-	addr   string
-	client *http.Client
-}
-
-func newKernelProbes(addr string) kernelProbes {
-	return kernelProbes{addr: addr, client: &http.Client{Timeout: time.Second}}
-}
-
 // Probes implements console.Probes.
-func (k kernelProbes) Probes(ctx context.Context) (console.KernelReport, error) {
-	var r console.KernelReport
-	s, err := bpf.Fetch(ctx, k.client, k.addr)
-	if err != nil {
-		return r, err
-	}
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return r, fmt.Errorf("encode the probes' answer: %w", err)
-	}
-	if err := json.Unmarshal(raw, &r); err != nil {
-		return r, fmt.Errorf("read the probes' answer: %w", err)
-	}
-	return r, nil
+func (p probes) Probes(ctx context.Context) (r console.KernelReport, err error) {
+	err = bpf.FetchInto(ctx, p.client, p.addr, &r)
+	return r, err
 }

@@ -86,13 +86,13 @@ func TestKernelCausesAreByPool(t *testing.T) {
 		}})
 	}))
 	defer s.Close()
-	got, err := newKernelCauses(strings.TrimPrefix(s.URL, "http://")).Causes(t.Context())
+	got, err := newProbes(strings.TrimPrefix(s.URL, "http://")).Causes(t.Context())
 	want := map[decide.Pool][]string{{Service: "core", Name: "canary"}: {"first", "second"}, {Service: "edge"}: {"other"}}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Error(err, diff)
 	}
 	s.Close()
-	if _, err := newKernelCauses(strings.TrimPrefix(s.URL, "http://")).Causes(t.Context()); err == nil {
+	if _, err := newProbes(strings.TrimPrefix(s.URL, "http://")).Causes(t.Context()); err == nil {
 		t.Error("no error from nobody")
 	}
 }
@@ -112,7 +112,7 @@ func TestConsoleReadsWhatProbesSay(t *testing.T) {
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(said) }))
 	defer s.Close()
-	got, err := newKernelProbes(strings.TrimPrefix(s.URL, "http://")).Probes(t.Context())
+	got, err := newProbes(strings.TrimPrefix(s.URL, "http://")).Probes(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,22 +148,27 @@ func closed(err error) error {
 }
 
 // Fetch asks a running probe process for its last reading.
-func Fetch(ctx context.Context, client *http.Client, addr string) (Snapshot, error) {
-	var s Snapshot
+func Fetch(ctx context.Context, client *http.Client, addr string) (s Snapshot, err error) {
+	err = FetchInto(ctx, client, addr, &s)
+	return s, err
+}
+
+// FetchInto is Fetch for a type of the caller's own that has a Snapshot's JSON.
+func FetchInto(ctx context.Context, client *http.Client, addr string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/v1/probes", nil)
 	if err != nil {
-		return s, fmt.Errorf("ask the probes: %w", err)
+		return fmt.Errorf("ask the probes: %w", err)
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return s, fmt.Errorf("ask the probes: %w", err)
+		return fmt.Errorf("ask the probes: %w", err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return s, fmt.Errorf("ask the probes at %s: %s", addr, res.Status)
+		return fmt.Errorf("ask the probes at %s: %s", addr, res.Status)
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(nil, res.Body, 16<<20)).Decode(&s); err != nil {
-		return s, fmt.Errorf("read the probes' answer: %w", err)
+	if err := json.NewDecoder(http.MaxBytesReader(nil, res.Body, 16<<20)).Decode(into); err != nil {
+		return fmt.Errorf("read the probes' answer: %w", err)
 	}
-	return s, nil
+	return nil
 }

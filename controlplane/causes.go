@@ -91,11 +91,7 @@ func (l *loop) explain(found map[decide.Pool][]string, now time.Time) {
 		d.Causes = found[decide.Pool{Service: d.Service, Name: d.FromPool}]
 		switch {
 		case len(d.Causes) > 0:
-			if err := l.journal.Append(d); err != nil {
-				l.metrics.durable.WithLabelValues(journalFile).Inc()
-			}
-			l.recorder.add(d)
-			l.board.Record(d)
+			l.amend(d)
 			l.log.Info("explained", semconv.Group, string(d.Group), "causes", d.Causes, "after", now.Sub(d.Time).Round(time.Millisecond))
 		case now.Sub(d.Time) < explainFor:
 			rest = append(rest, d)

@@ -219,12 +219,7 @@ func (l *loop) acknowledged(p *programming, now time.Time) {
 	traceProgrammed(l.tracer, p, now)
 	for _, d := range p.decisions {
 		d.Programmed, d.Version = now, p.snapshot.Version
-		// The decision itself is in the journal; this adds when it took effect.
-		if err := l.journal.Append(d); err != nil {
-			l.metrics.durable.WithLabelValues(journalFile).Inc()
-		}
-		l.recorder.add(d)
-		l.board.Record(d)
+		l.amend(d)
 		if d.Action == decide.Isolate && d.Service != "" && len(d.Causes) == 0 && len(l.unexplained) < maxUnexplained {
 			l.unexplained = append(l.unexplained, d)
 		}
@@ -235,6 +230,16 @@ func (l *loop) acknowledged(p *programming, now time.Time) {
 		l.metrics.durable.WithLabelValues(goodFile).Inc()
 		l.log.Error("last good configuration cannot be kept", "error", err)
 	}
+}
+
+// amend keeps and shows what became known of a decision after it was taken. The
+// decision itself is in the journal; a write that fails loses the addition only.
+func (l *loop) amend(d decide.Decision) {
+	if err := l.journal.Append(d); err != nil {
+		l.metrics.durable.WithLabelValues(journalFile).Inc()
+	}
+	l.recorder.add(d)
+	l.board.Record(d)
 }
 
 // publish makes a placement public if it says something new.

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 
@@ -82,7 +83,7 @@ func (r *recorder) first() (decide.Decision, bool) {
 func (r *recorder) done(d decide.Decision) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.queue) > 0 && r.queue[0].ID == d.ID && r.queue[0].Version == d.Version && len(r.queue[0].Causes) == len(d.Causes) {
+	if len(r.queue) > 0 && reflect.DeepEqual(r.queue[0], d) {
 		r.queue = r.queue[1:]
 	}
 	r.metrics.queued.Set(float64(len(r.queue)))

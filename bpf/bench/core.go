@@ -53,13 +53,15 @@ func serve(ctx context.Context) error {
 	cfg.Listen, cfg.Admin, cfg.Token = "127.0.0.1:0", "127.0.0.1:0", rand.Text()
 	cfg.Store.URL = "sqlite:" + filepath.Join(dir, "core.db")
 	cfg.API.User = api.Rate{PerSecond: 1e9, Burst: 1e9}
-	if cfg.Queue.Brokers, err = first(ctx, kafka); err != nil {
+	broker, err := first(ctx, kafka)
+	if err != nil {
 		return err
 	}
-	if cfg.Fanout.Addrs, err = first(ctx, redis); err != nil {
+	server, err := first(ctx, redis)
+	if err != nil {
 		return err
 	}
-	cfg.Fanout.Password = password
+	cfg.Queue.Brokers, cfg.Fanout.Addrs, cfg.Fanout.Password = []string{broker}, []string{server}, password
 	work.Go(func() error {
 		return core.Run(ctx, cfg, core.Deps{
 			Key: key, Registry: prometheus.NewRegistry(), Tracing: sdktrace.NewTracerProvider(),
@@ -72,23 +74,23 @@ func serve(ctx context.Context) error {
 		if err != nil {
 			return nil // core says why
 		}
-		token, err := user(ctx, "http://"+addr[0])
+		token, err := user(ctx, "http://"+addr)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Println(addr[0], token)
+		_, err = fmt.Println(addr, token)
 		return err
 	})
 	return work.Wait()
 }
 
 // first waits for an address.
-func first(ctx context.Context, c <-chan string) ([]string, error) {
+func first(ctx context.Context, c <-chan string) (string, error) {
 	select {
 	case s := <-c:
-		return []string{s}, nil
+		return s, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return "", ctx.Err()
 	}
 }
 

@@ -78,6 +78,7 @@ func converse(ctx context.Context, c config, server *child, number int, requests
 	}
 	defer conn.Close()
 	request := []byte("GET /v1/me HTTP/1.1\r\nHost: " + server.addr + "\r\nAuthorization: Bearer " + server.token + "\r\n\r\n")
+	end := []byte("}\n") // of core's answers, which are JSON objects
 	buf := make([]byte, 4096)
 	var gap time.Duration
 	if c.rate > 0 {
@@ -96,7 +97,7 @@ func converse(ctx context.Context, c config, server *child, number int, requests
 		if _, err := conn.Write(request); err != nil {
 			return fmt.Errorf("send: %w", err)
 		}
-		for n := 0; !whole(buf[:n]); {
+		for n := 0; !bytes.HasSuffix(buf[:n], end); {
 			m, err := conn.Read(buf[n:])
 			if err != nil {
 				return fmt.Errorf("receive: %w", err)
@@ -111,9 +112,4 @@ func converse(ctx context.Context, c config, server *child, number int, requests
 		requests.Add(1)
 	}
 	return nil
-}
-
-// whole says whether b is a response: core's are JSON objects that end with a line.
-func whole(b []byte) bool {
-	return bytes.HasSuffix(b, []byte("}\n")) || bytes.HasSuffix(b, []byte("}"))
 }

@@ -64,16 +64,19 @@ func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, boo
 func (e *evaluation) compare(id group.ID, g GroupState, st sli.Stats, windows ...[]sli.Stats) (finding, bool) {
 	errors, slow := st.ErrorRatio() > e.MaxErrorRatio, st.P95 > e.MaxP95
 	f := finding{stats: st, words: e.figures(st)}
-	var none sli.Stats
+	alone := func() bool { // surely bad, whatever others have
+		var none sli.Stats
+		return errors && e.sure(e.errorChance(st, none, none)) || slow && e.sure(e.slowChance(st, none, none))
+	}
 	base, ref, against, ok := e.baselineOf(id, g, st, windows)
 	if !ok {
-		return f, errors && e.sure(e.errorChance(st, none, none)) || slow && e.sure(e.slowChance(st, none, none))
+		return f, alone()
 	}
 	f.baseline = &base
 	f.words += "; " + against + " has " + e.figures(base)
 	if (!errors || base.ErrorRatio() > e.MaxErrorRatio) && (!slow || base.P95 > e.MaxP95) {
 		f.global = true
-		return f, errors && e.sure(e.errorChance(st, none, none)) || slow && e.sure(e.slowChance(st, none, none))
+		return f, alone()
 	}
 	errorChance, slowChance := e.chances(st, base, ref)
 	f.words += odds(min(errorChance, slowChance))

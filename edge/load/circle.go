@@ -124,14 +124,11 @@ func (s *story) hurt(ctx context.Context, hurt time.Duration) (err error) {
 	admin := s.cfg.Cores[s.cfg.FaultPool]
 	dependency := ""
 	if s.cfg.FaultConnect {
-		slow, cancel := context.WithCancel(ctx)
-		addr, stop, err := slowDependency(slow)
+		addr, stop, err := slowDependency()
 		if err != nil {
-			cancel()
 			return err
 		}
 		defer stop()
-		defer cancel()
 		dependency = addr
 	}
 	s.faultOn = time.Now() // before the call, so that what is promised since is not flattered

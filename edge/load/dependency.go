@@ -16,9 +16,9 @@ const (
 	slowBacklog = 1
 )
 
-// slowDependency listens on loopback and takes connections slowly until ctx is done.
-// It returns its address; wait for the end of its work with stop, after ctx.
-func slowDependency(ctx context.Context) (addr string, stop func(), err error) {
+// slowDependency listens on loopback and takes connections slowly until stop, which
+// waits for its end.
+func slowDependency() (addr string, stop func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, fmt.Errorf("start slow dependency: %w", err)
@@ -27,6 +27,7 @@ func slowDependency(ctx context.Context) (addr string, stop func(), err error) {
 		l.Close()
 		return "", nil, fmt.Errorf("start slow dependency: %w", err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -45,7 +46,10 @@ func slowDependency(ctx context.Context) (addr string, stop func(), err error) {
 			}
 		}
 	}()
-	return l.Addr().String(), func() { <-done }, nil
+	return l.Addr().String(), func() {
+		cancel()
+		<-done
+	}, nil
 }
 
 // shorten sets the accept queue of a socket that listens already, as listen(2) allows.

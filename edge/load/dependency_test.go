@@ -1,7 +1,6 @@
 package load
 
 import (
-	"context"
 	"net"
 	"sync"
 	"testing"
@@ -11,8 +10,7 @@ import (
 // TestSlowDependencyMakesConnectsWait fills the queue: somebody's SYN must be dropped,
 // and is sent again no sooner than a second later (RFC 6298).
 func TestSlowDependencyMakesConnectsWait(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	addr, stop, err := slowDependency(ctx)
+	addr, stop, err := slowDependency()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +35,6 @@ func TestSlowDependencyMakesConnectsWait(t *testing.T) {
 	if slowest < time.Second {
 		t.Errorf("the slowest of 12 connects took %v", slowest)
 	}
-	cancel()
 	stop()
 	if conn, err := net.Dial("tcp", addr); err == nil {
 		conn.Close()

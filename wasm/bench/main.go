@@ -21,6 +21,8 @@ import (
 	"os"
 	"os/signal"
 	"time"
+
+	"github.com/tracegate/tracegate/mesh/benchdoc"
 )
 
 type config struct {
@@ -81,7 +83,7 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 	r := summarize(results)
 	fmt.Print(r.table(), "\n", describeMachine(e), "\n\n", r.figures())
 	if c.write != "" {
-		return writeSection(c.write, r.section(c, e))
+		return benchdoc.Write(c.write, "bench:filter", r.section(c, e))
 	}
 	return nil
 }

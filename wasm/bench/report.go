@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"regexp"
@@ -109,38 +106,13 @@ func versionOf(ctx context.Context, binary string) string {
 	return "unknown"
 }
 
-const (
-	sectionStart = "<!-- bench:filter -->"
-	sectionEnd   = "<!-- /bench:filter -->"
-)
-
 func (r report) section(c config, e *edge) string {
-	return fmt.Sprintf(`%s
-## What the edge filter costs
+	return fmt.Sprintf(`## What the edge filter costs
 
 %s
 %d keep-alive connections on loopback, %d rounds of %v for each variant in turn, medians; ratios are medians of the ratio to
 plain in the same round. Load generator and upstream share the machine with Envoy. One request has ten headers, among them a
 traceparent and a baggage that must be checked and rewritten: the dearest case. %s, %s.
 
-Repeat: `+"`go tool task bench:filter`"+`
-%s`, sectionStart, r.table(), c.connections, c.rounds, c.slice, describeMachine(e), time.Now().UTC().Format(time.DateOnly), sectionEnd)
-}
-
-// writeSection replaces the section in a file, or appends it.
-func writeSection(path, section string) error {
-	old, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	before, rest, found := bytes.Cut(old, []byte(sectionStart))
-	after := []byte("\n")
-	if found {
-		if _, after, found = bytes.Cut(rest, []byte(sectionEnd)); !found {
-			return fmt.Errorf("%s: section %s has no end", path, sectionStart)
-		}
-	} else if len(before) > 0 {
-		before = append(bytes.TrimRight(before, "\n"), "\n\n"...)
-	}
-	return os.WriteFile(path, slices.Concat(before, []byte(section), after), 0o644)
+Repeat: `+"`go tool task bench:filter`", r.table(), c.connections, c.rounds, c.slice, describeMachine(e), time.Now().UTC().Format(time.DateOnly))
 }

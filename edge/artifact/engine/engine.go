@@ -58,21 +58,21 @@ func PostgreSQL(ctx context.Context, log *slog.Logger) (Engine, error) {
 // Chromium returns the path of a browser. It has too many dependencies to run from a
 // cache: root gets it installed, others must have it on PATH.
 func Chromium(ctx context.Context, log *slog.Logger) (string, error) {
-	return installed(ctx, log, []string{"chromium"}, "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+	return installed(ctx, log, "chromium", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 }
 
 // Clang returns the path of the compiler of kernel probes, with llvm-strip beside it;
 // root gets it installed.
 func Clang(ctx context.Context, log *slog.Logger) (string, error) {
-	if _, err := installed(ctx, log, []string{"llvm"}, "llvm-strip"); err != nil {
+	if _, err := installed(ctx, log, "llvm", "llvm-strip"); err != nil {
 		return "", err
 	}
-	return installed(ctx, log, []string{"clang"}, "clang")
+	return installed(ctx, log, "clang", "clang")
 }
 
 // installed returns the first of the programs that is on PATH, after installing the
-// distribution's packages where there is none.
-func installed(ctx context.Context, log *slog.Logger, packages []string, programs ...string) (string, error) {
+// distribution's package where there is none.
+func installed(ctx context.Context, log *slog.Logger, pkg string, programs ...string) (string, error) {
 	find := func() string {
 		for _, name := range programs {
 			if path, err := exec.LookPath(name); err == nil {
@@ -84,23 +84,22 @@ func installed(ctx context.Context, log *slog.Logger, packages []string, program
 	if path := find(); path != "" {
 		return path, nil
 	}
-	what := strings.Join(packages, " and ")
 	if os.Geteuid() != 0 {
-		return "", fmt.Errorf("install %s (looked for %s)", what, strings.Join(programs, ", "))
+		return "", fmt.Errorf("install %s (looked for %s)", pkg, strings.Join(programs, ", "))
 	}
 	if err := aptReady(); err != nil {
-		return "", fmt.Errorf("get %s: %w", what, err)
+		return "", fmt.Errorf("get %s: %w", pkg, err)
 	}
-	log.Info("installing", "engine", what)
-	for _, args := range [][]string{{"update", "-q"}, append([]string{"install", "-y", "-q", "--no-install-recommends"}, packages...)} {
+	log.Info("installing", "engine", pkg)
+	for _, args := range [][]string{{"update", "-q"}, {"install", "-y", "-q", "--no-install-recommends", pkg}} {
 		if _, err := run(ctx, "", []string{"DEBIAN_FRONTEND=noninteractive"}, "apt-get", args...); err != nil {
-			return "", fmt.Errorf("get %s: %w", what, err)
+			return "", fmt.Errorf("get %s: %w", pkg, err)
 		}
 	}
 	if path := find(); path != "" {
 		return path, nil
 	}
-	return "", fmt.Errorf("get %s: installed, but %s is not on PATH", what, strings.Join(programs, ", "))
+	return "", fmt.Errorf("get %s: installed, but %s is not on PATH", pkg, strings.Join(programs, ", "))
 }
 
 // cached returns the folder of an engine, made by fill in a temporary folder first

@@ -6,6 +6,7 @@ import (
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
 
+	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/wasm/stockgo"
 )
 
@@ -38,9 +39,9 @@ type caller struct{ types.DefaultHttpContext }
 
 func (*caller) OnHttpRequestHeaders(int, bool) types.Action {
 	_ = stockgo.RequestHeaders()
-	stockgo.SetRequestHeader("x-traffic-group", "000000")
-	stockgo.SetRequestHeader("traceparent", "00-00000000000000000000000000000001-0000000000000001-03")
-	stockgo.SetRequestHeader("tracestate", "tg=0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331")
-	stockgo.SetRequestHeader("baggage", "traffic.env=canary,traffic.tenant=search,user.kind=free")
+	stockgo.SetRequestHeader(semconv.HeaderGroup, "000000")
+	stockgo.SetRequestHeader(semconv.HeaderTraceparent, "00-00000000000000000000000000000001-0000000000000001-03")
+	stockgo.SetRequestHeader(semconv.HeaderTracestate, "tg=0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331")
+	stockgo.SetRequestHeader(semconv.HeaderBaggage, "traffic.env=canary,traffic.tenant=search,user.kind=free")
 	return types.ActionContinue
 }

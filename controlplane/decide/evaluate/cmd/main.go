@@ -3,17 +3,15 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/decide/evaluate"
+	"github.com/tracegate/tracegate/mesh/benchdoc"
 )
 
 func main() {
@@ -58,19 +56,13 @@ func run() error {
 	if *write == "" {
 		return nil
 	}
-	return writeSection(*write, section(&r))
+	return benchdoc.Write(*write, "bench:decide", section(&r))
 }
-
-const (
-	sectionStart = "<!-- bench:decide -->"
-	sectionEnd   = "<!-- /bench:decide -->"
-)
 
 func section(r *evaluate.Report) string {
 	t := evaluate.Tuned
 	days, _ := r.Total(0)
-	return fmt.Sprintf(`%s
-## How soon and how surely a fault is found
+	return fmt.Sprintf(`## How soon and how surely a fault is found
 
 %s
 Six groups in two pools, latency lognormal with a median of 50 to 70 ms and a P95 near 180 ms, up to 0.4%% errors, objectives of the default policy
@@ -85,25 +77,6 @@ does not change the traffic: all methods see the same requests. A fault that is 
 Stand-ins were tuned on the seeds from %d (the two ends of their trade-off between delay and wrong isolations, `+"`-tune`"+`); the figures are of the seeds from %d,
 %d runs of each fault and %.0f group-days without one. They are the same on every machine.
 
-Repeat: `+"`go tool task bench:decide -- -runs %d -days %.0f`"+` (20 minutes; without arguments two minutes and a coarser answer)
-%s`, sectionStart, r.Markdown(), t.QuietCanary, t.QuickCanary, t.QuietBurn, t.QuickBurn,
-		evaluate.Tuning, r.Plan.First, r.Plan.Runs, days, r.Plan.Runs, r.Plan.Days, sectionEnd)
-}
-
-// writeSection replaces the section in a file, or appends it.
-func writeSection(path, section string) error {
-	old, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	before, rest, found := bytes.Cut(old, []byte(sectionStart))
-	after := []byte("\n")
-	if found {
-		if _, after, found = bytes.Cut(rest, []byte(sectionEnd)); !found {
-			return fmt.Errorf("%s: section %s has no end", path, sectionStart)
-		}
-	} else if len(before) > 0 {
-		before = append(bytes.TrimRight(before, "\n"), "\n\n"...)
-	}
-	return os.WriteFile(path, slices.Concat(before, []byte(section), after), 0o644)
+Repeat: `+"`go tool task bench:decide -- -runs %d -days %.0f`"+` (20 minutes; without arguments two minutes and a coarser answer)`, r.Markdown(), t.QuietCanary, t.QuickCanary, t.QuietBurn, t.QuickBurn,
+		evaluate.Tuning, r.Plan.First, r.Plan.Runs, days, r.Plan.Runs, r.Plan.Days)
 }
