@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -86,6 +87,22 @@ func TestCompileNamesTheField(t *testing.T) {
 				t.Errorf("error %q, want field %s and %q", err, tt.field, tt.says)
 			}
 		})
+	}
+}
+
+func TestCompileCountsDifferentHeaders(t *testing.T) {
+	one := func(name string) Match { return Match{Header: &Value{Name: name, Exact: "x"}} }
+	var all []Match
+	for i := range maxHeaders - len(newLayout().names) {
+		all = append(all, one("h-"+strconv.Itoa(i)))
+	}
+	full := Policy{Cohorts: []Cohort{{Name: "a", Match: Match{Any: all}}, {Name: "b", Match: one("H-0")}}}
+	if _, err := Compile(full); err != nil {
+		t.Errorf("a header that is known already is counted again: %v", err)
+	}
+	full.Cohorts[1].Match = one("another")
+	if _, err := Compile(full); err == nil || !strings.Contains(err.Error(), "cohorts[1].match.header") {
+		t.Errorf("one header too many: %v", err)
 	}
 }
 

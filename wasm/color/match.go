@@ -158,7 +158,7 @@ func (c *compiler) header(field, name string) source {
 	case len(lower) >= maxHeaderName:
 		c.problem(field, "%q is longer than %d bytes", name, maxHeaderName-1)
 		return source{}
-	case len(c.layout.names) >= maxHeaders:
+	case len(c.layout.names) >= maxHeaders && c.layout.slot(lower) < 0:
 		c.problem(field, "it is one of more than %d different headers", maxHeaders)
 		return source{}
 	case strings.HasPrefix(lower, semconv.HeaderPrefix):
