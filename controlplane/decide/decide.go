@@ -196,8 +196,7 @@ func (e *evaluation) mayNot(id group.ID, f finding, d Decision) string {
 func (e *evaluation) shared(id group.ID, st sli.Stats) bool {
 	others, found := e.pooled(e.Short, id, st.Service, semconv.PoolBaseline)
 	before, _ := e.pooled(e.Long, id, st.Service, semconv.PoolBaseline)
-	errors, slow := e.chances(st, others, before)
-	return found && !e.sure(min(errors, slow))
+	return found && !e.sure(e.chances(st, others, before).any())
 }
 
 // isolateFor doubles the last isolation where the group relapsed within the time

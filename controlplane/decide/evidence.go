@@ -7,32 +7,54 @@ import (
 	"github.com/tracegate/tracegate/observability/sli"
 )
 
-// allowance is the share of what an objective allows that a healthy group is entitled
-// to, even where its baseline has less: no two groups are quite alike.
-const allowance = 0.1
+// What a healthy group is entitled to, even where its baseline has less: no two groups
+// are quite alike.
+const (
+	errorAllowance = 0.1   // of the error ratio that the objective allows
+	slowAllowance  = 0.001 // of requests above the objective, which allows one in twenty
+)
 
-// p95Share is the share of requests that may be slower than the objective of a P95.
-const p95Share = 0.05
+// chances are how probable it is that a group which is like what it is compared with
+// looks as bad; infinite, so that no significance lets it pass, where it is not worse.
+type chances struct {
+	errors float64 // as many errors
+	above  float64 // as many requests above the objective of latency
+	median float64 // as many requests above the group's P50, which is half of them
+}
 
-// chances are how probable it is that a group which is like others has as many errors,
-// and as many slow requests, as st has, where it is worse than they are; infinite, so that
-// no significance lets it pass, where it is not. ref is what they got over the long window.
-func (e *evaluation) chances(st, others, ref sli.Stats) (errors, slow float64) {
-	moreErrors, slower := e.worse(st, others)
-	errors, slow = math.Inf(1), math.Inf(1)
-	if moreErrors {
-		errors = e.errorChance(st, others, ref)
+// slow is the chance of either of two, of which the better one was taken.
+func (c chances) slow() float64 { return 2 * min(c.above, c.median) }
+
+func (c chances) any() float64 { return min(c.errors, c.slow()) }
+
+// chances compares st with others in the same window; ref is what they got over the
+// long one.
+func (e *evaluation) chances(st, others, ref sli.Stats) chances {
+	errors, slow := e.worse(st, others)
+	return e.chancesOf(errors, slow, st, others, ref)
+}
+
+// chancesOf compares in what is asked for; without others it is held against what every
+// group is entitled to.
+func (e *evaluation) chancesOf(errors, slow bool, st, others, ref sli.Stats) chances {
+	never := math.Inf(1)
+	c := chances{never, never, never}
+	if errors {
+		c.errors = e.errorChance(st, others, ref)
 	}
-	if slower {
-		slow = e.slowChance(st, others, ref)
+	if slow {
+		c.above = e.slowChance(st, others, ref, e.MaxP95)
+		if others.Requests > 0 {
+			c.median = e.slowChance(st, others, ref, st.P50)
+		}
 	}
-	return errors, slow
+	return c
 }
 
 // errorChance is how probable it is that a group which fails as often as what it is
 // compared with has as many errors as st.
 func (e *evaluation) errorChance(st, base, ref sli.Stats) float64 {
-	p := allowance * e.MaxErrorRatio
+	p := errorAllowance * e.MaxErrorRatio
 	if base.Requests > 0 {
 		p = max(p, (float64(base.Errors)-1)/float64(base.Requests), float64(ref.Errors+1)/float64(ref.Requests+1))
 	}
@@ -40,20 +62,15 @@ func (e *evaluation) errorChance(st, base, ref sli.Stats) float64 {
 }
 
 // slowChance is how probable it is that a group which is as fast as what it is compared
-// with has as many requests above the objective as st, or half of them above st's P50.
-// As fast means: slower by half of P95Factor, on a logarithmic scale, at most.
-func (e *evaluation) slowChance(st, base, ref sli.Stats) float64 {
-	lowest := 1.0
-	for _, d := range []time.Duration{e.MaxP95, st.P50} {
-		p, same := allowance*p95Share, time.Duration(float64(d)/math.Sqrt(e.P95Factor))
-		if base.Requests > 0 {
-			seen := float64(ref.Requests)
-			p = max(p, slower(base, same), (slower(ref, same)*seen+1)/(seen+1))
-		}
-		k := uint64(slower(st, d) * float64(st.Requests))
-		lowest = min(lowest, atLeast(k, st.Requests, p))
+// with has as many requests slower than d as st. As fast means: slower by half of
+// P95Factor, on a logarithmic scale, at most.
+func (e *evaluation) slowChance(st, base, ref sli.Stats, d time.Duration) float64 {
+	p, same := slowAllowance, time.Duration(float64(d)/math.Sqrt(e.P95Factor))
+	if base.Requests > 0 {
+		seen := float64(ref.Requests)
+		p = max(p, slower(base, same), (slower(ref, same)*seen+1)/(seen+1))
 	}
-	return min(1, 2*lowest) // two were tried
+	return atLeast(uint64(slower(st, d)*float64(st.Requests)), st.Requests, p)
 }
 
 // atLeast is the probability of k or more out of n, each with probability p: a binomial

@@ -110,7 +110,7 @@ func TestHealthyGroupsAreSeldomSurelyBad(t *testing.T) {
 		if e.sure(e.errorChance(st, base, ref)) {
 			errors++
 		}
-		if e.sure(e.slowChance(st, base, ref)) {
+		if e.sure(e.chancesOf(false, true, st, base, ref).slow()) {
 			slow++
 		}
 	}

@@ -19,7 +19,7 @@ type finding struct {
 	from     time.Time  // of the short window, whichever window stats are of
 	baseline *sli.Stats // nil: nothing to compare with
 	global   bool       // baseline breaks the same objective
-	doubtful bool       // only latency is bad, and not beyond doubt
+	doubtful bool       // only latency is bad, and that by its median and not beyond doubt
 	words    string
 }
 
@@ -65,8 +65,7 @@ func (e *evaluation) compare(id group.ID, g GroupState, st sli.Stats, windows ..
 	errors, slow := st.ErrorRatio() > e.MaxErrorRatio, st.P95 > e.MaxP95
 	f := finding{stats: st, words: e.figures(st)}
 	alone := func() bool { // surely bad, whatever others have
-		var none sli.Stats
-		return errors && e.sure(e.errorChance(st, none, none)) || slow && e.sure(e.slowChance(st, none, none))
+		return e.sure(e.chancesOf(errors, slow, st, sli.Stats{}, sli.Stats{}).any())
 	}
 	base, ref, against, ok := e.baselineOf(id, g, st, windows)
 	if !ok {
@@ -78,10 +77,10 @@ func (e *evaluation) compare(id group.ID, g GroupState, st sli.Stats, windows ..
 		f.global = true
 		return f, alone()
 	}
-	errorChance, slowChance := e.chances(st, base, ref)
-	f.words += odds(min(errorChance, slowChance))
-	f.doubtful = !e.sure(errorChance) && slowChance > e.Significance*e.Significance
-	return f, e.sure(min(errorChance, slowChance))
+	c := e.chances(st, base, ref)
+	f.words += odds(c.any())
+	f.doubtful = !e.sure(c.errors) && !e.sure(2*c.above) && c.slow() > e.Significance*e.Significance
+	return f, e.sure(c.any())
 }
 
 // worse says in what a group breaks an objective that others keep, and is worse than

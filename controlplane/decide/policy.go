@@ -42,10 +42,10 @@ type Policy struct {
 	StaleAfter  time.Duration `yaml:"staleAfter"` // telemetry older than this decides nothing
 
 	// Hysteresis: BadEvaluations bad ones in a row enter isolation, SlowEvaluations
-	// where only latency is bad and chance is not below the square of Significance:
-	// requests that wait behind one stall are slow together, and not each by itself as
-	// the test has it. An isolated group counts as well again only below LeaveFraction
-	// of every objective.
+	// where all that is sure is that most requests are slower, and chance is not below
+	// the square of Significance: what waits behind one stall is slow together, and not
+	// each by itself as the test has it. An isolated group counts as well again only
+	// below LeaveFraction of every objective.
 	BadEvaluations  int     `yaml:"badEvaluations"`
 	SlowEvaluations int     `yaml:"slowEvaluations"`
 	LeaveFraction   float64 `yaml:"leaveFraction"` // above 0, at most 1
