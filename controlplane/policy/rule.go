@@ -85,6 +85,19 @@ type CanaryPool struct {
 	Percent float64 `yaml:"percent"` // 0 to 100, in steps of 0.01
 }
 
+// CanaryPlaces is all users, in steps of 0.01 percent.
+const CanaryPlaces = 10_000
+
+// Shares are how many places each pool takes; together they are never more than all.
+func (c *Canary) Shares() []uint32 {
+	rest, out := uint32(CanaryPlaces), make([]uint32, len(c.Pools))
+	for i, p := range c.Pools {
+		out[i] = min(rest, uint32(p.Percent*100+0.5))
+		rest -= out[i]
+	}
+	return out
+}
+
 // Mirror sends a copy of requests to a pool and drops its responses.
 type Mirror struct {
 	Pool    string  `yaml:"pool"`

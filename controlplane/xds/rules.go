@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
 )
 
 // ruleRoutes are the routes of all rules, in order. A rule is a route for each of
@@ -153,9 +154,6 @@ func (b *ruleBuilder) known(add adder) {
 	}
 }
 
-// canaryWeight is all users, in steps of 0.01 percent.
-const canaryWeight = 10_000
-
 // split sends users to pools by a hash of what they are known by. Envoy takes the
 // hash modulo the sum of all weights and goes through the clusters in their order;
 // so the sum never changes, the first pool stands before baseline and the second
@@ -170,12 +168,11 @@ func (b *ruleBuilder) split(a *routev3.RouteAction) {
 			Cookie: &routev3.RouteAction_HashPolicy_Cookie{Name: c.Cookie},
 		}
 	}
-	rest := uint32(canaryWeight)
+	rest := uint32(policy.CanaryPlaces)
 	var weights []*routev3.WeightedCluster_ClusterWeight
-	for _, p := range c.Pools {
-		share := min(rest, uint32(p.Percent*100+0.5))
+	for i, share := range c.Shares() {
 		rest -= share
-		weights = append(weights, b.weight(p.Pool, share))
+		weights = append(weights, b.weight(c.Pools[i].Pool, share))
 	}
 	weights = slices.Insert(weights, 1, b.weight(baseline, rest))
 	a.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: &routev3.WeightedCluster{

@@ -39,6 +39,7 @@ func TestRules(t *testing.T) {
 		{"request size", testRequestSize},
 		{"websocket", testRuleWebSocket},
 		{"pool settings", testPoolSettings},
+		{"explain", testExplain},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			outer := s.t
@@ -64,11 +65,15 @@ func (r *rules) set(lines ...string) {
 	r.t.Helper()
 	r.version++
 	mark := fmt.Sprintf("%s %d", r.t.Name(), r.version)
-	lines = append(lines, fmt.Sprintf("{name: mark, match: [{path: /mark}], directResponse: {status: 200, body: %q}}", mark))
-	r.policy = strings.Replace(testPolicy, "    routes:\n", "    rules:\n      - "+strings.Join(lines, "\n      - ")+"\n    routes:\n", 1)
+	first := fmt.Sprintf("{name: mark, match: [{path: /mark}], directResponse: {status: 200, body: %q}}", mark)
+	r.policy = withRules(append([]string{first}, lines...))
 	r.apply()
 	// Envoy acknowledges routes before its workers have them.
 	waitFor(r.t, "the rules", func() bool { return r.ask(ask{path: "/mark"}).body == mark })
+}
+
+func withRules(lines []string) string {
+	return strings.Replace(testPolicy, "    routes:\n", "    rules:\n      - "+strings.Join(lines, "\n      - ")+"\n    routes:\n", 1)
 }
 
 // ask is what is asked; the zero value is GET / of chat.test.
@@ -104,9 +109,11 @@ func (r *rules) ask(a ask) told {
 		r.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatal(err)
+	var body []byte
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		if body, err = io.ReadAll(resp.Body); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 	out := told{status: resp.StatusCode, header: resp.Header, body: string(body), took: time.Since(start)}
 	_ = json.Unmarshal(body, &out.seen) // not every answer is the upstream's

@@ -125,8 +125,8 @@ func (s *stack) startEnvoy(xds string) {
 	s.envoy = envoytest.StartADS(s.t, cfg)
 }
 
-// snapshot is what the control plane would make of the stack's state.
-func (s *stack) snapshot() *xds.Snapshot {
+// plan is what the control plane would make of the stack's state.
+func (s *stack) plan() plan.Plan {
 	s.t.Helper()
 	p, err := policy.Parse([]byte(s.policy))
 	if err != nil {
@@ -136,7 +136,12 @@ func (s *stack) snapshot() *xds.Snapshot {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	snap, err := xds.Build(pl)
+	return pl
+}
+
+func (s *stack) snapshot() *xds.Snapshot {
+	s.t.Helper()
+	snap, err := xds.Build(s.plan())
 	if err != nil {
 		s.t.Fatal(err)
 	}
