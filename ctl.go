@@ -3,9 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"os/user"
 	"strings"
 	"text/tabwriter"
@@ -20,55 +20,37 @@ import (
 
 func ctlCommand(opts *options) *cobra.Command {
 	cmd := &cobra.Command{Use: "ctl", Short: "ask and steer the control plane"}
+	c := control{opts: opts}
+	cmd.PersistentFlags().StringVarP(&c.output, "output", "o", "text", "text or json")
 	cmd.AddCommand(
-		controlCommand(opts, "status", "what is served to which edge, and what is wrong", cobra.NoArgs,
-			func(ctx context.Context, c *ctlapi.Client, w io.Writer, _ []string) error {
-				s, err := c.Status(ctx)
-				if err != nil {
-					return err
-				}
-				printStatus(w, s)
-				return nil
-			}),
-		controlCommand(opts, "groups", "every group, where it is served and how it fares", cobra.NoArgs,
-			func(ctx context.Context, c *ctlapi.Client, w io.Writer, _ []string) error {
-				groups, err := c.Groups(ctx)
-				if err != nil {
-					return err
-				}
-				printGroups(w, groups)
-				return nil
-			}),
-		controlCommand(opts, "decisions", "the last decisions with their reasons", cobra.NoArgs,
-			func(ctx context.Context, c *ctlapi.Client, w io.Writer, _ []string) error {
-				decisions, err := c.Decisions(ctx, 50)
-				if err != nil {
-					return err
-				}
-				printDecisions(w, decisions)
-				return nil
-			}),
-		orderCommand(opts, "isolate", "move a group to the isolated pool, until it is released", (*ctlapi.Client).Isolate),
-		orderCommand(opts, "release", "send a group back to its own pool, whoever moved it", (*ctlapi.Client).Release),
-		controlCommand(opts, "policy FILE", "check a whole policy document and put it into force", cobra.ExactArgs(1),
-			func(ctx context.Context, c *ctlapi.Client, _ io.Writer, args []string) error {
-				document, err := os.ReadFile(args[0])
-				if err != nil {
-					return err
-				}
-				return c.PutPolicy(ctx, document)
-			}),
+		c.command("status", "what is served to which edge, and what is wrong", cobra.NoArgs, c.status),
+		c.command("groups", "every group, where it is served and how it fares", cobra.NoArgs, c.groups),
+		c.command("decisions", "the last decisions with their reasons", cobra.NoArgs, c.decisions),
+		c.orderCommand("isolate", "move a group to the isolated pool, until it is released", (*ctlapi.Client).Isolate),
+		c.orderCommand("release", "send a group back to its own pool, whoever moved it", (*ctlapi.Client).Release),
 	)
+	cmd.AddCommand(c.policyCommands()...)
+	cmd.AddCommand(c.explainCommand())
 	return cmd
 }
 
-type controlFunc func(context.Context, *ctlapi.Client, io.Writer, []string) error
+// control is what all commands share.
+type control struct {
+	opts   *options
+	output string // text or json
+}
 
-func controlCommand(opts *options, use, short string, args cobra.PositionalArgs, do controlFunc) *cobra.Command {
+// call is one command's work: it returns what JSON shows, and how people see it.
+type call func(ctx context.Context, c *ctlapi.Client, args []string) (value any, text func(io.Writer), err error)
+
+func (c *control) command(use, short string, args cobra.PositionalArgs, do call) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := opts.load()
+			if c.output != "text" && c.output != "json" {
+				return fmt.Errorf("--output: %q is neither text nor json", c.output)
+			}
+			cfg, err := c.opts.load()
 			if err != nil {
 				return err
 			}
@@ -78,24 +60,49 @@ func controlCommand(opts *options, use, short string, args cobra.PositionalArgs,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), 15*time.Second)
 			defer cancel()
-			return do(ctx, client, cmd.OutOrStdout(), args)
+			value, text, err := do(ctx, client, args)
+			if err != nil {
+				return err
+			}
+			return c.print(cmd.OutOrStdout(), value, text)
 		},
 	}
 }
 
+func (c *control) print(w io.Writer, value any, text func(io.Writer)) error {
+	if c.output == "json" {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(value)
+	}
+	text(w)
+	return nil
+}
+
+func (c *control) status(ctx context.Context, client *ctlapi.Client, _ []string) (any, func(io.Writer), error) {
+	s, err := client.Status(ctx)
+	return s, func(w io.Writer) { printStatus(w, s) }, err
+}
+
+func (c *control) groups(ctx context.Context, client *ctlapi.Client, _ []string) (any, func(io.Writer), error) {
+	groups, err := client.Groups(ctx)
+	return groups, func(w io.Writer) { printGroups(w, groups) }, err
+}
+
+func (c *control) decisions(ctx context.Context, client *ctlapi.Client, _ []string) (any, func(io.Writer), error) {
+	ds, err := client.Decisions(ctx, 50)
+	return ds, func(w io.Writer) { printDecisions(w, ds) }, err
+}
+
 type orderFunc func(*ctlapi.Client, context.Context, group.ID, ctlapi.Order) (decide.Decision, error)
 
-func orderCommand(opts *options, verb, short string, order orderFunc) *cobra.Command {
+func (c *control) orderCommand(verb, short string, order orderFunc) *cobra.Command {
 	var reason string
 	var duration time.Duration
-	cmd := controlCommand(opts, verb+" GROUP", short, cobra.ExactArgs(1),
-		func(ctx context.Context, c *ctlapi.Client, w io.Writer, args []string) error {
-			d, err := order(c, ctx, group.ID(args[0]), ctlapi.Order{Reason: reason, By: operator(), ForMS: duration.Milliseconds()})
-			if err != nil {
-				return err
-			}
-			printDecisions(w, []decide.Decision{d})
-			return nil
+	cmd := c.command(verb+" GROUP", short, cobra.ExactArgs(1),
+		func(ctx context.Context, client *ctlapi.Client, args []string) (any, func(io.Writer), error) {
+			d, err := order(client, ctx, group.ID(args[0]), ctlapi.Order{Reason: reason, By: operator(), ForMS: duration.Milliseconds()})
+			return d, func(w io.Writer) { printDecisions(w, []decide.Decision{d}) }, err
 		})
 	cmd.Flags().StringVar(&reason, "reason", "by hand", "why, for the record")
 	cmd.Flags().DurationVar(&duration, "for", 0, "how long it holds against the policy (0: isolate until released, release for a minute)")

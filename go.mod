@@ -51,6 +51,8 @@ require (
 	modernc.org/sqlite v1.62.0
 )
 
+require github.com/rogpeppe/go-internal v1.15.0 // indirect
+
 require (
 	cel.dev/expr v0.25.3 // indirect
 	charm.land/bubbles/v2 v2.1.1 // indirect

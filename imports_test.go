@@ -17,7 +17,7 @@ var pure = map[string]bool{
 	"mesh/group": true, "mesh/placement": true, "observability/semconv": true, "observability/sli": true,
 	"wasm/color": true, "wasm/route": true, "core/protocol": true, "core/chat": true,
 	"controlplane/policy": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/plan": true, "controlplane/xds": true,
-	"controlplane/ctl/ctlapi": true, "edge/bootstrap": true,
+	"controlplane/ctl/ctlapi": true, "controlplane/explain": true, "edge/bootstrap": true,
 	// small leaves that every folder may use
 	"mesh/webpage": true, "mesh/secret": true, "mesh/benchdoc": true,
 }

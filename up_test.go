@@ -203,6 +203,7 @@ func TestUpClosesTheCircleAndKeepsItsData(t *testing.T) {
 		}
 	}
 	circle(t, p)
+	operate(t, p)
 
 	token := logIn(t, p.cfg, "keeper", true)
 	first.stop(t)
@@ -242,6 +243,68 @@ func circle(t *testing.T, p product) {
 	for _, event := range []string{load.EventDecision, load.EventProgrammed, load.EventFirstIsolated, load.EventSocketsMoved, load.EventRelease} {
 		if !slices.ContainsFunc(r.Timeline, func(m load.Mark) bool { return m.Event == event && !m.Time.IsZero() }) {
 			t.Errorf("the timeline lacks %s", event)
+		}
+	}
+}
+
+// operate does what an operator does with a policy.
+func operate(t *testing.T, p product) {
+	t.Helper()
+	ctl := func(args ...string) string {
+		t.Helper()
+		cmd := p.command(t.Context(), append([]string{"ctl"}, args...)...)
+		cmd.Stdin = blockingInput(t)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("ctl %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	says := func(out string, words ...string) {
+		t.Helper()
+		for _, w := range words {
+			if !strings.Contains(out, w) {
+				t.Errorf("does not say %q:\n%s", w, out)
+			}
+		}
+	}
+	changed := filepath.Join(p.dir, "changed.yaml")
+	document := strings.Replace(ctl("policy"), "    routes:\n", "    rules:\n      - {name: teapot, match: [{path: /tea}], directResponse: {status: 418}}\n    routes:\n", 1)
+	if err := os.WriteFile(changed, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(ctl("validate", changed), "valid")
+	says(ctl("diff", changed), "+      - {name: teapot", "rds", "changed")
+	says(ctl("explain", "GET", "http://a.test/tea", "--policy", changed), "418", "by rule teapot")
+	says(ctl("explain", "GET", "http://a.test/v1/me", "-H", "x-env: canary", "-o", "json"), `"action": "serve"`, `"pool": "canary"`)
+	says(ctl("policy", changed, "--reason", "tea"), "in_force", "tea")
+	teapot(t, "http://"+p.cfg.Edge.Listen+"/tea")
+	says(ctl("rollback"), "in_force", "back to revision 1")
+	says(ctl("history"), "superseded", "in_force")
+	says(ctl("diff", "2"), "revision 2", "+      - {name: teapot")
+}
+
+// teapot waits for a rule that every edge has acknowledged: Envoy does so before its
+// workers have the routes.
+func teapot(t *testing.T, url string) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		res, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode == http.StatusTeapot {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Errorf("a rule that is in force gives %s", res.Status)
+			return
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/controlplane/durable"
+	"github.com/tracegate/tracegate/controlplane/history"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/server"
 	"github.com/tracegate/tracegate/controlplane/source"
@@ -31,6 +32,7 @@ type loop struct {
 	board    *ctl.Board
 	recorder *recorder
 	causes   *causes
+	history  *history.Log
 	tracer   trace.Tracer
 	metrics  *metrics
 	log      *slog.Logger
@@ -82,9 +84,9 @@ const (
 
 // newLoop loads what an earlier run left: the moves of groups, the last good
 // configuration, which edges get before any source has been read, and decisions.
-func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, why *causes, tracer trace.Tracer, m *metrics, log *slog.Logger) (*loop, error) {
+func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, why *causes, revisions *history.Log, tracer trace.Tracer, m *metrics, log *slog.Logger) (*loop, error) {
 	l := &loop{
-		cfg: cfg, edges: edges, board: board, recorder: rec, causes: why, tracer: tracer, metrics: m, log: log,
+		cfg: cfg, edges: edges, board: board, recorder: rec, causes: why, history: revisions, tracer: tracer, metrics: m, log: log,
 		sources: map[string]ctlapi.Source{
 			"policy":    {File: cfg.Policy, Error: "not read yet"},
 			"endpoints": {File: cfg.Endpoints, Error: "not read yet"},
@@ -197,7 +199,18 @@ func (l *loop) readPolicy(u source.Update[policy.Policy]) {
 	}
 	l.wanted.policy, l.wanted.rawPolicy = &u.Value, u.Raw
 	l.bad.rawPolicy, l.rejection = nil, nil
-	l.program(time.Now(), nil)
+	now := time.Now()
+	l.remember(l.history.Add(u.Raw, now))
+	l.program(now, nil)
+}
+
+// remember notes that the history of policies lacks something; what is in force does
+// not depend on it.
+func (l *loop) remember(err error) {
+	if err != nil {
+		l.metrics.durable.WithLabelValues("policies").Inc()
+		l.log.Error("history of policies", "error", err)
+	}
 }
 
 func (l *loop) readEndpoints(u source.Update[policy.Endpoints]) {

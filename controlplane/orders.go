@@ -9,6 +9,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/controlplane/durable"
+	"github.com/tracegate/tracegate/controlplane/history"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
@@ -17,6 +18,7 @@ import (
 // orders hands an operator's requests to the loop. It is what ctl sees of it.
 type orders struct {
 	policyFile string
+	history    *history.Log
 	requests   chan orderRequest
 }
 
@@ -33,8 +35,8 @@ type orderReply struct {
 	err      error
 }
 
-func newOrders(policyFile string) *orders {
-	return &orders{policyFile: policyFile, requests: make(chan orderRequest)}
+func newOrders(policyFile string, h *history.Log) *orders {
+	return &orders{policyFile: policyFile, history: h, requests: make(chan orderRequest)}
 }
 
 // Order waits for the loop, which answers within milliseconds or has ended.
@@ -57,7 +59,7 @@ func (o *orders) Order(ctx context.Context, action decide.Action, id group.ID, o
 }
 
 // PutPolicy only writes the file; the source picks it up like any other change.
-func (o *orders) PutPolicy(_ context.Context, document []byte) error {
+func (o *orders) PutPolicy(_ context.Context, document []byte, by, reason string) error {
 	if _, err := policy.Parse(document); err != nil {
 		e := &protocol.Error{Code: protocol.CodeInvalidArgument, Message: err.Error()}
 		var invalid *policy.Error
@@ -66,6 +68,7 @@ func (o *orders) PutPolicy(_ context.Context, document []byte) error {
 		}
 		return e
 	}
+	o.history.Announce(document, "operator:"+by, reason)
 	if err := durable.Replace(o.policyFile, document); err != nil {
 		return fmt.Errorf("write policy: %w", err)
 	}

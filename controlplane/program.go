@@ -133,6 +133,9 @@ func (l *loop) program(now time.Time, ds []decide.Decision) {
 	}
 	l.pending = next
 	l.metrics.isolated.Set(float64(len(p.Moves)))
+	l.board.Write(func(v *ctl.View) {
+		v.Basis = &ctl.Basis{Document: w.rawPolicy, Endpoints: *w.endpoints, Plan: p, Snapshot: snapshot}
+	})
 	l.edges.Set(snapshot)
 	l.settle(now, false)
 }
@@ -197,6 +200,7 @@ func (l *loop) reject(p *programming, edge string, n server.Nack) (ok bool) {
 		return false
 	case !bytes.Equal(l.good.wish.rawPolicy, p.wish.rawPolicy):
 		l.bad.rawPolicy = p.wish.rawPolicy
+		l.remember(l.history.Refused(p.wish.rawPolicy, fmt.Sprintf("edge %s refused %s %s: %s", edge, n.Type, n.Resource, n.Reason)))
 	case !bytes.Equal(l.good.wish.rawEndpoints, p.wish.rawEndpoints):
 		l.bad.rawEndpoints = p.wish.rawEndpoints
 	default:
@@ -209,6 +213,9 @@ func (l *loop) reject(p *programming, edge string, n server.Nack) (ok bool) {
 }
 
 func (l *loop) acknowledged(p *programming, now time.Time) {
+	if l.good == nil || !bytes.Equal(l.good.wish.rawPolicy, p.wish.rawPolicy) {
+		l.remember(l.history.InForce(p.wish.rawPolicy, now))
+	}
 	l.pending, l.good = nil, p
 	if l.rejection != nil && l.rejection.Version == p.snapshot.Version {
 		l.rejection = nil // a retry was accepted

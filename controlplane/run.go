@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tracegate/tracegate/controlplane/ctl"
+	"github.com/tracegate/tracegate/controlplane/history"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/server"
 	"github.com/tracegate/tracegate/controlplane/source"
@@ -63,25 +65,33 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	}
 	defer controlListener.Close()
 
+	revisions, damaged, err := history.Open(filepath.Join(cfg.Dir, "policies"))
+	if err != nil {
+		return err
+	}
+	for _, err := range damaged {
+		log.Error("a revision of the policy is lost", "error", err)
+	}
+
 	var (
 		m        = newMetrics(deps.Registry)
 		edges    = server.New(cfg.Server, deps.Registry, log)
 		board    = ctl.NewBoard()
 		recorder = newRecorder(deps.Decisions, m, log)
 		why      = &causes{source: deps.Causes, log: log}
-		orders   = newOrders(cfg.Policy)
+		orders   = newOrders(cfg.Policy, revisions)
 		policies = make(chan source.Update[policy.Policy])
 		places   = make(chan source.Update[policy.Endpoints])
 		measured = make(chan measurement)
 		want     = make(chan windows, 1)
 	)
-	loop, err := newLoop(cfg, edges, board, recorder, why, tracer(deps.Tracing), m, log)
+	loop, err := newLoop(cfg, edges, board, recorder, why, revisions, tracer(deps.Tracing), m, log)
 	if err != nil {
 		return err
 	}
 	defer loop.close()
 	api := &http.Server{
-		Handler: ctl.New(string(cfg.Token), board, orders,
+		Handler: ctl.New(string(cfg.Token), board, orders, revisions,
 			promhttp.HandlerFor(deps.Registry, promhttp.HandlerOpts{}), log),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,

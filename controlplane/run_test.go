@@ -512,11 +512,11 @@ func TestOrdersThatAreRefused(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Code != protocol.CodeNotFound {
 		t.Errorf("unknown group: %v", err)
 	}
-	err = p.api.PutPolicy(t.Context(), []byte("services: []\n"))
+	err = p.api.PutPolicy(t.Context(), []byte("services: []\n"), "ann", "")
 	if !errors.As(err, &refused) || refused.Code != protocol.CodeInvalidArgument || refused.Field != "services" {
 		t.Errorf("bad policy: %v", err)
 	}
-	if err := p.api.PutPolicy(t.Context(), []byte(strings.Replace(string(policy.Default), "mode: act ", "mode: observe ", 1))); err != nil {
+	if err := p.api.PutPolicy(t.Context(), []byte(strings.Replace(string(policy.Default), "mode: act ", "mode: observe ", 1)), "ann", "to look on"); err != nil {
 		t.Fatal(err)
 	}
 	p.status("put", func(s ctlapi.Status) bool { return s.Mode == string(decide.ModeObserve) })

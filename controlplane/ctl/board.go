@@ -6,6 +6,9 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/mesh/placement"
 )
 
@@ -26,6 +29,15 @@ type View struct {
 	Groups    []ctlapi.Group
 	Placement *placement.Placement // nil until one was published
 	Decisions []Entry              // oldest first
+	Basis     *Basis               // nil until there was a plan
+}
+
+// Basis is what edges were last given, and what it was made of.
+type Basis struct {
+	Document  []byte // the policy
+	Endpoints policy.Endpoints
+	Plan      plan.Plan
+	Snapshot  *xds.Snapshot
 }
 
 // Entry is a decision and when, in the order of changes, it was last changed.

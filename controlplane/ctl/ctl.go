@@ -31,13 +31,21 @@ import (
 type Orders interface {
 	// Order returns when the order is durable and on its way to the edges.
 	Order(ctx context.Context, action decide.Action, id group.ID, o ctlapi.Order) (decide.Decision, error)
-	// PutPolicy replaces the policy file with a valid document.
-	PutPolicy(ctx context.Context, document []byte) error
+	// PutPolicy replaces the policy file with a valid document; by and reason are for
+	// the history.
+	PutPolicy(ctx context.Context, document []byte, by, reason string) error
+}
+
+// Revisions are the policies of the past.
+type Revisions interface {
+	// List is all that are kept, newest first.
+	List() []ctlapi.Revision
+	// Document is one of them; its error is fs.ErrNotExist where it is not kept.
+	Document(number int) ([]byte, error)
 }
 
 const (
 	maxBody    = 16 << 10
-	maxPolicy  = 1 << 20
 	maxWatches = 64
 	maxText    = 500 // of a reason, bytes
 )
@@ -47,16 +55,18 @@ type api struct {
 	token   [sha256.Size]byte
 	board   *Board
 	orders  Orders
+	history Revisions
 	log     *slog.Logger
 	watches chan struct{} // a slot for each open watch
 }
 
 // New returns the handler of the API with the process's health and metrics.
-func New(token string, board *Board, orders Orders, metrics http.Handler, log *slog.Logger) http.Handler {
+func New(token string, board *Board, orders Orders, history Revisions, metrics http.Handler, log *slog.Logger) http.Handler {
 	a := &api{
 		token:   sha256.Sum256([]byte(token)),
 		board:   board,
 		orders:  orders,
+		history: history,
 		log:     log,
 		watches: make(chan struct{}, maxWatches),
 	}
@@ -69,7 +79,12 @@ func New(token string, board *Board, orders Orders, metrics http.Handler, log *s
 	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/release", a.order(decide.Release))
 	v1.HandleFunc("GET "+ctlapi.PathDecisions, a.decisions)
 	v1.HandleFunc("GET "+ctlapi.PathDecisionsWatch, a.watchDecisions)
+	v1.HandleFunc("GET "+ctlapi.PathPolicy, a.policy)
 	v1.HandleFunc("PUT "+ctlapi.PathPolicy, a.putPolicy)
+	v1.HandleFunc("POST "+ctlapi.PathPolicyCheck, a.checkPolicy)
+	v1.HandleFunc("GET "+ctlapi.PathRevisions, a.revisions)
+	v1.HandleFunc("GET "+ctlapi.PathRevisions+"/{number}", a.revision)
+	v1.HandleFunc("POST "+ctlapi.PathExplain, a.explain)
 	v1.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, &protocol.Error{Code: protocol.CodeNotFound, Message: "no such path or method"})
 	})
@@ -193,19 +208,6 @@ func readOrder(w http.ResponseWriter, r *http.Request, id group.ID) (ctlapi.Orde
 		return invalid("identity", "identity is of another group")
 	}
 	return o, nil
-}
-
-func (a *api) putPolicy(w http.ResponseWriter, r *http.Request) {
-	document, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPolicy))
-	if err != nil {
-		a.fail(w, r, &protocol.Error{Code: protocol.CodeTooLarge, Message: "policy has more than 1 MiB"})
-		return
-	}
-	if err := a.orders.PutPolicy(r.Context(), document); err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
 }
 
 func reply(w http.ResponseWriter, v any) {

@@ -34,12 +34,16 @@ func (d *desk) Order(_ context.Context, a decide.Action, id group.ID, o ctlapi.O
 	return decide.Decision{ID: "1", Action: a, Group: id, By: o.By}, d.err
 }
 
-func (d *desk) PutPolicy(context.Context, []byte) error { return d.err }
+func (d *desk) PutPolicy(context.Context, []byte, string, string) error { return d.err }
+
+func (d *desk) List() []ctlapi.Revision { return nil }
+
+func (d *desk) Document(int) ([]byte, error) { return nil, d.err }
 
 func serve(t *testing.T) (*ctl.Board, *desk, *httptest.Server, *ctlapi.Client) {
 	t.Helper()
 	board, d := ctl.NewBoard(), &desk{orders: make(chan ctlapi.Order, 100)}
-	s := httptest.NewServer(ctl.New(token, board, d, http.NotFoundHandler(), slog.New(slog.DiscardHandler)))
+	s := httptest.NewServer(ctl.New(token, board, d, d, http.NotFoundHandler(), slog.New(slog.DiscardHandler)))
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections)
 	return board, d, s, ctlapi.NewClient(strings.TrimPrefix(s.URL, "http://"), token)
@@ -58,6 +62,11 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 		{"GET", ctlapi.PathDecisions},
 		{"GET", ctlapi.PathDecisionsWatch},
 		{"PUT", ctlapi.PathPolicy},
+		{"GET", ctlapi.PathPolicy},
+		{"POST", ctlapi.PathPolicyCheck},
+		{"GET", ctlapi.PathRevisions},
+		{"GET", ctlapi.PathRevisions + "/1"},
+		{"POST", ctlapi.PathExplain},
 		{"GET", "/v1/none"},
 	} {
 		for _, auth := range []string{"", "Bearer ", "Bearer " + token + "x", "Bearer " + token[1:], "Basic " + token} {
@@ -133,7 +142,7 @@ func TestInternalErrorsStayInside(t *testing.T) {
 	t.Parallel()
 	_, d, _, c := serve(t)
 	d.err = errors.New("open /secret/place: permission denied")
-	err := c.PutPolicy(t.Context(), []byte("x"))
+	err := c.PutPolicy(t.Context(), []byte("x"), "ann", "")
 	var e *protocol.Error
 	if !errors.As(err, &e) || e.Code != protocol.CodeInternal || !e.Temporary || strings.Contains(err.Error(), "secret") {
 		t.Errorf("error: %v", err)

@@ -12,9 +12,9 @@ import (
 
 // Problem is one thing wrong with a document.
 type Problem struct {
-	Path    string // "services[0].pools[1].name"; empty for the document itself
-	Line    int    // 1-based; 0 where the key is missing
-	Message string
+	Path    string `json:"path"` // "services[0].pools[1].name"; empty for the document itself
+	Line    int    `json:"line"` // 1-based; 0 where the key is missing
+	Message string `json:"message"`
 }
 
 func (p Problem) String() string {

@@ -122,7 +122,7 @@ func (c *changer) change(ctx context.Context) (err error) {
 	defer func() {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTime)
 		defer cancel()
-		if rerr := c.control.PutPolicy(clean, c.policy); rerr != nil {
+		if rerr := c.control.PutPolicy(clean, c.policy, "load", "as it was"); rerr != nil {
 			err = errors.Join(err, fmt.Errorf("put the policy back: %w", rerr))
 		}
 	}()
@@ -185,7 +185,7 @@ func (c *changer) applyPolicy(ctx context.Context, turn int) (time.Duration, err
 		return 0, fmt.Errorf("wait for version %s: %w", c.version, err)
 	}
 	start := time.Now()
-	if err := c.control.PutPolicy(ctx, document); err != nil {
+	if err := c.control.PutPolicy(ctx, document, "load", "a change under load"); err != nil {
 		return 0, err
 	}
 	now, err := c.status(ctx, func(st ctlapi.Status) bool {

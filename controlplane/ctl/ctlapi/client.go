@@ -77,11 +77,6 @@ func (c *Client) order(ctx context.Context, id group.ID, verb string, o Order) (
 	return out, c.call(ctx, http.MethodPost, PathGroups+"/"+url.PathEscape(string(id))+"/"+verb, body, &out)
 }
 
-// PutPolicy replaces the policy file, if the whole document is valid.
-func (c *Client) PutPolicy(ctx context.Context, document []byte) error {
-	return c.call(ctx, http.MethodPut, PathPolicy, document, nil)
-}
-
 // WatchPlacement calls each with the current placement and with every one
 // published later, until ctx is done. It connects again when the control plane
 // goes away; each sees a version once, in growing order.

@@ -20,7 +20,6 @@ const (
 	PathGroups         = "/v1/groups"
 	PathDecisions      = "/v1/decisions"
 	PathDecisionsWatch = "/v1/decisions/watch"
-	PathPolicy         = "/v1/policy"
 )
 
 // Heartbeat is how often a watch sends an empty line when it has nothing to say.

@@ -1,0 +1,118 @@
+package ctlapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/tracegate/tracegate/controlplane/explain"
+	"github.com/tracegate/tracegate/controlplane/policy"
+)
+
+// Paths about the policy.
+const (
+	PathPolicy      = "/v1/policy"
+	PathPolicyCheck = "/v1/policy/check"
+	PathRevisions   = "/v1/policy/revisions"
+	PathExplain     = "/v1/explain"
+)
+
+// Revision is a policy that was valid when it was read.
+type Revision struct {
+	Number int       `json:"number"`
+	Time   time.Time `json:"time"`
+	By     string    `json:"by"` // "file", or "operator:" and a name
+	Reason string    `json:"reason,omitempty"`
+	Digest string    `json:"digest"` // start of the document's SHA-256
+	Size   int       `json:"size"`   // of the document, bytes
+	State  string    `json:"state"`  // one of the Revision constants
+	Why    string    `json:"why,omitempty"`
+	Since  time.Time `json:"since,omitzero"` // when it was in force
+}
+
+// States of a revision.
+const (
+	RevisionPending    = "pending"    // edges have not acknowledged it yet
+	RevisionInForce    = "in_force"   // every edge has
+	RevisionRefused    = "refused"    // an edge has, for the reason in Why
+	RevisionSuperseded = "superseded" // another one came
+)
+
+// DigestOf is the [Revision.Digest] of a document.
+func DigestOf(document []byte) string {
+	sum := sha256.Sum256(document)
+	return hex.EncodeToString(sum[:6])
+}
+
+// Document is a policy as it was written.
+type Document struct {
+	Revision *Revision `json:"revision,omitempty"` // nil: none is kept of it
+	Document string    `json:"document"`
+}
+
+// Check is what would become of a document.
+type Check struct {
+	Problems []policy.Problem `json:"problems"` // why it would be refused; empty: it would not
+	Changes  []Change         `json:"changes"`  // of what edges have, by type and name
+}
+
+// Change is one resource that edges would be given or lose.
+type Change struct {
+	Type string `json:"type"` // lds, rds, cds, eds, ecds
+	Name string `json:"name"`
+	What string `json:"what"` // "added", "changed" or "removed"
+}
+
+// Question asks what becomes of a request, under the policy in force or, where
+// Document is not empty, under that one.
+type Question struct {
+	Request  explain.Request `json:"request"`
+	Document string          `json:"document,omitempty"`
+}
+
+// Policy is the document in force.
+func (c *Client) Policy(ctx context.Context) (Document, error) {
+	var out Document
+	return out, c.call(ctx, http.MethodGet, PathPolicy, nil, &out)
+}
+
+// PutPolicy replaces the policy file, if the whole document is valid. It returns when
+// that is durable, before edges have it: [Client.Revisions] says when they do.
+func (c *Client) PutPolicy(ctx context.Context, document []byte, by, reason string) error {
+	q := url.Values{"by": {by}, "reason": {reason}}
+	return c.call(ctx, http.MethodPut, PathPolicy+"?"+q.Encode(), document, nil)
+}
+
+// CheckPolicy says what would become of a document, and changes nothing.
+func (c *Client) CheckPolicy(ctx context.Context, document []byte) (Check, error) {
+	var out Check
+	return out, c.call(ctx, http.MethodPost, PathPolicyCheck, document, &out)
+}
+
+// Revisions are those that are kept, newest first.
+func (c *Client) Revisions(ctx context.Context) ([]Revision, error) {
+	var out []Revision
+	return out, c.call(ctx, http.MethodGet, PathRevisions, nil, &out)
+}
+
+// Revision is one of them with its document.
+func (c *Client) Revision(ctx context.Context, number int) (Document, error) {
+	var out Document
+	return out, c.call(ctx, http.MethodGet, PathRevisions+"/"+strconv.Itoa(number), nil, &out)
+}
+
+// Explain says what edges do with a request.
+func (c *Client) Explain(ctx context.Context, q Question) (explain.Outcome, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return explain.Outcome{}, fmt.Errorf("encode question: %w", err)
+	}
+	var out explain.Outcome
+	return out, c.call(ctx, http.MethodPost, PathExplain, body, &out)
+}

@@ -1,0 +1,195 @@
+package ctl
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/explain"
+	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/controlplane/xds"
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/mesh/group"
+)
+
+// policy is the document in force.
+func (a *api) policy(w http.ResponseWriter, r *http.Request) {
+	b, err := a.basis()
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	out := ctlapi.Document{Document: string(b.Document)}
+	all, digest := a.history.List(), ctlapi.DigestOf(b.Document)
+	if i := slices.IndexFunc(all, func(rev ctlapi.Revision) bool { return rev.Digest == digest }); i >= 0 {
+		out.Revision = &all[i]
+	}
+	reply(w, out)
+}
+
+func (a *api) putPolicy(w http.ResponseWriter, r *http.Request) {
+	by, reason := r.URL.Query().Get("by"), r.URL.Query().Get("reason")
+	if by == "" {
+		by = "unknown"
+	}
+	document, err := readDocument(w, r)
+	switch {
+	case err != nil:
+	case len(by) > 64:
+		err = protocol.NewError(protocol.CodeInvalidArgument, "by", "by is longer than 64 bytes")
+	case len(reason) > maxText:
+		err = protocol.NewError(protocol.CodeInvalidArgument, "reason", "reason is longer than "+strconv.Itoa(maxText)+" bytes")
+	default:
+		err = a.orders.PutPolicy(r.Context(), document, by, reason)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func readDocument(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	document, err := io.ReadAll(http.MaxBytesReader(w, r.Body, policy.MaxSize))
+	if err != nil {
+		return nil, protocol.NewError(protocol.CodeTooLarge, "", fmt.Sprintf("policy has more than %d bytes", policy.MaxSize))
+	}
+	return document, nil
+}
+
+func (a *api) revisions(w http.ResponseWriter, _ *http.Request) {
+	reply(w, append([]ctlapi.Revision{}, a.history.List()...))
+}
+
+func (a *api) revision(w http.ResponseWriter, r *http.Request) {
+	number, _ := strconv.Atoi(r.PathValue("number"))
+	all := a.history.List()
+	i := slices.IndexFunc(all, func(rev ctlapi.Revision) bool { return rev.Number == number })
+	if i < 0 {
+		a.fail(w, r, protocol.NewError(protocol.CodeNotFound, "number", "no such revision is kept"))
+		return
+	}
+	document, err := a.history.Document(number)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = protocol.NewError(protocol.CodeNotFound, "number", "the revision is not kept any more")
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	reply(w, ctlapi.Document{Revision: &all[i], Document: string(document)})
+}
+
+// checkPolicy says what would become of a document.
+func (a *api) checkPolicy(w http.ResponseWriter, r *http.Request) {
+	document, err := readDocument(w, r)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	b, err := a.basis()
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	out := ctlapi.Check{Problems: []policy.Problem{}, Changes: []ctlapi.Change{}}
+	p, err := b.with(document, time.Now())
+	var snapshot *xds.Snapshot
+	if err == nil {
+		snapshot, err = xds.Build(p)
+	}
+	var invalid *policy.Error
+	switch {
+	case errors.As(err, &invalid):
+		out.Problems = invalid.Problems
+	case err != nil:
+		out.Problems = append(out.Problems, policy.Problem{Message: err.Error()})
+	default:
+		out.Changes = append(out.Changes, changes(b.Snapshot, snapshot)...)
+	}
+	reply(w, out)
+}
+
+func (a *api) explain(w http.ResponseWriter, r *http.Request) {
+	var q ctlapi.Question
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 2*policy.MaxSize)) // a document's lines are escaped in JSON
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&q); err != nil {
+		a.fail(w, r, protocol.NewError(protocol.CodeInvalidArgument, "", "body is not the JSON of a question: "+err.Error()))
+		return
+	}
+	b, err := a.basis()
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	p := b.Plan
+	if q.Document != "" {
+		if p, err = b.with([]byte(q.Document), time.Now()); err != nil {
+			a.fail(w, r, protocol.NewError(protocol.CodeInvalidArgument, "document", err.Error()))
+			return
+		}
+	}
+	out, err := explain.Explain(p, q.Request)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	reply(w, out)
+}
+
+func (a *api) basis() (*Basis, error) {
+	v, _ := a.board.Read()
+	if v.Basis == nil {
+		return nil, protocol.NewError(protocol.CodeUnavailable, "", "no valid policy and endpoints yet")
+	}
+	return v.Basis, nil
+}
+
+// with is the plan that another policy would make of the same endpoints and moves.
+func (b *Basis) with(document []byte, now time.Time) (plan.Plan, error) {
+	p, err := policy.Parse(document)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	p, _ = p.At(now)
+	moves := map[group.ID]string{}
+	for _, m := range b.Plan.Moves {
+		moves[m.Group] = m.Pool
+	}
+	return plan.Build(p, b.Endpoints, moves, b.Plan.Edge)
+}
+
+// changes compares what edges have with what they would have.
+func changes(old, next *xds.Snapshot) []ctlapi.Change {
+	var out []ctlapi.Change
+	for i := range xds.NumTypes {
+		t := xds.Type(i)
+		for _, r := range next.Resources[i] {
+			switch had, ok := old.Find(t, r.Name); {
+			case !ok:
+				out = append(out, ctlapi.Change{Type: t.String(), Name: r.Name, What: "added"})
+			case had.Version != r.Version:
+				out = append(out, ctlapi.Change{Type: t.String(), Name: r.Name, What: "changed"})
+			}
+		}
+		for _, r := range old.Resources[i] {
+			if _, ok := next.Find(t, r.Name); !ok {
+				out = append(out, ctlapi.Change{Type: t.String(), Name: r.Name, What: "removed"})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b ctlapi.Change) int {
+		return strings.Compare(a.Type+"\x00"+a.Name, b.Type+"\x00"+b.Name)
+	})
+	return out
+}

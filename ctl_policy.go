@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/rogpeppe/go-internal/diff"
+	"github.com/spf13/cobra"
+
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/policy"
+)
+
+func (c *control) policyCommands() []*cobra.Command {
+	var reason string
+	put := c.command("policy [FILE]", "put a whole policy document into force, or show the one that is", cobra.MaximumNArgs(1),
+		func(ctx context.Context, client *ctlapi.Client, args []string) (any, func(io.Writer), error) {
+			if len(args) == 0 {
+				d, err := client.Policy(ctx)
+				return d, func(w io.Writer) { io.WriteString(w, d.Document) }, err
+			}
+			document, err := os.ReadFile(args[0])
+			if err != nil {
+				return nil, nil, err
+			}
+			return c.put(ctx, client, document, reason)
+		})
+	put.Flags().StringVar(&reason, "reason", "", "why, for the history")
+	back := c.command("rollback [REVISION]", "put an earlier policy into force again: the one before, or the one that is named", cobra.MaximumNArgs(1), c.rollback)
+	return []*cobra.Command{
+		put, back, c.validateCommand(),
+		c.command("diff FILE|REVISION", "what another policy would change, in the document and at the edge", cobra.ExactArgs(1), c.diff),
+		c.command("history", "the policies of the past, who brought them and what became of them", cobra.NoArgs, c.history),
+	}
+}
+
+// put returns when the document is in force at every edge, or was refused.
+func (c *control) put(ctx context.Context, client *ctlapi.Client, document []byte, reason string) (any, func(io.Writer), error) {
+	if now, err := client.Policy(ctx); err == nil && now.Document == string(document) {
+		return now, func(w io.Writer) { fmt.Fprintln(w, "in force already") }, nil
+	}
+	if err := client.PutPolicy(ctx, document, operator(), reason); err != nil {
+		return nil, nil, err
+	}
+	r, err := await(ctx, client, ctlapi.DigestOf(document))
+	return r, func(w io.Writer) { printRevisions(w, []ctlapi.Revision{r}) }, err
+}
+
+// await follows the newest revision of a document to its end.
+func await(ctx context.Context, client *ctlapi.Client, digest string) (ctlapi.Revision, error) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		all, err := client.Revisions(ctx)
+		if err != nil {
+			return ctlapi.Revision{}, err
+		}
+		if len(all) > 0 && all[0].Digest == digest {
+			switch all[0].State {
+			case ctlapi.RevisionInForce:
+				return all[0], nil
+			case ctlapi.RevisionRefused:
+				return all[0], errors.New("the policy before goes on: " + all[0].Why)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctlapi.Revision{}, errors.New("the policy is kept, but not every edge has acknowledged it yet: see tracegate ctl status")
+		}
+	}
+}
+
+func (c *control) rollback(ctx context.Context, client *ctlapi.Client, args []string) (any, func(io.Writer), error) {
+	all, err := client.Revisions(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	number := 0
+	if len(args) == 1 {
+		if number, err = strconv.Atoi(args[0]); err != nil {
+			return nil, nil, fmt.Errorf("revision %q is not a number", args[0])
+		}
+	} else if number = before(all); number == 0 {
+		return nil, nil, errors.New("no earlier policy was in force, as far as the history goes back")
+	}
+	d, err := client.Revision(ctx, number)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.put(ctx, client, []byte(d.Document), fmt.Sprintf("back to revision %d", number))
+}
+
+// before is the revision that was in force last, before the one that is.
+func before(newestFirst []ctlapi.Revision) int {
+	current := ""
+	for _, r := range newestFirst {
+		if r.State == ctlapi.RevisionInForce {
+			current = r.Digest
+		}
+	}
+	best := ctlapi.Revision{}
+	for _, r := range newestFirst {
+		if r.Digest != current && r.Since.After(best.Since) {
+			best = r
+		}
+	}
+	return best.Number
+}
+
+func (c *control) diff(ctx context.Context, client *ctlapi.Client, args []string) (any, func(io.Writer), error) {
+	now, err := client.Policy(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	name, next, err := documentOf(ctx, client, args[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	check, err := client.CheckPolicy(ctx, next)
+	return check, func(w io.Writer) {
+		w.Write(diff.Diff("in force", []byte(now.Document), name, next))
+		printCheck(w, name, check)
+	}, err
+}
+
+// documentOf reads a file, or a revision where the argument is its number and no file.
+func documentOf(ctx context.Context, client *ctlapi.Client, arg string) (name string, _ []byte, _ error) {
+	document, err := os.ReadFile(arg)
+	if number, bad := strconv.Atoi(arg); err != nil && bad == nil {
+		d, err := client.Revision(ctx, number)
+		return "revision " + arg, []byte(d.Document), err
+	}
+	return arg, document, err
+}
+
+func printCheck(w io.Writer, name string, check ctlapi.Check) {
+	for _, p := range check.Problems {
+		fmt.Fprintf(w, "%s: %s\n", name, p)
+	}
+	if len(check.Problems) > 0 {
+		return
+	}
+	if len(check.Changes) == 0 {
+		fmt.Fprintln(w, "nothing changes at the edge")
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer t.Flush()
+	fmt.Fprintln(t, "AT THE EDGE\tNAME\tIS")
+	for _, ch := range check.Changes {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", ch.Type, ch.Name, ch.What)
+	}
+}
+
+func (c *control) history(ctx context.Context, client *ctlapi.Client, _ []string) (any, func(io.Writer), error) {
+	all, err := client.Revisions(ctx)
+	return all, func(w io.Writer) { printRevisions(w, all) }, err
+}
+
+func printRevisions(w io.Writer, all []ctlapi.Revision) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer t.Flush()
+	fmt.Fprintln(t, "REVISION\tTIME\tBY\tSTATE\tREASON")
+	for _, r := range all {
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\n", r.Number, r.Time.Local().Format(time.DateTime), r.By, r.State, r.Reason)
+		if r.Why != "" {
+			fmt.Fprintf(t, "\t\t\t\t%s\n", r.Why)
+		}
+	}
+}
+
+// validateCommand needs no running control plane.
+func (c *control) validateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "validate FILE...", Short: "check policy documents, without a running control plane", Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			bad := 0
+			for _, file := range files {
+				document, err := os.ReadFile(file)
+				if err != nil {
+					return err
+				}
+				_, err = policy.Parse(document)
+				var invalid *policy.Error
+				if !errors.As(err, &invalid) {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: valid\n", file)
+					continue
+				}
+				bad++
+				for _, p := range invalid.Problems {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s:%d: %s\n", filepath.ToSlash(file), p.Line, bytes.TrimSpace([]byte(p.Path+": "+p.Message)))
+				}
+			}
+			if bad > 0 {
+				return fmt.Errorf("%d of %d documents cannot be used", bad, len(files))
+			}
+			return nil
+		},
+	}
+}
