@@ -13,6 +13,8 @@ import (
 	"github.com/agnivade/levenshtein"
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
+
+	"github.com/tracegate/tracegate/controlplane/notify"
 )
 
 // Config is tracegate.yaml. The `doc` tags are its documentation: `tracegate config`
@@ -52,6 +54,8 @@ type ControlPlaneConfig struct {
 	XDS    string `mapstructure:"xds" doc:"address Envoy takes its configuration from (delta ADS, gRPC); must be loopback, it is not encrypted yet"`
 	API    string `mapstructure:"api" doc:"control API for people and parts; must be loopback"`
 	Policy string `mapstructure:"policy" doc:"policy file; empty: policy.yaml in the data folder, written at first start"`
+
+	Webhooks []notify.Hook `mapstructure:"webhooks" doc:"who is told of isolations and releases, as {url: https://..., format: json or slack}; signed with secrets/webhook.key"`
 }
 
 // CoreConfig is the messaging service, one process a pool.

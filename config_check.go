@@ -28,6 +28,7 @@ func (c Config) validate() error {
 	}
 	return firstError(
 		c.checkPools(),
+		c.checkWebhooks(),
 		checkList("kafka.brokers", c.Kafka.Brokers, c.Kafka.Embedded),
 		checkList("redis.addrs", c.Redis.Addrs, c.Redis.Embedded),
 		checkEmbedded("clickhouse.addr", c.ClickHouse.Addr, c.ClickHouse.Embedded),
@@ -41,6 +42,15 @@ func (c Config) validate() error {
 		checkDatabase(c.Database.URL),
 		c.checkPorts(),
 	)
+}
+
+func (c Config) checkWebhooks() error {
+	for i, h := range c.ControlPlane.Webhooks {
+		if err := h.Validate(); err != nil {
+			return fmt.Errorf("controlplane.webhooks[%d].%w", i, err)
+		}
+	}
+	return nil
 }
 
 func (c Config) checkPools() error {

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/tracegate/tracegate/controlplane"
+	"github.com/tracegate/tracegate/controlplane/notify"
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core"
@@ -76,6 +77,11 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.ControlAddress = cfg.ControlPlane.API
 	c.Token = secret.Text(token)
 	c.Edge = plan.Edge{Listen: cfg.Edge.Listen, Observe: cfg.Observe.OTLP, JWKS: jwks, Wasm: filter}
+	webhook, err := readSecret(cfg.secrets(), secretWebhook)
+	if err != nil {
+		return err
+	}
+	c.Notify = notify.Config{Hooks: cfg.ControlPlane.Webhooks, Console: "http://" + cfg.Observe.Console, Secret: secret.Text(webhook), Dir: c.Dir}
 	deps := controlplane.Deps{Stats: traces, Decisions: traces, Registry: newRegistry()}
 	if cfg.Probe.Enabled {
 		deps.Causes = newProbes(cfg.Probe.Admin)

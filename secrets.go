@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/tracegate/tracegate/controlplane/notify"
 	"github.com/tracegate/tracegate/core/account"
 )
 
@@ -19,6 +20,7 @@ const (
 	secretConsole    = "console.password"
 	secretClickHouse = "clickhouse.password"
 	secretRedis      = "redis.password"
+	secretWebhook    = "webhook.key"
 	secretJWT        = "jwt.ed25519" // PEM, PKCS #8
 )
 
@@ -33,6 +35,11 @@ func makeSecrets(dir string) error {
 		if err := writeOnce(filepath.Join(dir, name), []byte(base64.RawURLEncoding.EncodeToString(random)+"\n")); err != nil {
 			return err
 		}
+	}
+	var random [32]byte
+	_, _ = rand.Read(random[:])
+	if err := writeOnce(filepath.Join(dir, secretWebhook), []byte(notify.NewSecret(random)+"\n")); err != nil {
+		return err
 	}
 	key, err := account.NewKeyPEM(rand.Reader)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/tracegate/tracegate/controlplane/notify"
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/controlplane/server"
 	"github.com/tracegate/tracegate/mesh/secret"
@@ -22,6 +23,7 @@ type Config struct {
 	Token          secret.Text // of the control API
 	Edge           plan.Edge   // what is not policy
 	Server         server.Config
+	Notify         notify.Config
 
 	Evaluate     time.Duration // between two evaluations
 	StatsTimeout time.Duration // of one query

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tracegate/tracegate/controlplane/ctl"
@@ -17,6 +18,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/controlplane/durable"
 	"github.com/tracegate/tracegate/controlplane/history"
+	"github.com/tracegate/tracegate/controlplane/notify"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/server"
 	"github.com/tracegate/tracegate/controlplane/source"
@@ -33,6 +35,7 @@ type loop struct {
 	recorder *recorder
 	causes   *causes
 	history  *history.Log
+	notifier *notify.Notifier
 	tracer   trace.Tracer
 	metrics  *metrics
 	log      *slog.Logger
@@ -84,7 +87,7 @@ const (
 
 // newLoop loads what an earlier run left: the moves of groups, the last good
 // configuration, which edges get before any source has been read, and decisions.
-func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, why *causes, revisions *history.Log, tracer trace.Tracer, m *metrics, log *slog.Logger) (*loop, error) {
+func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, why *causes, revisions *history.Log, tracer trace.Tracer, m *metrics, reg prometheus.Registerer, log *slog.Logger) (*loop, error) {
 	l := &loop{
 		cfg: cfg, edges: edges, board: board, recorder: rec, causes: why, history: revisions, tracer: tracer, metrics: m, log: log,
 		sources: map[string]ctlapi.Source{
@@ -98,8 +101,12 @@ func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, 
 		return nil, err
 	}
 	l.loadGood()
-	if err := l.loadDecisions(); err != nil {
+	past, err := l.loadDecisions()
+	if err != nil {
 		return nil, err
+	}
+	if l.notifier, err = notify.New(cfg.Notify, past, time.Now(), reg, log); err != nil {
+		return nil, fmt.Errorf("prepare webhooks: %w", err)
 	}
 	journal, err := durable.OpenJournal(l.path(journalFile), journalSize)
 	if err != nil {
@@ -314,6 +321,7 @@ func (l *loop) carryOut(ds []decide.Decision, next decide.State) error {
 		moved = moved || d.Action != decide.Hold
 		l.metrics.decisions.WithLabelValues(string(d.Action), who(d.By)).Inc()
 		l.recorder.add(d)
+		l.notifier.Add(d)
 		l.log.Info("decided", "action", string(d.Action), semconv.Group, string(d.Group), "from", d.FromPool, "to", d.ToPool, "by", d.By, "reason", d.Reason)
 	}
 	l.board.Record(ds...)

@@ -85,7 +85,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		measured = make(chan measurement)
 		want     = make(chan windows, 1)
 	)
-	loop, err := newLoop(cfg, edges, board, recorder, why, revisions, tracer(deps.Tracing), m, log)
+	loop, err := newLoop(cfg, edges, board, recorder, why, revisions, tracer(deps.Tracing), m, deps.Registry, log)
 	if err != nil {
 		return err
 	}
@@ -113,6 +113,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	work.Go(func() error { return measure(ctx, cfg, deps.Stats, want, measured) })
 	work.Go(func() error { return recorder.run(ctx) })
 	work.Go(func() error { return why.run(ctx) })
+	work.Go(func() error { return loop.notifier.Run(ctx) })
 	work.Go(func() error { return serveAPI(ctx, api, controlListener) })
 	work.Go(func() error {
 		return loop.run(ctx, inputs{policies: policies, endpoints: places, measured: measured, orders: orders.requests, edges: edges.Changed(), want: want})

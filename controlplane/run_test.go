@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,12 +21,14 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/controlplane/notify"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/server/servertest"
 	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
+	"github.com/tracegate/tracegate/mesh/secret"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/sli"
 )
@@ -224,6 +227,14 @@ func TestCircle(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	write(t, cfg.Policy, strings.NewReplacer("isolateFor: 30s", "isolateFor: 3s").Replace(string(policy.Default)))
+	told := make(chan string, 10)
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var m notify.Message
+		_ = json.NewDecoder(r.Body).Decode(&m)
+		told <- m.Type + " " + string(m.Data.Decision.Group)
+	}))
+	defer hook.Close()
+	cfg.Notify = notify.Config{Hooks: []notify.Hook{{URL: hook.URL}}, Secret: secret.Text(notify.NewSecret([32]byte{1})), Dir: cfg.Dir}
 	w := newWorld()
 	p := run(t, cfg, w)
 	edge := servertest.Connect(t, p.xds, servertest.Options{})
@@ -254,6 +265,9 @@ func TestCircle(t *testing.T) {
 	eventually(t, "decision saved", func() bool {
 		return len(w.decisions(decide.Isolate)) == 1 && !w.decisions(decide.Isolate)[0].Programmed.IsZero()
 	}, func() any { return w.saved })
+	if got, want := <-told, "group.isolated "+string(sick.ID()); got != want {
+		t.Errorf("webhook was told %q, want %q", got, want)
+	}
 	d := w.decisions(decide.Isolate)[0]
 	if d.Version != after.Version || d.Programmed.Before(d.Time) || d.By != decide.ByPolicy || d.FromPool != "canary" || d.ToPool != "isolated" || d.Baseline == nil || d.FirstBad.IsZero() {
 		t.Errorf("decision: %+v", d)

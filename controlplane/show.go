@@ -107,8 +107,8 @@ func stateOf(g decide.GroupState) string {
 	}
 }
 
-// loadDecisions fills the board with what the journal has.
-func (l *loop) loadDecisions() error {
+// loadDecisions fills the board with what the journal has, and returns it, oldest first.
+func (l *loop) loadDecisions() ([]decide.Decision, error) {
 	byID := map[string]decide.Decision{}
 	torn, err := durable.ReadJournal(l.path(journalFile), func(line []byte) error {
 		var d decide.Decision
@@ -118,12 +118,13 @@ func (l *loop) loadDecisions() error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if torn > 0 {
 		l.log.Warn("journal has torn lines", "lines", torn)
 	}
 	ds := slices.SortedFunc(maps.Values(byID), func(a, b decide.Decision) int { return cmp.Compare(a.ID, b.ID) })
-	l.board.Record(ds[max(0, len(ds)-ctl.MaxDecisions):]...)
-	return nil
+	ds = ds[max(0, len(ds)-ctl.MaxDecisions):]
+	l.board.Record(ds...)
+	return ds, nil
 }
