@@ -151,8 +151,13 @@ func (e *evaluation) atHome(id group.ID, g GroupState) GroupState {
 	}
 	d.Causes = e.Causes[Pool{d.Service, d.FromPool}]
 	if why := e.mayNot(id, f, d); why != "" {
-		// A group on the brink is bad now and well then: the reason is not said each time.
-		if g.Said != why || e.Now.Sub(g.SaidAt) >= e.LongWindow {
+		// A group on the brink is bad now and well then: the reason is not said each time,
+		// and people are not told again of what they know.
+		again := e.LongWindow
+		if why == onlyRecommends {
+			d.Advice, again = Isolate, max(again, e.IsolateForMax)
+		}
+		if g.Said != why || e.Now.Sub(g.SaidAt) >= again {
 			g.Said, g.SaidAt = why, e.Now
 			d.Action, d.ToPool, d.Reason = Hold, d.FromPool, f.words+"; not moved: "+why
 			e.decide(id, d)
@@ -168,6 +173,8 @@ func (e *evaluation) atHome(id group.ID, g GroupState) GroupState {
 	g.Bad, g.FirstBad, g.Held = 0, time.Time{}, ""
 	return g
 }
+
+const onlyRecommends = "the policy only recommends it, a person decides"
 
 // mayNot is why a bad group stays where it is, or nothing.
 func (e *evaluation) mayNot(id group.ID, f finding, d Decision) string {
@@ -186,6 +193,8 @@ func (e *evaluation) mayNot(id group.ID, f finding, d Decision) string {
 		return fmt.Sprintf("%d groups are isolated already, the most allowed", e.MaxIsolated)
 	case e.Mode == ModeObserve:
 		return "the policy only observes"
+	case e.Mode == ModeRecommend:
+		return onlyRecommends
 	}
 	return ""
 }

@@ -42,6 +42,7 @@ type Decision struct {
 	By       string      `json:"by"`     // "policy" or "operator:<name>"
 	Stats    sli.Stats   `json:"stats"`
 	Baseline *sli.Stats  `json:"baseline,omitempty"` // what Stats was compared with; nil where nothing could be
+	Advice   Action      `json:"advice,omitempty"`   // of a Hold: what a person should think about doing
 	Causes   []string    `json:"causes,omitempty"`   // what else was out of the ordinary in FromPool, worst first
 
 	// Filled in as the decision takes effect.

@@ -2,16 +2,19 @@ package decide
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
 // Mode says whether a decision is carried out.
 type Mode string
 
-// The modes. In ModeObserve decisions are made, recorded and shown, and move nothing.
+// The modes. In ModeObserve decisions are made, recorded and shown, and move nothing;
+// in ModeRecommend people are told of them as well, and do what they think right.
 const (
-	ModeObserve Mode = "observe"
-	ModeAct     Mode = "act"
+	ModeObserve   Mode = "observe"
+	ModeRecommend Mode = "recommend"
+	ModeAct       Mode = "act"
 )
 
 // Policy bounds what is decided without a person. Durations and ratios are the
@@ -102,7 +105,7 @@ func (p Policy) Validate() []*FieldError {
 		}
 	}
 	ratio := func(v float64) bool { return v >= 0 && v <= 1 } // false for NaN
-	check(p.Mode == ModeObserve || p.Mode == ModeAct, "mode", "%q is neither %q nor %q", p.Mode, ModeObserve, ModeAct)
+	check(slices.Contains([]Mode{ModeObserve, ModeRecommend, ModeAct}, p.Mode), "mode", "%q is none of %q, %q and %q", p.Mode, ModeObserve, ModeRecommend, ModeAct)
 	check(ratio(p.MaxErrorRatio), "maxErrorRatio", "%v is not between 0 and 1", p.MaxErrorRatio)
 	check(p.MaxP95 > 0, "maxP95", "%v is not above 0", p.MaxP95)
 	check(ratio(p.ErrorRatioDifference), "errorRatioDifference", "%v is not between 0 and 1", p.ErrorRatioDifference)

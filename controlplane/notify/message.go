@@ -16,7 +16,7 @@ import (
 
 // Message is what a hook of format json gets.
 type Message struct {
-	Type string `json:"type"` // "group.isolated" or "group.released"
+	Type string `json:"type"` // "group.isolated", "group.released" or "group.isolation_recommended"
 	Data Data   `json:"data"`
 }
 
@@ -25,19 +25,24 @@ type Data struct {
 	Decision decide.Decision `json:"decision"`
 	Text     string          `json:"text"`
 	Console  string          `json:"console,omitempty"`
-	Undo     string          `json:"undo"` // a command
+	Undo     string          `json:"undo,omitempty"` // a command
+	Do       string          `json:"do,omitempty"`   // a command, where nothing was done yet
 }
 
 // messageOf says a decision; ok is false where it changed nothing.
 func messageOf(d decide.Decision, console string) (m Message, ok bool) {
 	m.Data = Data{Decision: d, Console: console}
 	who := fmt.Sprintf("%s (%s+%s)", d.Group, d.Env, d.Tenant)
-	switch d.Action {
-	case decide.Isolate:
+	switch {
+	case d.Advice == decide.Isolate:
+		m.Type = "group.isolation_recommended"
+		m.Data.Text = fmt.Sprintf("Group %s of %s should be isolated from %s", who, cmp.Or(d.Service, "all services"), d.FromPool)
+		m.Data.Do = "tracegate ctl isolate " + string(d.Group) + " --reason recommended"
+	case d.Action == decide.Isolate:
 		m.Type = "group.isolated"
 		m.Data.Text = fmt.Sprintf("Group %s of %s was isolated: %s -> %s, by %s", who, cmp.Or(d.Service, "all services"), d.FromPool, d.ToPool, d.By)
 		m.Data.Undo = "tracegate ctl release " + string(d.Group)
-	case decide.Release:
+	case d.Action == decide.Release:
 		m.Type = "group.released"
 		m.Data.Text = fmt.Sprintf("Group %s was released: %s -> %s, by %s", who, d.FromPool, d.ToPool, d.By)
 		m.Data.Undo = "tracegate ctl isolate " + string(d.Group)
@@ -56,7 +61,11 @@ func (m Message) body(format string) ([]byte, error) {
 	for _, c := range m.Data.Decision.Causes {
 		lines = append(lines, "perhaps because "+escape(c))
 	}
-	lines = append(lines, "Undo: `"+m.Data.Undo+"`")
+	if m.Data.Do != "" {
+		lines = append(lines, "To do it: `"+m.Data.Do+"`")
+	} else {
+		lines = append(lines, "Undo: `"+m.Data.Undo+"`")
+	}
 	if m.Data.Console != "" {
 		lines = append(lines, "<"+m.Data.Console+"|Console>")
 	}

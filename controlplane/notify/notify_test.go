@@ -71,7 +71,11 @@ func TestBodies(t *testing.T) {
 	if err != nil || !strings.Contains(string(plain), `"type":"group.isolated"`) || !strings.Contains(string(plain), `"undo":"tracegate ctl release 78fdd2"`) {
 		t.Errorf("json: %s, %v", plain, err)
 	}
-	d.Action = decide.Hold
+	d.Action, d.Advice = decide.Hold, decide.Isolate
+	if m, ok := messageOf(d, ""); !ok || m.Type != "group.isolation_recommended" || m.Data.Do != "tracegate ctl isolate 78fdd2 --reason recommended" || m.Data.Undo != "" {
+		t.Errorf("advice: %+v", m)
+	}
+	d.Advice = ""
 	if _, ok := messageOf(d, ""); ok {
 		t.Error("a hold is a message")
 	}

@@ -84,7 +84,7 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		"color's own check":  {services + "color:\n  cohorts:\n    - {name: gold, match: {percent: {of: 200}}}\n", "line 4: color.cohorts[0].match.percent"},
 		"trusted peer":       {services + "color: {trustedPeers: [10.0.0.0/99]}\n", "line 2: color.trustedPeers[0]"},
 		"ignored, not there": {services + "decide: {ignoreRoutes: [/, /v2]}\n", `line 2: decide.ignoreRoutes[1]: no service has a route or rule named "/v2"`},
-		"decide's own check": {services + "decide: {mode: auto}\n", `line 2: decide.mode: "auto" is neither "observe" nor "act"`},
+		"decide's own check": {services + "decide: {mode: auto}\n", `line 2: decide.mode: "auto" is none of "observe", "recommend" and "act"`},
 		"too large":          {services + "# " + strings.Repeat("x", MaxSize), "document has"},
 	} {
 		t.Run(name, func(t *testing.T) {
