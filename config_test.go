@@ -111,7 +111,7 @@ func TestMakeSecretsOnceAndForTheOwnerOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := map[string]string{}
-	for _, name := range []string{secretControl, secretConsole, secretClickHouse, secretRedis, secretJWT} {
+	for _, name := range []string{secretControl, secretViewer, secretWebhook, secretConsole, secretClickHouse, secretRedis, secretJWT} {
 		s, err := readSecret(dir, name)
 		if err != nil || len(s) < 16 {
 			t.Errorf("%s = %q, %v", name, s, err)

@@ -54,7 +54,7 @@ func (c *control) command(use, short string, args cobra.PositionalArgs, do call)
 			if err != nil {
 				return err
 			}
-			client, err := controlClient(cfg)
+			client, err := controlClient(cfg, secretControl)
 			if err != nil {
 				return err
 			}
@@ -109,9 +109,9 @@ func (c *control) orderCommand(verb, short string, order orderFunc) *cobra.Comma
 	return cmd
 }
 
-// controlClient calls the control plane that cfg names with the token in its data folder.
-func controlClient(cfg Config) (*ctlapi.Client, error) {
-	token, err := readSecret(cfg.secrets(), secretControl)
+// controlClient calls the control plane that cfg names with a token in its data folder.
+func controlClient(cfg Config, name string) (*ctlapi.Client, error) {
+	token, err := readSecret(cfg.secrets(), name)
 	if err != nil {
 		return nil, fmt.Errorf("%w; is --data the folder of a running tracegate?", err)
 	}

@@ -56,6 +56,10 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	viewer, err := readSecret(cfg.secrets(), secretViewer)
+	if err != nil {
+		return err
+	}
 	filter, err := filterModule(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -75,7 +79,7 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.Endpoints = cfg.endpoints()
 	c.XDSAddress = cfg.ControlPlane.XDS
 	c.ControlAddress = cfg.ControlPlane.API
-	c.Token = secret.Text(token)
+	c.Token, c.ViewerToken = secret.Text(token), secret.Text(viewer)
 	c.Edge = plan.Edge{Listen: cfg.Edge.Listen, Observe: cfg.Observe.OTLP, JWKS: jwks, Wasm: filter}
 	webhook, err := readSecret(cfg.secrets(), secretWebhook)
 	if err != nil {
@@ -103,7 +107,7 @@ func runCore(ctx context.Context, cfg Config, pool string, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	control, err := controlClient(cfg)
+	control, err := controlClient(cfg, secretViewer)
 	if err != nil {
 		return err
 	}
@@ -204,7 +208,7 @@ func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if c.Store, err = storeConfig(cfg); err != nil {
 		return err
 	}
-	control, err := controlClient(cfg)
+	control, err := controlClient(cfg, secretControl)
 	if err != nil {
 		return err
 	}

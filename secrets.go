@@ -16,7 +16,8 @@ import (
 
 // The files of the secrets folder. All are made at first start, none has a default.
 const (
-	secretControl    = "ctl.token"
+	secretControl    = "ctl.token"    // of operators
+	secretViewer     = "viewer.token" // of who may only look
 	secretConsole    = "console.password"
 	secretClickHouse = "clickhouse.password"
 	secretRedis      = "redis.password"
@@ -29,7 +30,7 @@ func makeSecrets(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make secrets folder: %w", err)
 	}
-	for name, length := range map[string]int{secretControl: 32, secretConsole: 12, secretClickHouse: 24, secretRedis: 24} {
+	for name, length := range map[string]int{secretControl: 32, secretViewer: 32, secretConsole: 12, secretClickHouse: 24, secretRedis: 24} {
 		random := make([]byte, length)
 		_, _ = rand.Read(random) // never returns an error: crypto/rand.Read
 		if err := writeOnce(filepath.Join(dir, name), []byte(base64.RawURLEncoding.EncodeToString(random)+"\n")); err != nil {

@@ -20,7 +20,8 @@ type Config struct {
 	Endpoints      string      // file
 	XDSAddress     string      // gRPC for edges; no TLS yet, so loopback only
 	ControlAddress string      // HTTP for people and parts; loopback only
-	Token          secret.Text // of the control API
+	Token          secret.Text // of the control API, for operators
+	ViewerToken    secret.Text // for who may only look; empty: nobody
 	Edge           plan.Edge   // what is not policy
 	Server         server.Config
 	Notify         notify.Config
@@ -70,6 +71,8 @@ func (c Config) Validate() error {
 	switch {
 	case len(c.Token) < minToken:
 		return fmt.Errorf("token: shorter than %d characters", minToken)
+	case c.ViewerToken != "" && (len(c.ViewerToken) < minToken || c.ViewerToken == c.Token):
+		return fmt.Errorf("viewerToken: shorter than %d characters, or the operator's", minToken)
 	case c.Evaluate < 50*time.Millisecond || c.Evaluate > 10*time.Second:
 		return fmt.Errorf("evaluate: %v is not between 50ms and 10s", c.Evaluate)
 	case c.StatsTimeout <= 0:

@@ -91,7 +91,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	}
 	defer loop.close()
 	api := &http.Server{
-		Handler: ctl.New(string(cfg.Token), board, orders, revisions,
+		Handler: ctl.New(ctl.Tokens{Operator: cfg.Token, Viewer: cfg.ViewerToken}, board, orders, revisions,
 			promhttp.HandlerFor(deps.Registry, promhttp.HandlerOpts{}), log),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,

@@ -3,12 +3,13 @@
 // and a client are in ctlapi.
 //
 // It decides and keeps nothing: it shows a [Board] and hands orders to [Orders],
-// both of which controlplane brings. Every path below /v1 wants the control token;
-// the listener must be on loopback, there is no TLS.
+// both of which controlplane brings. Every path below /v1 wants a token, and what
+// changes something the operator's; the listener must be on loopback, there is no TLS.
 package ctl
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -24,6 +25,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/mesh/secret"
 )
 
 // Orders carries out what an operator asks for. Its errors are shown to the
@@ -50,37 +52,44 @@ const (
 	maxText    = 500 // of a reason, bytes
 )
 
+// Tokens open the API. Who shows none of them sees nothing.
+type Tokens struct {
+	Operator secret.Text // may do everything
+	Viewer   secret.Text // may look and ask, and change nothing; empty: there is none
+}
+
 // api serves.
 type api struct {
-	token   [sha256.Size]byte
-	board   *Board
-	orders  Orders
-	history Revisions
-	log     *slog.Logger
-	watches chan struct{} // a slot for each open watch
+	operator, viewer [sha256.Size]byte // of the whole header
+	board            *Board
+	orders           Orders
+	history          Revisions
+	log              *slog.Logger
+	watches          chan struct{} // a slot for each open watch
 }
 
 // New returns the handler of the API with the process's health and metrics.
-func New(token string, board *Board, orders Orders, history Revisions, metrics http.Handler, log *slog.Logger) http.Handler {
+func New(tokens Tokens, board *Board, orders Orders, history Revisions, metrics http.Handler, log *slog.Logger) http.Handler {
 	a := &api{
-		token:   sha256.Sum256([]byte(token)),
-		board:   board,
-		orders:  orders,
-		history: history,
-		log:     log,
-		watches: make(chan struct{}, maxWatches),
+		operator: digest(tokens.Operator),
+		viewer:   digest(tokens.Viewer),
+		board:    board,
+		orders:   orders,
+		history:  history,
+		log:      log,
+		watches:  make(chan struct{}, maxWatches),
 	}
 	v1 := http.NewServeMux()
 	v1.HandleFunc("GET "+ctlapi.PathStatus, a.status)
 	v1.HandleFunc("GET "+ctlapi.PathPlacement, a.placement)
 	v1.HandleFunc("GET "+ctlapi.PathPlacementWatch, a.watchPlacement)
 	v1.HandleFunc("GET "+ctlapi.PathGroups, a.groups)
-	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/isolate", a.order(decide.Isolate))
-	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/release", a.order(decide.Release))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/isolate", a.changes(a.order(decide.Isolate)))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/release", a.changes(a.order(decide.Release)))
 	v1.HandleFunc("GET "+ctlapi.PathDecisions, a.decisions)
 	v1.HandleFunc("GET "+ctlapi.PathDecisionsWatch, a.watchDecisions)
 	v1.HandleFunc("GET "+ctlapi.PathPolicy, a.policy)
-	v1.HandleFunc("PUT "+ctlapi.PathPolicy, a.putPolicy)
+	v1.HandleFunc("PUT "+ctlapi.PathPolicy, a.changes(a.putPolicy))
 	v1.HandleFunc("POST "+ctlapi.PathPolicyCheck, a.checkPolicy)
 	v1.HandleFunc("GET "+ctlapi.PathRevisions, a.revisions)
 	v1.HandleFunc("GET "+ctlapi.PathRevisions+"/{number}", a.revision)
@@ -97,18 +106,39 @@ func New(token string, board *Board, orders Orders, history Revisions, metrics h
 	return mux
 }
 
-// authenticated compares digests, so that neither content nor length of the token
-// can be told from the time it takes.
+// digest stands for a token, so that neither its content nor its length can be told
+// from the time a comparison takes. An empty token is nobody's.
+func digest(token secret.Text) [sha256.Size]byte {
+	if token == "" {
+		return sha256.Sum256([]byte(rand.Text()))
+	}
+	return sha256.Sum256([]byte("Bearer " + string(token)))
+}
+
+func is(r *http.Request, token [sha256.Size]byte) bool {
+	sum := sha256.Sum256([]byte(r.Header.Get("Authorization")))
+	return subtle.ConstantTimeCompare(sum[:], token[:]) == 1
+}
+
 func (a *api) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		sum := sha256.Sum256([]byte(got))
-		if subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1 {
+		if !is(r, a.operator) && !is(r, a.viewer) {
 			a.fail(w, r, &protocol.Error{Code: protocol.CodeUnauthenticated, Message: "control token missing or wrong"})
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// changes lets operators only through.
+func (a *api) changes(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !is(r, a.operator) {
+			a.fail(w, r, &protocol.Error{Code: protocol.CodePermissionDenied, Message: "the token is a viewer's, and this changes something"})
+			return
+		}
+		next(w, r)
+	}
 }
 
 func (a *api) ready(w http.ResponseWriter, _ *http.Request) {

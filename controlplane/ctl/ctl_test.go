@@ -21,7 +21,34 @@ import (
 	"github.com/tracegate/tracegate/mesh/placement"
 )
 
-const token = "0123456789abcdef"
+const (
+	token  = "0123456789abcdef"
+	viewer = "fedcba9876543210"
+)
+
+// TestViewersChangeNothing: they may ask everything.
+func TestViewersChangeNothing(t *testing.T) {
+	t.Parallel()
+	_, d, s, _ := serve(t)
+	c := ctlapi.NewClient(strings.TrimPrefix(s.URL, "http://"), viewer)
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Revisions(t.Context()); err != nil {
+		t.Error(err)
+	}
+	_, isolate := c.Isolate(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y"})
+	_, release := c.Release(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y"})
+	for what, err := range map[string]error{"isolate": isolate, "release": release, "policy": c.PutPolicy(t.Context(), []byte("x"), "y", "")} {
+		var e *protocol.Error
+		if !errors.As(err, &e) || e.Code != protocol.CodePermissionDenied || e.Temporary {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if len(d.orders) > 0 {
+		t.Error("a viewer's order was taken")
+	}
+}
 
 // desk takes orders.
 type desk struct {
@@ -43,7 +70,7 @@ func (d *desk) Document(int) ([]byte, error) { return nil, d.err }
 func serve(t *testing.T) (*ctl.Board, *desk, *httptest.Server, *ctlapi.Client) {
 	t.Helper()
 	board, d := ctl.NewBoard(), &desk{orders: make(chan ctlapi.Order, 100)}
-	s := httptest.NewServer(ctl.New(token, board, d, d, http.NotFoundHandler(), slog.New(slog.DiscardHandler)))
+	s := httptest.NewServer(ctl.New(ctl.Tokens{Operator: token, Viewer: viewer}, board, d, d, http.NotFoundHandler(), slog.New(slog.DiscardHandler)))
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections)
 	return board, d, s, ctlapi.NewClient(strings.TrimPrefix(s.URL, "http://"), token)
@@ -69,7 +96,7 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 		{"POST", ctlapi.PathExplain},
 		{"GET", "/v1/none"},
 	} {
-		for _, auth := range []string{"", "Bearer ", "Bearer " + token + "x", "Bearer " + token[1:], "Basic " + token} {
+		for _, auth := range []string{"", "Bearer ", token, "Bearer " + token + "x", "Bearer " + token[1:], "Basic " + token} {
 			req, _ := http.NewRequestWithContext(t.Context(), c.method, s.URL+c.path, strings.NewReader(`{"reason":"x","by":"y"}`))
 			req.Header.Set("Authorization", auth)
 			resp, err := s.Client().Do(req)
