@@ -30,7 +30,7 @@ import (
 )
 
 // Patience is how long a condition may take to become true.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Browser is one Chromium process of a test.
 type Browser struct {
