@@ -127,7 +127,7 @@ func (c *control) diff(ctx context.Context, client *ctlapi.Client, args []string
 	}
 	check, err := client.CheckPolicy(ctx, next)
 	return check, func(w io.Writer) {
-		w.Write(diff.Diff("in force", []byte(now.Document), name, next))
+		fmt.Fprintf(w, "%s", diff.Diff("in force", []byte(now.Document), name, next))
 		printCheck(w, name, check)
 	}, err
 }
