@@ -186,7 +186,7 @@ func TestSpanGoesFromTelemetryToGroupStats(t *testing.T) {
 	if code, body := get(cfg.Console, "/"); code != 200 || !strings.Contains(body, "Stored:50") {
 		t.Errorf("console = %d %s", code, body)
 	}
-	if code, body := get(cfg.Admin, "/metrics"); code != 200 || !strings.Contains(body, "tracegate_ingest_stored_records_total 50") {
+	if code, body := get(cfg.Admin, "/metrics"); code != 200 || !strings.Contains(body, "tracegate_ingest_stored_records_total 50") || !strings.Contains(body, "traffic_group_requests_total{") {
 		t.Errorf("metrics = %d %s", code, body)
 	}
 	probes(t, cfg.Ingest.Addr, time.Now())

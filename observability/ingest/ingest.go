@@ -59,7 +59,12 @@ func New(cfg Config, sink Sink, reg prometheus.Registerer, log *slog.Logger) (*I
 	book := newLedger(sp.Usage().Rows)
 	i := &Ingest{
 		cfg: cfg, book: book, spool: sp, log: log,
-		writer: &writer{cfg: cfg, sink: sink, spool: sp, book: book, log: log, filled: make(chan struct{}, 1)},
+		writer: &writer{cfg: cfg, sink: sink, spool: sp, book: book, groups: newGroupMetrics(), log: log, filled: make(chan struct{}, 1)},
+	}
+	for _, c := range i.writer.groups.collectors() {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register group metrics: %w", err)
+		}
 	}
 	if err := reg.Register(newCollector(i.Account)); err != nil {
 		return nil, fmt.Errorf("register ingest metrics: %w", err)

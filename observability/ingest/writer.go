@@ -36,11 +36,12 @@ var (
 
 // writer stores batches, or spools them while the sink is away.
 type writer struct {
-	cfg   Config
-	sink  Sink
-	spool *spool.Spool
-	book  *ledger
-	log   *slog.Logger
+	cfg    Config
+	sink   Sink
+	spool  *spool.Spool
+	book   *ledger
+	groups *groupMetrics
+	log    *slog.Logger
 	// away is set by a failed try and cleared by the drainer, so that while the sink is
 	// away batches go to the spool at once and not after a timeout each.
 	away   atomic.Bool
@@ -57,6 +58,7 @@ func (w *writer) run(in <-chan *batch) {
 // write settles one batch, table by table; its size goes with the last. One part's
 // failure is that of all senders, who may send again what was kept: OTLP is at least once.
 func (w *writer) write(b *batch) error {
+	w.groups.count(b.rows.spans)
 	var errs []error
 	parts := b.rows.byTable()
 	for i, part := range parts {

@@ -1,5 +1,5 @@
 // Package engine finds the real engines that integration tests run against: Redis,
-// PostgreSQL, Kafka, clang, Chromium. Where one is not installed it is fetched by the
+// PostgreSQL, Kafka, Prometheus, clang, Chromium. Where one is not installed it is fetched by the
 // distribution's or registry's own client (apt, Maven) and unpacked into a cache,
 // without root and without installing anything.
 //
@@ -53,6 +53,14 @@ func PostgreSQL(ctx context.Context, log *slog.Logger) (Engine, error) {
 		return Engine{Bin: filepath.Dir(found[len(found)-1])}, nil
 	}
 	return fromDebian(ctx, "postgresql-15", "usr/lib/postgresql/15/bin/postgres", log)
+}
+
+// Prometheus has promtool, which checks and tests alert rules.
+func Prometheus(ctx context.Context, log *slog.Logger) (Engine, error) {
+	if path, err := exec.LookPath("promtool"); err == nil {
+		return Engine{Bin: filepath.Dir(path)}, nil
+	}
+	return fromDebian(ctx, "prometheus", "usr/bin/promtool", log)
 }
 
 // Chromium returns the path of a browser. It has too many dependencies to run from a

@@ -54,6 +54,12 @@ func TestPostgreSQL(t *testing.T) {
 	}
 }
 
+func TestPrometheus(t *testing.T) {
+	e, err := engine.Prometheus(t.Context(), logger(t))
+	missing(t, err)
+	says(t, e, "promtool", "promtool")
+}
+
 func TestKafka(t *testing.T) {
 	classpath, err := engine.Kafka(t.Context(), logger(t))
 	missing(t, err)

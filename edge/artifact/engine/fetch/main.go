@@ -36,6 +36,7 @@ func fetch(ctx context.Context, only []string, log *slog.Logger) (missing int) {
 		{"Redis", func() (string, error) { return binary(engine.Redis(ctx, log)) }},
 		{"PostgreSQL", func() (string, error) { return binary(engine.PostgreSQL(ctx, log)) }},
 		{"Kafka", func() (string, error) { _, err := engine.Kafka(ctx, log); return "by its class path", err }},
+		{"Prometheus", func() (string, error) { return binary(engine.Prometheus(ctx, log)) }},
 		{"clang", func() (string, error) { return engine.Clang(ctx, log) }},
 		{"Chromium", func() (string, error) { return engine.Chromium(ctx, log) }},
 	} {
