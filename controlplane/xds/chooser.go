@@ -17,22 +17,12 @@ import (
 
 const baseline = semconv.PoolBaseline
 
-// choosers are the cluster specifiers of services that rules send to, by name of
-// the service. Each chooses among the pools as the routes of [poolRoutes] do: moved
-// group, cohort, baseline. Routes of rules refer to it, so a move changes one
-// table and not each rule, and Envoy finds a group by one look-up.
+// choosers are the cluster specifiers of services, one each, by the service's name.
+// Each chooses among the pools: moved group, cohort, baseline. Routes refer to them,
+// so a move changes a table and no route, and Envoy finds a group by one look-up.
 func choosers(p plan.Plan) ([]*routev3.ClusterSpecifierPlugin, error) {
-	used := map[string]bool{}
-	for _, s := range p.Services {
-		for _, r := range s.Rules {
-			used[r.Service] = true
-		}
-	}
 	var out []*routev3.ClusterSpecifierPlugin
 	for _, s := range p.Services {
-		if !used[s.Name] {
-			continue
-		}
 		m, err := chooser(p, s)
 		if err != nil {
 			return nil, err
@@ -48,6 +38,10 @@ func choosers(p plan.Plan) ([]*routev3.ClusterSpecifierPlugin, error) {
 		out = append(out, &routev3.ClusterSpecifierPlugin{Extension: &corev3.TypedExtensionConfig{Name: s.Name, TypedConfig: config}})
 	}
 	return out, nil
+}
+
+func chosenBy(service string) *routev3.RouteAction_ClusterSpecifierPlugin {
+	return &routev3.RouteAction_ClusterSpecifierPlugin{ClusterSpecifierPlugin: service}
 }
 
 func chooser(p plan.Plan, s plan.Service) (*xdsmatcherv3.Matcher, error) {

@@ -19,9 +19,13 @@ import (
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
-// routes is the route configuration: one virtual host; for each service its moved
-// groups, then its cohorts, then baseline. Whoever is moved is matched first, so a
-// move is one place to add and one to take away. Rules stand before all of them.
+// routes is the route configuration: one virtual host with the rules, then for each
+// service its own routes. Which pool serves is left to the services' [choosers], so
+// that a move or a cohort changes a table and no route.
+//
+// Envoy builds all routes anew whenever one changes, so what a route costs there is
+// what a change costs: what all routes share stands in the virtual host, and none is
+// written twice ([retrySafe]).
 func routes(p plan.Plan) (*routev3.RouteConfiguration, error) {
 	var out []*routev3.Route
 	if p.FailClosed {
@@ -32,22 +36,12 @@ func routes(p plan.Plan) (*routev3.RouteConfiguration, error) {
 		return nil, err
 	}
 	out = append(out, rules...)
+	for _, s := range p.Services {
+		out = append(out, serviceRoutes(s)...)
+	}
 	plugins, err := choosers(p)
 	if err != nil {
 		return nil, err
-	}
-	for _, s := range p.Services {
-		for _, m := range p.Moves {
-			if s.Has(m.Pool) {
-				out = append(out, poolRoutes(s, m.Pool, isGroup(m.Group))...)
-			}
-		}
-		for _, c := range p.Cohorts {
-			if s.Has(c.Pool) {
-				out = append(out, poolRoutes(s, c.Pool, isColor(c.Color), isColored())...)
-			}
-		}
-		out = append(out, poolRoutes(s, semconv.PoolBaseline)...)
 	}
 	return &routev3.RouteConfiguration{
 		Name: RoutesName,
@@ -56,38 +50,35 @@ func routes(p plan.Plan) (*routev3.RouteConfiguration, error) {
 			Domains:         []string{"*"},
 			Routes:          out,
 			VirtualClusters: []*routev3.VirtualCluster{uncoloredCluster()},
-			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
-				setHeader(semconv.HeaderGroup, "%REQ("+semconv.HeaderGroup+")%"),
-				setHeader(semconv.HeaderTraceresponse, "%REQ("+semconv.HeaderTraceparent+")%"),
-			},
-			RetryPolicy: retryPolicy(retryOnUnsent), // where a route has no other
+			RetryPolicy:     retryPolicy(retryOnUnsent), // where a route has no other
 			// Requests above this are not buffered for a retry; they are sent once.
 			RequestBodyBufferLimit: wrapperspb.UInt64(64 << 10),
 			TypedPerFilterConfig:   idleBuffer(p),
 		}},
-		ClusterSpecifierPlugins:  plugins,
-		IgnorePortInHostMatching: true,
+		RequestHeadersToAdd: []*corev3.HeaderValueOption{retrySafe()},
+		ResponseHeadersToAdd: []*corev3.HeaderValueOption{
+			setHeader(semconv.HeaderGroup, "%REQ("+semconv.HeaderGroup+")%"),
+			setHeader(semconv.HeaderTraceresponse, "%REQ("+semconv.HeaderTraceparent+")%"),
+		},
+		// A rule with retries of its own takes back what [retrySafe] said.
+		MostSpecificHeaderMutationsWins: true,
+		ClusterSpecifierPlugins:         plugins,
+		IgnorePortInHostMatching:        true,
 	}, nil
 }
 
-// poolRoutes sends requests that all of when match to one pool of s.
-//
-// A route becomes up to three: WebSocket upgrades have no timeout and are allowed
-// only where the policy says so; safe methods may be sent again after the upstream
-// has seen them; the others only when it has not.
-func poolRoutes(s plan.Service, pool string, when ...*routev3.HeaderMatcher) []*routev3.Route {
+// serviceRoutes are what a service is asked for that no rule takes. WebSocket
+// upgrades have a route of their own: no timeout, and only where the policy says so.
+func serviceRoutes(s plan.Service) []*routev3.Route {
 	var out []*routev3.Route
-	add := func(r plan.Route, a *routev3.RouteAction, extra ...*routev3.HeaderMatcher) {
-		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: plan.ClusterName(s.Name, pool)}
-		headers := append(append([]*routev3.HeaderMatcher{}, when...), extra...)
-		out = append(out, &routev3.Route{Name: r.Name, Match: match(r, headers), Action: &routev3.Route_Route{Route: a}})
+	add := func(r plan.Route, a *routev3.RouteAction, when ...*routev3.HeaderMatcher) {
+		a.ClusterSpecifier = chosenBy(s.Name)
+		out = append(out, &routev3.Route{Name: r.Name, Match: match(r, when), Action: &routev3.Route_Route{Route: a}})
 	}
 	for _, r := range s.Routes {
 		if r.WebSocket {
 			add(r, websocket(), isUpgrade())
 		}
-		safe := &routev3.RouteAction{Timeout: durationpb.New(r.Timeout), RetryPolicy: retryPolicy(retryOnSafe)}
-		add(r, safe, isSafe())
 		add(r, &routev3.RouteAction{Timeout: durationpb.New(r.Timeout)})
 	}
 	return out
@@ -97,11 +88,19 @@ func poolRoutes(s plan.Service, pool string, when ...*routev3.HeaderMatcher) []*
 // (RFC 9110, 9.2.1) may be repeated after a reset as well.
 const (
 	retryOnUnsent = "connect-failure,refused-stream,reset-before-request"
-	retryOnSafe   = retryOnUnsent + ",reset"
+	retryOnHeader = "x-envoy-retry-on"
 	// With the back-off below: about two seconds, so that a process that is
 	// restarted at once costs latency and no error.
 	numRetries = 7
 )
+
+// retrySafe adds resets to what a safe method is repeated on. It is a request header
+// for Envoy's router, which removes it; a client's own is gone by then. (Two routes,
+// one for safe methods with a retry policy of its own, lost: they made Envoy take
+// twice as long to build 3,000 rules.)
+func retrySafe() *corev3.HeaderValueOption {
+	return setHeader(retryOnHeader, "%CEL(request.method in ['GET', 'HEAD', 'OPTIONS'] ? 'reset' : '')%")
+}
 
 func websocket() *routev3.RouteAction {
 	return &routev3.RouteAction{
@@ -209,12 +208,6 @@ func isUpgrade() *routev3.HeaderMatcher {
 	m := exact("websocket")
 	m.IgnoreCase = true
 	return header("upgrade", m)
-}
-
-func isSafe() *routev3.HeaderMatcher {
-	return header(":method", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-		SafeRegex: &matcherv3.RegexMatcher{Regex: "GET|HEAD|OPTIONS"},
-	}})
 }
 
 func exact(s string) *matcherv3.StringMatcher {

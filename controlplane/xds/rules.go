@@ -105,38 +105,30 @@ func (b *ruleBuilder) serve(m plan.Match, host string) {
 		b.toCluster(r, m, to)
 		return r
 	}
-	switch c := b.rule.Canary; {
+	switch {
 	case b.rule.Pool != "":
-		b.both(add, b.cluster(b.rule.Pool))
-	case c != nil:
+		add(b.cluster(b.rule.Pool))
+	case b.rule.Canary != nil:
+		// A cluster specifier has no weights; so whoever is not baseline's is told apart
+		// here, once more, and sent where the others of his group are.
 		for _, mv := range b.plan.Moves {
 			if b.service.Has(mv.Pool) {
-				b.both(add, b.cluster(mv.Pool), isGroup(mv.Group))
+				add(b.chosen(), isGroup(mv.Group))
 			}
 		}
 		for _, co := range b.plan.Cohorts {
 			if b.service.Has(co.Pool) {
-				b.both(add, b.cluster(co.Pool), isColor(co.Color), isColored())
+				add(b.chosen(), isColor(co.Color), isColored())
 			}
 		}
 		b.known(add)
-		b.both(add, b.cluster(baseline))
+		add(b.chosen())
 	default:
-		b.both(add, b.chosen())
+		add(b.chosen())
 	}
 }
 
 type adder func(to func(*routev3.RouteAction), when ...*routev3.HeaderMatcher) *routev3.Route
-
-// both are two routes where safe methods may be repeated more often: not where the
-// rule has retries of its own, nor a bucket, which would be two.
-func (b *ruleBuilder) both(add adder, to func(*routev3.RouteAction), when ...*routev3.HeaderMatcher) {
-	if b.rule.Retries == nil && b.rule.RateLimit == nil {
-		safe := add(to, append(slices.Clone(when), isSafe())...)
-		safe.GetRoute().RetryPolicy = retryPolicy(retryOnSafe)
-	}
-	add(to, when...)
-}
 
 // known are requests of users the canary can tell apart.
 func (b *ruleBuilder) known(add adder) {
@@ -145,12 +137,9 @@ func (b *ruleBuilder) known(add adder) {
 	if c.Header != "" {
 		when = append(when, present(c.Header))
 	}
-	first := len(b.out)
-	b.both(add, func(a *routev3.RouteAction) { b.split(a) }, when...)
+	r := add(b.split, when...)
 	if c.Cookie != "" {
-		for _, r := range b.out[first:] {
-			r.Match.Cookies = []*routev3.CookieMatcher{{Name: c.Cookie, StringMatch: regex(".+")}}
-		}
+		r.Match.Cookies = []*routev3.CookieMatcher{{Name: c.Cookie, StringMatch: regex(".+")}}
 	}
 }
 
@@ -193,7 +182,7 @@ func (b *ruleBuilder) cluster(pool string) func(*routev3.RouteAction) {
 
 func (b *ruleBuilder) chosen() func(*routev3.RouteAction) {
 	return func(a *routev3.RouteAction) {
-		a.ClusterSpecifier = &routev3.RouteAction_ClusterSpecifierPlugin{ClusterSpecifierPlugin: b.service.Name}
+		a.ClusterSpecifier = chosenBy(b.service.Name)
 	}
 }
 
@@ -212,6 +201,7 @@ func (b *ruleBuilder) toCluster(route *routev3.Route, m plan.Match, to func(*rou
 	}
 	if r.Retries != nil {
 		a.RetryPolicy = ruleRetries(r.Retries)
+		route.RequestHeadersToRemove = append(slices.Clone(route.RequestHeadersToRemove), retryOnHeader)
 	}
 	if r.Mirror != nil {
 		a.RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{

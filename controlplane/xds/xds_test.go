@@ -9,9 +9,14 @@ import (
 	"testing"
 	"time"
 
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	specifierv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/matcher/v3"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/controlplane/policy"
@@ -43,6 +48,15 @@ func consistent(r resources) error {
 		plugins := map[string]bool{}
 		for _, p := range rc.GetClusterSpecifierPlugins() {
 			plugins[p.GetExtension().GetName()] = true
+			var m specifierv3.MatcherClusterSpecifier
+			if err := p.GetExtension().GetTypedConfig().UnmarshalTo(&m); err != nil {
+				return err
+			}
+			for _, name := range chosen(m.GetClusterMatcher()) {
+				if !clusters[name] {
+					return fmt.Errorf("chooser %q of unknown cluster %q", p.GetExtension().GetName(), name)
+				}
+			}
 		}
 		for _, route := range rc.GetVirtualHosts()[0].GetRoutes() {
 			a, ok := route.GetAction().(*routev3.Route_Route)
@@ -69,6 +83,27 @@ func consistent(r resources) error {
 		}
 	}
 	return nil
+}
+
+// chosen are the clusters that a chooser can choose.
+func chosen(m *xdsmatcherv3.Matcher) []string {
+	var out []string
+	on := func(o *xdsmatcherv3.Matcher_OnMatch) {
+		var a specifierv3.ClusterAction
+		if o.GetAction().GetTypedConfig().UnmarshalTo(&a) == nil {
+			out = append(out, a.GetCluster())
+		} else {
+			out = append(out, chosen(o.GetMatcher())...)
+		}
+	}
+	for _, o := range m.GetMatcherTree().GetExactMatchMap().GetMap() {
+		on(o)
+	}
+	for _, f := range m.GetMatcherList().GetMatchers() {
+		on(f.GetOnMatch())
+	}
+	on(m.GetOnNoMatch())
+	return out
 }
 
 // targets are the clusters that a route names itself.
@@ -222,6 +257,17 @@ func TestMoveChangesRoutesOnly(t *testing.T) {
 	}
 	if before.Version == after.Version {
 		t.Error("a move changed nothing")
+	}
+	r, err := render(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := render(readPlan(t, "testdata/circle/plan.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(was.routes[0].VirtualHosts, r.routes[0].VirtualHosts, protocmp.Transform()); diff != "" {
+		t.Errorf("a move changed a route, not only the table (-before +after):\n%s", diff)
 	}
 	for i := range before.Resources {
 		typ := Type(i)

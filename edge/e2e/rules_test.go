@@ -285,8 +285,36 @@ func testRetries(t *testing.T, r *rules) {
 		"{name: never, match: [{path: /never}], retries: {attempts: 0, on: []}}",
 		"{name: slow, match: [{path: /slow}], timeout: 5s, retries: {attempts: 2, perTryTimeout: 200ms, on: [reset]}}",
 		"{name: plain, match: [{path: /plain}]}",
+		"{name: own, match: [{path: /own}], retries: {attempts: 2, on: [connect-failure]}}",
+		"{name: limited, match: [{path: /limited}], rateLimit: {requestsPerSecond: 100}}",
 	)
 	u := r.pools["baseline"]
+	defer u.dropping.Store(0)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		attempts     int64
+	}{
+		// What the upstream has seen is repeated only where that does no harm.
+		{"GET", "/plain", 200, 2},
+		{"OPTIONS", "/plain", 200, 2},
+		{"POST", "/plain", 503, 1},
+		{"GET", "/limited", 200, 2},
+		{"GET", "/no/rule", 200, 2},
+		{"DELETE", "/no/rule", 503, 1},
+		{"GET", "/own", 503, 1},
+	} {
+		before := u.requests.Load()
+		u.dropping.Store(1)
+		got := r.ask(ask{method: c.method, path: c.path, header: header("X-Envoy-Retry-On", "reset,5xx")})
+		if n := u.requests.Load() - before; got.status != c.status || n != c.attempts {
+			t.Errorf("%s %s without an answer: status %d after %d attempts, want %d after %d", c.method, c.path, got.status, n, c.status, c.attempts)
+		}
+		if got.seen.Header.Get("X-Envoy-Retry-On") != "" {
+			t.Errorf("%s %s: the upstream sees what is for the edge: %v", c.method, c.path, got.seen.Header)
+		}
+	}
+	u.dropping.Store(0)
 	for _, c := range []struct {
 		path     string
 		failing  int64

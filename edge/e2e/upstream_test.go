@@ -23,6 +23,7 @@ type upstream struct {
 	requests atomic.Int64
 	sick     atomic.Bool  // /healthz fails
 	failing  atomic.Int64 // how many of the next requests get 503
+	dropping atomic.Int64 // how many of the next requests get no answer, and their connection closed
 }
 
 // seen is the upstream's answer.
@@ -61,6 +62,9 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if u.failing.Add(-1) >= 0 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
+		}
+		if u.dropping.Add(-1) >= 0 {
+			panic(http.ErrAbortHandler)
 		}
 		_ = json.NewEncoder(w).Encode(seen{Pool: u.pool, Path: r.URL.Path, Host: r.Host, Header: r.Header})
 	}
