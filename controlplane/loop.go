@@ -22,6 +22,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/server"
 	"github.com/tracegate/tracegate/controlplane/source"
+	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
@@ -49,10 +50,13 @@ type loop struct {
 	aimed     windows                  // that were asked for last
 
 	// What edges are given.
-	pending *programming // not acknowledged by all yet
-	good    *programming // the last that was
-	refused string       // why wanted makes no plan
-	pinEnd  time.Time    // when a pin of a rule ends that edges were given; zero: none does
+	builder  xds.Builder
+	services []string     // of the last plan
+	retired  []string     // services that are gone, in the last plan
+	pending  *programming // not acknowledged by all yet
+	good     *programming // the last that was
+	refused  string       // why wanted makes no plan
+	pinEnd   time.Time    // when a pin of a rule ends that edges were given; zero: none does
 
 	// What was decided and on what.
 	state      decide.State

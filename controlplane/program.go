@@ -79,6 +79,7 @@ type programming struct {
 	snapshot  *xds.Snapshot
 	placement placement.Placement // without version
 	decisions []decide.Decision   // that it carries
+	retired   []string            // services that are gone
 	since     time.Time
 	late      bool     // published although not everyone answered
 	waiting   []string // edges that have not acknowledged
@@ -119,7 +120,7 @@ func (l *loop) program(now time.Time, ds []decide.Decision) {
 	}
 	pol, end := w.policy.At(now)
 	l.pinEnd = end
-	p, snapshot, err := render(pol, *w.endpoints, l.state, l.cfg.Edge)
+	p, snapshot, err := l.render(pol, *w.endpoints)
 	if err != nil {
 		l.refused = err.Error()
 		l.metrics.programmed.WithLabelValues("refused").Inc()
@@ -127,7 +128,7 @@ func (l *loop) program(now time.Time, ds []decide.Decision) {
 		return
 	}
 	l.refused = ""
-	next := &programming{wish: w, snapshot: snapshot, placement: p.Placement(0), decisions: ds, since: now}
+	next := &programming{wish: w, snapshot: snapshot, placement: p.Placement(0), decisions: ds, retired: p.Retired, since: now}
 	if l.pending != nil {
 		next.decisions = append(slices.Clone(l.pending.decisions), ds...)
 	}
@@ -140,16 +141,43 @@ func (l *loop) program(now time.Time, ds []decide.Decision) {
 	l.settle(now, false)
 }
 
-func render(pol policy.Policy, e policy.Endpoints, s decide.State, edge plan.Edge) (plan.Plan, *xds.Snapshot, error) {
-	p, err := plan.Build(pol, e, s.Moves(), edge)
+func (l *loop) render(pol policy.Policy, e policy.Endpoints) (plan.Plan, *xds.Snapshot, error) {
+	p, err := plan.Build(pol, e, l.state.Moves(), l.cfg.Edge)
 	if err != nil {
 		return p, nil, fmt.Errorf("plan: %w", err)
 	}
-	snapshot, err := xds.Build(p)
+	names := serviceNames(pol)
+	p.Retired = retire(l.retired, l.services, names)
+	snapshot, err := l.builder.Build(p)
 	if err != nil {
 		return p, nil, fmt.Errorf("render plan: %w", err)
 	}
+	l.services, l.retired = names, p.Retired
 	return p, snapshot, nil
+}
+
+func serviceNames(p policy.Policy) []string {
+	var out []string
+	for _, s := range p.Services {
+		out = append(out, s.Name)
+	}
+	return out
+}
+
+// maxRetired bounds how many services that are gone edges are told of. An edge that
+// was away while more of them went refuses new routes until it is started again.
+const maxRetired = 64
+
+// retire is which services are gone, the last to go last.
+func retire(retired, before, now []string) []string {
+	out := slices.Clone(retired)
+	for _, name := range before {
+		if !slices.Contains(now, name) && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	out = slices.DeleteFunc(out, func(name string) bool { return slices.Contains(now, name) })
+	return out[max(0, len(out)-maxRetired):]
 }
 
 // settle looks at what edges answered to the pending plan. Everyone acknowledged:
@@ -273,6 +301,7 @@ type savedGood struct {
 	Policy    []byte              `json:"policy"`
 	Endpoints []byte              `json:"endpoints"`
 	Placement placement.Placement `json:"placement"`
+	Retired   []string            `json:"retired,omitempty"` // services, as in plan.Plan
 }
 
 type savedResource struct {
@@ -283,7 +312,7 @@ type savedResource struct {
 }
 
 func (l *loop) saveGood(p *programming) error {
-	out := savedGood{Version: p.snapshot.Version, Policy: p.wish.rawPolicy, Endpoints: p.wish.rawEndpoints, Placement: p.placement}
+	out := savedGood{Version: p.snapshot.Version, Policy: p.wish.rawPolicy, Endpoints: p.wish.rawEndpoints, Placement: p.placement, Retired: p.retired}
 	out.Placement.Version = l.placementVersion
 	for i, rs := range p.snapshot.Resources {
 		for _, r := range rs {
@@ -312,9 +341,12 @@ func (l *loop) loadGood() {
 		body := &anypb.Any{TypeUrl: r.Of, Value: r.Value}
 		resources[t] = append(resources[t], xds.Resource{Name: r.Name, Version: xds.VersionOf(body), Body: body})
 	}
-	g := &programming{snapshot: xds.NewSnapshot(resources), placement: s.Placement, since: time.Now()}
+	g := &programming{snapshot: xds.NewSnapshot(resources), placement: s.Placement, retired: s.Retired, since: time.Now()}
 	g.wish = parseWish(s.Policy, s.Endpoints)
 	l.good = g
+	if l.retired = s.Retired; g.wish.policy != nil {
+		l.services = serviceNames(*g.wish.policy)
+	}
 	l.placementVersion = max(l.placementVersion, s.Placement.Version)
 	l.edges.Set(g.snapshot)
 	l.board.Write(func(v *ctl.View) { v.Placement = &s.Placement })

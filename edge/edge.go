@@ -14,7 +14,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"syscall"
 	"time"
 
@@ -129,7 +128,7 @@ func watchUncolored(ctx context.Context, admin *envoy.Admin, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		}
-		n, err := admin.Sum(ctx, "^"+regexp.QuoteMeta(xds.UncoloredStat)+"$")
+		n, err := admin.Sum(ctx, xds.UncoloredStat)
 		if err == nil && n > seen {
 			log.Error("requests pass uncolored, the edge filter does not run: see its NACK in /v1/status, or change the policy to load it again", "requests", n-seen)
 			seen = n

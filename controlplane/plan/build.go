@@ -49,18 +49,18 @@ func Build(p policy.Policy, e policy.Endpoints, moves map[group.ID]string, edge 
 }
 
 func services(p policy.Policy, e policy.Endpoints) []Service {
-	var out []Service
+	out := make([]Service, 0, len(p.Services))
 	for _, s := range p.Services {
-		svc := Service{Name: s.Name, Rules: s.Rules}
+		svc := Service{Name: s.Name, Pools: make([]Pool, 0, len(s.Pools)), Routes: s.Routes, Rules: s.Rules}
 		for _, pool := range s.Pools {
-			endpoints := slices.Sorted(slices.Values(e.Services[s.Name][pool.Name]))
+			endpoints := e.Services[s.Name][pool.Name]
+			if !slices.IsSorted(endpoints) {
+				endpoints = slices.Sorted(slices.Values(endpoints))
+			}
 			svc.Pools = append(svc.Pools, Pool{
 				Name: pool.Name, Endpoints: endpoints, CircuitBreakers: pool.CircuitBreakers,
 				OutlierDetection: pool.OutlierDetection, HealthCheck: pool.HealthCheck, PanicThreshold: pool.PanicThreshold,
 			})
-		}
-		for _, r := range s.Routes {
-			svc.Routes = append(svc.Routes, Route(r))
 		}
 		out = append(out, svc)
 	}

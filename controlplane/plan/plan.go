@@ -8,8 +8,6 @@
 package plan
 
 import (
-	"time"
-
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
@@ -23,6 +21,8 @@ type Plan struct {
 	Services   []Service `yaml:"services"`   // in the order their routes are tried
 	Cohorts    []Cohort  `yaml:"cohorts"`    // that have a pool of their own
 	Moves      []Move    `yaml:"moves"`      // sorted by group
+	// Retired are services that are gone, and that edges may still have routes to.
+	Retired []string `yaml:"retired,omitempty"`
 }
 
 // Edge is what an operator of the process sets, not the policy.
@@ -47,9 +47,10 @@ type Service struct {
 	Rules  []Rule  `yaml:"rules,omitempty"`
 }
 
-// Rule is one of the policy's, with everything filled in. What it says is between
-// the operator and the edge, so a plan hands it on as it is, with its parts.
+// Route and Rule are the policy's, with everything filled in. What they say is between
+// the operator and the edge, so a plan hands them on as they are, with their parts.
 type (
+	Route         = policy.Route
 	Rule          = policy.Rule
 	Match         = policy.Match
 	Redirect      = policy.Redirect
@@ -80,15 +81,6 @@ func (s Service) Has(pool string) bool {
 		}
 	}
 	return false
-}
-
-// Route is one class of requests; exactly one of Path and Prefix is set.
-type Route struct {
-	Name      string        `yaml:"name"`
-	Path      string        `yaml:"path,omitempty"`
-	Prefix    string        `yaml:"prefix,omitempty"`
-	WebSocket bool          `yaml:"websocket,omitempty"`
-	Timeout   time.Duration `yaml:"timeout"`
 }
 
 // Cohort is a color that is served by a pool of its own.

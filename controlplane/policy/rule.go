@@ -1,6 +1,9 @@
 package policy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Rule says what happens to the requests it matches. Which pool serves them is
 // still decided by group and cohort, unless the rule pins a pool.
@@ -183,21 +186,23 @@ type FaultAbort struct {
 func (r *Rule) Answers() bool { return r.Redirect != nil || r.DirectResponse != nil }
 
 // At is the policy as it stands at now: a pin that has ended is gone. next is when
-// another one ends, zero where none will. p is not changed.
+// another one ends, zero where none will. p is not changed; what stays as it is, both
+// share.
 func (p Policy) At(now time.Time) (_ Policy, next time.Time) {
-	services := make([]Service, len(p.Services))
-	for i, s := range p.Services {
-		services[i] = s
-		services[i].Rules = make([]Rule, len(s.Rules))
-		for j, r := range s.Rules {
+	services := slices.Clone(p.Services)
+	for i := range services {
+		for j, r := range p.Services[i].Rules {
 			switch {
 			case r.Until.IsZero():
 			case !now.Before(r.Until):
+				if shared := &p.Services[i].Rules[0]; shared == &services[i].Rules[0] {
+					services[i].Rules = slices.Clone(services[i].Rules)
+				}
 				r.Pool, r.Until = "", time.Time{}
+				services[i].Rules[j] = r
 			case next.IsZero() || r.Until.Before(next):
 				next = r.Until
 			}
-			services[i].Rules[j] = r
 		}
 	}
 	p.Services = services

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	maxServices = 64
+	maxServices = 512
 	maxPools    = 16
 	maxRoutes   = 64
 )

@@ -57,11 +57,24 @@ func newEdge(cfg Config, m *metrics, log *slog.Logger, changed func()) *edge {
 	return e
 }
 
-// update sets what the edge should have and sends what may go at once.
-func (e *edge) update(target *xds.Snapshot) {
+// update sets what the edge should have and sends what may go at once. changed are
+// the names that differ from what it should have had.
+func (e *edge) update(target *xds.Snapshot, changed [xds.NumTypes][]string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	first := e.target == nil
 	e.target = target
+	for t, names := range changed {
+		for _, name := range names {
+			e.has.look(xds.Type(t), target, name)
+		}
+		if !first {
+			continue
+		}
+		for name := range e.has[t].acked { // what it brought along
+			e.has.look(xds.Type(t), target, name)
+		}
+	}
 	e.advance()
 }
 
@@ -109,7 +122,6 @@ func (e *edge) advance() {
 		if len(updated)+len(removed) == 0 {
 			continue
 		}
-		slices.Sort(removed)
 		ts.flight = &flight{updated: updated, removed: removed}
 		e.has.sent(t, e.target, updated)
 		e.watches[t] = nil
@@ -159,6 +171,7 @@ func (e *edge) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequ
 	ts := &e.has[t]
 	for name, version := range req.GetInitialResourceVersions() {
 		ts.acked[name] = e.brought(t, name, version)
+		e.has.look(t, e.target, name)
 	}
 	if f := ts.flight; f != nil && req.GetResponseNonce() != "" && req.GetResponseNonce() == f.nonce {
 		ts.flight = nil
@@ -169,14 +182,14 @@ func (e *edge) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequ
 		}
 	}
 	for _, name := range req.GetResourceNamesUnsubscribe() {
-		delete(ts.acked, name)
+		e.has.forget(t, e.target, name)
 	}
 	// A name that is subscribed again is sent again: the edge may have forgotten it
 	// (xDS protocol, "subscribing to resources"). The first request names what the
 	// edge brought along in the same breath, so there it says nothing.
 	if len(req.GetInitialResourceVersions()) == 0 {
 		for _, name := range req.GetResourceNamesSubscribe() {
-			delete(ts.acked, name)
+			e.has.forget(t, e.target, name)
 		}
 	}
 	e.changed()
@@ -215,12 +228,14 @@ func (e *edge) ack(t xds.Type, f *flight) {
 			ts.changed = time.Now()
 		}
 		ts.acked[r.Name] = r
+		e.has.look(t, e.target, r.Name)
 		if o := (offer{name: r.Name}); ts.rejected[o].version == r.Version {
 			delete(ts.rejected, o)
 		}
 	}
 	for _, name := range f.removed {
 		delete(ts.acked, name)
+		e.has.look(t, e.target, name)
 		delete(ts.rejected, offer{name: name, removal: true})
 	}
 	e.metrics.acks.WithLabelValues(e.id, t.String()).Inc()

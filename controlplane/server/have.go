@@ -1,6 +1,9 @@
 package server
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/xds"
@@ -10,7 +13,7 @@ import (
 // stream that owns it; its methods are pure.
 type have [xds.NumTypes]typeState
 
-// typeState is what an edge has of one type.
+// typeState is what an edge has of one type, and how that differs from its target.
 type typeState struct {
 	wildcard bool
 	names    map[string]struct{}     // subscribed by name
@@ -20,6 +23,11 @@ type typeState struct {
 	again    map[string]struct{}     // acknowledged, and to be sent once more
 	rejected map[offer]rejection
 	changed  time.Time // when the edge last acknowledged a name that was new to it
+
+	// What is left to do, kept by [have.look], so that a change costs what it changes
+	// and not what the edge has.
+	missing map[string]struct{} // of target, and not held
+	stale   map[string]struct{} // acknowledged, and not of target
 }
 
 // flight is a response on its way.
@@ -50,26 +58,68 @@ func newTypeState() typeState {
 		restore:  map[string]struct{}{},
 		again:    map[string]struct{}{},
 		rejected: map[offer]rejection{},
+		missing:  map[string]struct{}{},
+		stale:    map[string]struct{}{},
 	}
 }
 
-func (t *typeState) subscribed(name string) bool {
+// look compares what the edge has under one name with target. It must be called
+// whenever either has changed.
+func (h *have) look(t xds.Type, target *xds.Snapshot, name string) {
+	ts := &h[t]
+	delete(ts.missing, name)
+	delete(ts.stale, name)
+	if target == nil {
+		return
+	}
+	r, wanted := target.Find(t, name)
+	if wanted && !ts.holds(r) {
+		ts.missing[name] = struct{}{}
+	}
+	if _, acked := ts.acked[name]; acked && !wanted {
+		ts.stale[name] = struct{}{}
+	}
+}
+
+// forget is for a name that the edge asks for again, or lets go.
+func (h *have) forget(t xds.Type, target *xds.Snapshot, name string) {
+	ts := &h[t]
+	if t == xds.VirtualHosts { // it names a route configuration, and means all of it
+		for acked := range ts.acked {
+			if in(acked, name) {
+				delete(ts.acked, acked)
+				h.look(t, target, acked)
+			}
+		}
+		return
+	}
+	delete(ts.acked, name)
+	h.look(t, target, name)
+}
+
+func (t *typeState) subscribed(typ xds.Type, name string) bool {
 	if t.wildcard {
 		return true
+	}
+	if typ == xds.VirtualHosts {
+		for config := range t.names {
+			if in(name, config) {
+				return true
+			}
+		}
 	}
 	_, ok := t.names[name]
 	return ok
 }
 
-// at says whether the edge has acknowledged everything of one type in target.
-func (h *have) at(t xds.Type, target *xds.Snapshot) bool {
-	for _, r := range target.Resources[t] {
-		if !h[t].holds(r) {
-			return false
-		}
-	}
-	return true
+// in says whether a virtual host belongs to a route configuration, by their names.
+func in(host, config string) bool {
+	i := strings.LastIndexByte(host, '/')
+	return i >= 0 && host[:i] == config
 }
+
+// at says whether the edge has acknowledged everything of one type in its target.
+func (h *have) at(t xds.Type) bool { return len(h[t].missing) == 0 }
 
 // holds says whether there is nothing to send for r.
 func (t *typeState) holds(r xds.Resource) bool {
@@ -85,44 +135,36 @@ func (t *typeState) holds(r xds.Resource) bool {
 func (h *have) sent(t xds.Type, target *xds.Snapshot, updated []xds.Resource) {
 	for _, r := range updated {
 		delete(h[t].again, r.Name)
+		h.look(t, target, r.Name)
 		if _, had := h[t].acked[r.Name]; !had || t != xds.Clusters {
 			continue
 		}
 		if _, ok := target.Find(xds.Endpoints, r.Name); ok {
 			h[xds.Endpoints].again[r.Name] = struct{}{}
+			h.look(xds.Endpoints, target, r.Name)
 		}
 	}
 }
 
-// stale are the acknowledged names of a type that target does not have.
-func (h *have) stale(t xds.Type, target *xds.Snapshot) []string {
-	var out []string
-	for name := range h[t].acked {
-		if _, ok := target.Find(t, name); !ok {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
-// inSync says whether target is all the edge has.
-func (h *have) inSync(target *xds.Snapshot) bool {
+// inSync says whether the target is all the edge has.
+func (h *have) inSync() bool {
 	for i := range h {
-		t := xds.Type(i)
-		if h[t].flight != nil || len(h[t].restore) > 0 || !h.at(t, target) {
+		if h[i].flight != nil || len(h[i].restore) > 0 || len(h[i].missing) > 0 {
 			return false
 		}
 	}
-	return len(h.stale(xds.Clusters, target)) == 0 && len(h.stale(xds.Listeners, target)) == 0
+	return len(h[xds.Clusters].stale)+len(h[xds.Listeners].stale)+len(h[xds.VirtualHosts].stale) == 0
 }
 
 // next is what the edge may be sent of type t now: make before break.
 //
 //   - clusters: new and changed ones at once; those that target no longer has only
-//     when listeners and routes of target are acknowledged, so nothing points there;
+//     when listeners, routes and virtual hosts of target are acknowledged, and other
+//     virtual hosts gone, so nothing points there;
 //   - endpoints and filter configuration: whatever is subscribed, at once;
 //   - listeners: when clusters and endpoints are acknowledged;
-//   - routes: when listeners are as well, and new clusters had time to warm.
+//   - routes: when listeners are as well, and new clusters had time to warm;
+//   - virtual hosts: when routes are as well, which have the choosers they refer to.
 //
 // A rejected version is held back until its retry; one of a filter for good, see
 // [edge.nack]. wait is above zero where time alone will change the answer.
@@ -131,25 +173,22 @@ func (h *have) next(t xds.Type, target *xds.Snapshot, now time.Time, warmup time
 	if updated, removed = h.rollback(t); len(updated)+len(removed) > 0 {
 		return updated, removed, 0
 	}
-	if ok, wait := h.gate(t, target, now, warmup); !ok {
+	if ok, wait := h.gate(t, now, warmup); !ok {
 		return nil, nil, wait
 	}
-	for _, r := range target.Resources[t] {
-		if !ts.subscribed(r.Name) || ts.holds(r) {
+	for _, name := range slices.Sorted(maps.Keys(ts.missing)) {
+		r, _ := target.Find(t, name)
+		if !ts.subscribed(t, name) {
 			continue
 		}
-		if held := ts.held(offer{name: r.Name}, r.Version, now); held > 0 {
+		if held := ts.held(offer{name: name}, r.Version, now); held > 0 {
 			wait = earlier(wait, held)
 			continue
 		}
 		updated = append(updated, r)
 	}
-	// One filter at a time: Envoy refuses a response whole, and what one filter did
-	// wrong must not keep another from its configuration.
-	if t == xds.Extensions && len(updated) > 1 {
-		updated = updated[:1]
-	}
-	for _, name := range h.removable(t, target) {
+	updated = ts.apart(t, updated)
+	for _, name := range h.removable(t) {
 		if held := ts.held(offer{name: name, removal: true}, "", now); held > 0 {
 			wait = earlier(wait, held)
 			continue
@@ -157,6 +196,23 @@ func (h *have) next(t xds.Type, target *xds.Snapshot, now time.Time, warmup time
 		removed = append(removed, name)
 	}
 	return updated, removed, wait
+}
+
+// apart keeps what one resource does wrong from another, where they do not need each
+// other: Envoy refuses a response whole. Filters go one at a time, and virtual hosts
+// whose response was refused go each alone, behind all others.
+func (t *typeState) apart(typ xds.Type, updated []xds.Resource) []xds.Resource {
+	suspect := func(r xds.Resource) bool { return t.rejected[offer{name: r.Name}].version == r.Version }
+	switch {
+	case len(updated) < 2 || typ != xds.Extensions && typ != xds.VirtualHosts:
+		return updated
+	case typ == xds.VirtualHosts && !slices.ContainsFunc(updated, suspect):
+		return updated
+	case typ == xds.VirtualHosts && slices.ContainsFunc(updated, func(r xds.Resource) bool { return !suspect(r) }):
+		return slices.DeleteFunc(updated, suspect)
+	default:
+		return updated[:1]
+	}
 }
 
 // held is how long a rejected version is still to be held back.
@@ -169,28 +225,27 @@ func (t *typeState) held(o offer, version string, now time.Time) time.Duration {
 }
 
 // removable are the names of a type that may be removed now.
-func (h *have) removable(t xds.Type, target *xds.Snapshot) []string {
+func (h *have) removable(t xds.Type) []string {
 	switch {
-	case t == xds.Listeners:
-		return h.stale(t, target)
-	case t == xds.Clusters && h.at(xds.Listeners, target) && h.at(xds.Routes, target):
-		return h.stale(t, target)
+	case t == xds.Listeners || t == xds.VirtualHosts:
+	case t == xds.Clusters && h.at(xds.Listeners) && h.at(xds.Routes) && h.at(xds.VirtualHosts) && len(h[xds.VirtualHosts].stale) == 0:
 	default:
 		return nil // ends with its subscription
 	}
+	return slices.Sorted(maps.Keys(h[t].stale))
 }
 
-// gate says whether type t may move towards target yet.
-func (h *have) gate(t xds.Type, target *xds.Snapshot, now time.Time, warmup time.Duration) (ok bool, wait time.Duration) {
+// gate says whether type t may move towards its target yet.
+func (h *have) gate(t xds.Type, now time.Time, warmup time.Duration) (ok bool, wait time.Duration) {
 	switch t {
 	case xds.Listeners:
-		return h.at(xds.Clusters, target) && h.at(xds.Endpoints, target), 0
-	case xds.Routes:
-		if !h.at(xds.Clusters, target) || !h.at(xds.Endpoints, target) || !h.at(xds.Listeners, target) {
+		return h.at(xds.Clusters) && h.at(xds.Endpoints), 0
+	case xds.Routes, xds.VirtualHosts:
+		if !h.at(xds.Clusters) || !h.at(xds.Endpoints) || !h.at(xds.Listeners) || t == xds.VirtualHosts && !h.at(xds.Routes) {
 			return false, 0
 		}
 		// An edge without routes serves nobody yet, and warms by itself before it asks for any.
-		if left := warmup - now.Sub(h[xds.Endpoints].changed); left > 0 && len(h[t].acked) > 0 && !h.at(t, target) {
+		if left := warmup - now.Sub(h[xds.Endpoints].changed); left > 0 && len(h[t].acked) > 0 && !h.at(t) {
 			return false, left
 		}
 	}
@@ -205,7 +260,7 @@ func (h *have) rollback(t xds.Type) (updated []xds.Resource, removed []string) {
 		switch r, ok := h[t].acked[name]; {
 		case ok && r.Body != nil:
 			updated = append(updated, r)
-		case !ok && (t == xds.Clusters || t == xds.Listeners):
+		case !ok && (t == xds.Clusters || t == xds.Listeners || t == xds.VirtualHosts):
 			removed = append(removed, name)
 		}
 	}

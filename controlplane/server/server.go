@@ -11,6 +11,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -62,9 +63,10 @@ func New(cfg Config, reg prometheus.Registerer, log *slog.Logger) *Server {
 func (s *Server) Set(snap *xds.Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	changed := cmp.Or(s.target, new(xds.Snapshot)).Changes(snap) // for all edges at once
 	s.target = snap
 	for e := range s.open {
-		e.update(snap)
+		e.update(snap, changed)
 	}
 	s.notify()
 }
@@ -139,7 +141,7 @@ func (s *Server) join() (*edge, error) {
 	}
 	e := newEdge(s.cfg, s.metrics, s.log, s.notify)
 	if s.target != nil {
-		e.update(s.target)
+		e.update(s.target, new(xds.Snapshot).Changes(s.target))
 	}
 	s.open[e] = struct{}{}
 	s.metrics.edges.Inc()

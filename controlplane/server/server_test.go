@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -133,7 +134,7 @@ func expect(t *testing.T, e *servertest.Edge, want ...string) {
 	}
 }
 
-var first = []string{"cds +core.baseline +observe", "eds +core.baseline", "lds +edge", "ecds +jwt", "rds +edge", "ecds +traffic"}
+var first = []string{"cds +core.baseline +observe", "eds +core.baseline", "lds +edge", "ecds +jwt", "rds +edge", "ecds +traffic", "vhds +edge/none.invalid"}
 
 // settled has an edge with base acknowledged and its responses taken.
 func settled(t *testing.T, c chain, o servertest.Options, base *xds.Snapshot) *servertest.Edge {
@@ -210,6 +211,103 @@ func TestMakeBeforeBreak(t *testing.T) {
 	c.Set(base)
 	expect(t, e, "rds +edge", "cds -core.isolated")
 	c.inSync(base)
+}
+
+// hosted adds services s0 to s<n-1>, each with a host of its own.
+func hosted(n int, path string) func(*plan.Plan) {
+	return func(p *plan.Plan) {
+		for i := range n {
+			name := fmt.Sprintf("s%d", i)
+			p.Services = append(p.Services, plan.Service{
+				Name: name, Pools: []plan.Pool{{Name: "baseline", Endpoints: []string{"127.0.0.1:9104"}}},
+				Rules: []plan.Rule{{Name: "all", Service: name, Match: []plan.Match{{Hosts: []string{name + ".test"}, Prefix: path}}}},
+			})
+		}
+	}
+}
+
+// TestVirtualHostsComeLast: they refer to choosers, which come with the routes, and
+// nobody may refer to what is taken away before they are gone.
+func TestVirtualHostsComeLast(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base, more := snapshot(t, nil), snapshot(t, hosted(2, "/a"))
+	e := settled(t, c, servertest.Options{}, base)
+	c.Set(more)
+	expect(t, e, "cds +s0.baseline +s1.baseline", "eds +s0.baseline +s1.baseline", "rds +edge", "vhds +edge/s0.test +edge/s1.test")
+	c.inSync(more)
+
+	other := snapshot(t, func(p *plan.Plan) {
+		hosted(2, "/a")(p)
+		p.Services[1].Rules[0].Timeout = time.Minute
+	})
+	c.Set(other)
+	expect(t, e, "vhds +edge/s0.test") // and nothing else
+	c.inSync(other)
+
+	c.Set(base)
+	expect(t, e, "rds +edge", "vhds -edge/s0.test -edge/s1.test", "cds -s0.baseline -s1.baseline")
+	c.inSync(base)
+}
+
+// TestRefusedVirtualHostKeepsNoOtherBack: Envoy refuses all of a response.
+func TestRefusedVirtualHostKeepsNoOtherBack(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base := snapshot(t, hosted(3, "/a"))
+	e := settled(t, c, servertest.Options{}, base)
+	e.Answer(func(typ xds.Type, r *discoveryv3.DeltaDiscoveryResponse) string {
+		for _, res := range r.GetResources() {
+			if old, _ := base.Find(typ, res.GetName()); res.GetName() == "edge/s1.test" && res.GetVersion() != old.Version {
+				return "virtual host edge/s1.test: no such thing"
+			}
+		}
+		return ""
+	})
+	bad := snapshot(t, hosted(3, "/b"))
+	c.Set(bad)
+	expect(t, e, "vhds! +edge/s0.test +edge/s1.test +edge/s2.test", "vhds +edge/s0.test +edge/s1.test +edge/s2.test") // and undone
+	got := c.wait("the others", func(e server.Edge) bool { return len(e.Nacks) > 0 && e.Nacks[0].Count > 1 })
+	if n := got.Nacks[0]; n.Type != xds.VirtualHosts || n.Resource != "edge/s1.test" || got.InSync {
+		t.Errorf("status: %+v", got)
+	}
+	for _, name := range []string{"edge/s0.test", "edge/s2.test"} {
+		want, _ := bad.Find(xds.VirtualHosts, name)
+		deadline := time.After(10 * time.Second)
+		for e.Has()[xds.VirtualHosts][name] != want.Version {
+			select {
+			case <-e.Events:
+			case <-deadline:
+				t.Fatalf("%s is kept back", name)
+			}
+		}
+	}
+	right := snapshot(t, func(p *plan.Plan) {
+		hosted(3, "/b")(p)
+		p.Services[2].Rules = nil
+	})
+	e.Answer(nil)
+	c.Set(right)
+	c.inSync(right)
+}
+
+func TestReconnectBringsVirtualHosts(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base := snapshot(t, hosted(2, "/a"))
+	e := settled(t, c, servertest.Options{}, base)
+	has := e.Has()
+	e.Close()
+	<-e.Ended
+	c.wait("gone", func(e server.Edge) bool { return !e.Connected })
+	next := snapshot(t, hosted(1, "/a"))
+	c.Set(next)
+	again := servertest.Connect(t, c.addr, servertest.Options{Has: has})
+	expect(t, again, "rds +edge", "vhds -edge/s1.test", "cds -s1.baseline")
+	c.inSync(next)
+	again.Subscribe(xds.VirtualHosts, "edge")
+	expect(t, again, "vhds +edge/none.invalid +edge/s0.test")
+	c.inSync(next)
 }
 
 func TestRoutesWaitForNewClustersToWarm(t *testing.T) {

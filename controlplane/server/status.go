@@ -73,9 +73,9 @@ func (e *edge) status() Edge {
 		return out
 	}
 	out.Version = e.target.Version
-	out.InSync = e.has.inSync(e.target)
+	out.InSync = e.has.inSync()
 	for i := range e.has {
-		if t := xds.Type(i); e.has.at(t, e.target) {
+		if t := xds.Type(i); e.has.at(t) {
 			out.Acked[t] = e.target.Version
 		}
 	}

@@ -2,6 +2,8 @@ package xds
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
@@ -17,49 +19,84 @@ import (
 
 const baseline = semconv.PoolBaseline
 
-// choosers are the cluster specifiers of services, one each, by the service's name.
-// Each chooses among the pools: moved group, cohort, baseline. Routes refer to them,
-// so a move changes a table and no route, and Envoy finds a group by one look-up.
-func choosers(p plan.Plan) ([]*routev3.ClusterSpecifierPlugin, error) {
-	var out []*routev3.ClusterSpecifierPlugin
-	for _, s := range p.Services {
-		m, err := chooser(p, s)
-		if err != nil {
-			return nil, err
-		}
-		specifier := &specifierv3.MatcherClusterSpecifier{ClusterMatcher: m}
-		if err := specifier.ValidateAll(); err != nil {
-			return nil, fmt.Errorf("validate pools of %s: %w", s.Name, err)
-		}
-		config, err := packed(specifier)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, &routev3.ClusterSpecifierPlugin{Extension: &corev3.TypedExtensionConfig{Name: s.Name, TypedConfig: config}})
+// chooserSource is what a chooser is made from.
+type chooserSource struct {
+	service string
+	places  places
+}
+
+type madeChooser struct {
+	from   chooserSource
+	plugin *routev3.ClusterSpecifierPlugin
+}
+
+// plugins are the choosers: a cluster specifier for each service, by its name. Each
+// chooses among the pools: moved group, cohort, baseline. Routes refer to them, so a
+// move changes a table and no route, and Envoy finds a group by one look-up.
+//
+// A service that is gone keeps one for a while: Envoy takes no route configuration
+// whose virtual hosts refer to a chooser that it lacks, and their last update is still
+// on its way.
+func (b *Builder) plugins(sources []chooserSource, retired []string) ([]*routev3.ClusterSpecifierPlugin, error) {
+	for _, name := range retired {
+		sources = append(slices.Clip(sources), chooserSource{service: name})
 	}
+	next := make(map[string]madeChooser, len(sources))
+	out := make([]*routev3.ClusterSpecifierPlugin, 0, len(sources))
+	for _, s := range sources {
+		m, ok := b.choosers[s.service]
+		if !ok || !reflect.DeepEqual(m.from, s) {
+			plugin, err := chooserPlugin(s)
+			if err != nil {
+				return nil, fmt.Errorf("pools of %s: %w", s.service, err)
+			}
+			m = madeChooser{s, plugin}
+		}
+		next[s.service] = m
+		out = append(out, m.plugin)
+	}
+	b.choosers = next
 	return out, nil
+}
+
+func chooserPlugin(s chooserSource) (*routev3.ClusterSpecifierPlugin, error) {
+	m, err := chooser(s)
+	if err != nil {
+		return nil, err
+	}
+	specifier := &specifierv3.MatcherClusterSpecifier{ClusterMatcher: m}
+	if err := specifier.ValidateAll(); err != nil {
+		return nil, err
+	}
+	config, err := packed(specifier)
+	if err != nil {
+		return nil, err
+	}
+	return &routev3.ClusterSpecifierPlugin{Extension: &corev3.TypedExtensionConfig{Name: s.service, TypedConfig: config}}, nil
 }
 
 func chosenBy(service string) *routev3.RouteAction_ClusterSpecifierPlugin {
 	return &routev3.RouteAction_ClusterSpecifierPlugin{ClusterSpecifierPlugin: service}
 }
 
-func chooser(p plan.Plan, s plan.Service) (*xdsmatcherv3.Matcher, error) {
+func chooser(s chooserSource) (*xdsmatcherv3.Matcher, error) {
 	group, err := requestHeader(semconv.HeaderGroup)
 	if err != nil {
 		return nil, err
 	}
-	otherwise, err := cohortChooser(p, s, group)
+	otherwise, err := cohortChooser(s, group)
 	if err != nil {
 		return nil, err
 	}
-	moved := map[string]*xdsmatcherv3.Matcher_OnMatch{}
-	for _, m := range p.Moves {
-		if s.Has(m.Pool) {
-			if moved[string(m.Group)], err = choose(s, m.Pool); err != nil {
+	moved := make(map[string]*xdsmatcherv3.Matcher_OnMatch, len(s.places.moves))
+	to := map[string]*xdsmatcherv3.Matcher_OnMatch{}
+	for _, m := range s.places.moves {
+		if to[m.Pool] == nil {
+			if to[m.Pool], err = choose(s.service, m.Pool); err != nil {
 				return nil, err
 			}
 		}
+		moved[string(m.Group)] = to[m.Pool]
 	}
 	if len(moved) == 0 {
 		return otherwise, nil
@@ -74,22 +111,19 @@ func chooser(p plan.Plan, s plan.Service) (*xdsmatcherv3.Matcher, error) {
 }
 
 // cohortChooser is for groups that are not moved.
-func cohortChooser(p plan.Plan, s plan.Service, group *xdscorev3.TypedExtensionConfig) (*xdsmatcherv3.Matcher, error) {
+func cohortChooser(s chooserSource, group *xdscorev3.TypedExtensionConfig) (*xdsmatcherv3.Matcher, error) {
 	traceparent, err := requestHeader(semconv.HeaderTraceparent)
 	if err != nil {
 		return nil, err
 	}
-	home, err := choose(s, baseline)
+	home, err := choose(s.service, baseline)
 	if err != nil {
 		return nil, err
 	}
 	out := &xdsmatcherv3.Matcher{OnNoMatch: home}
 	var cohorts []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher
-	for _, c := range p.Cohorts {
-		if !s.Has(c.Pool) {
-			continue
-		}
-		to, err := choose(s, c.Pool)
+	for _, c := range s.places.cohorts {
+		to, err := choose(s.service, c.Pool)
 		if err != nil {
 			return nil, err
 		}
@@ -121,8 +155,8 @@ func is(input *xdscorev3.TypedExtensionConfig, m *xdsmatcherv3.StringMatcher) *x
 	}}
 }
 
-func choose(s plan.Service, pool string) (*xdsmatcherv3.Matcher_OnMatch, error) {
-	action, err := extension("cluster", &specifierv3.ClusterAction{Cluster: plan.ClusterName(s.Name, pool)})
+func choose(service, pool string) (*xdsmatcherv3.Matcher_OnMatch, error) {
+	action, err := extension("cluster", &specifierv3.ClusterAction{Cluster: plan.ClusterName(service, pool)})
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,10 @@ package xds
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"reflect"
+	"slices"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -14,7 +17,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
-	"github.com/tracegate/tracegate/observability/semconv"
 )
 
 const (
@@ -27,54 +29,114 @@ const (
 	healthPath     = "/healthz"
 )
 
-// clusters is one cluster for each service and pool, with its endpoints, and the
-// one that receives access logs.
-func clusters(p plan.Plan) ([]*clusterv3.Cluster, []*endpointv3.ClusterLoadAssignment, error) {
-	observe, err := observeCluster(p.Edge.Observe)
-	if err != nil {
-		return nil, nil, err
-	}
-	cs := []*clusterv3.Cluster{observe}
-	var es []*endpointv3.ClusterLoadAssignment
-	mirrors := mirrored(p)
-	for _, s := range p.Services {
-		for _, pool := range s.Pools {
-			e, err := loadAssignment(s, pool)
-			if err != nil {
-				return nil, nil, err
-			}
-			cs, es = append(cs, poolCluster(s.Name, pool)), append(es, e)
-			c := poolCluster(s.Name, pool)
-			c.Name = mirrorName(s.Name, pool.Name)
-			if !mirrors[c.Name] {
-				continue
-			}
-			own := &endpointv3.ClusterLoadAssignment{ClusterName: c.Name, Endpoints: e.Endpoints[:1], Policy: e.Policy}
-			cs, es = append(cs, c), append(es, own)
-		}
-	}
-	return cs, es, nil
+// serviceMade are the clusters and endpoints of a service, and what they were made from.
+type serviceMade struct {
+	pools     []plan.Pool
+	mirrored  []string // clusters
+	resources []typed
+	build     int
 }
 
-// mirrorName is the cluster of a pool that copies of requests go to. It does not fall
-// back to baseline, where a copy would be a second request: without a healthy
-// instance copies are dropped.
-func mirrorName(service, pool string) string { return plan.ClusterName(service, pool) + ".mirror" }
+type typed struct {
+	typ  Type
+	made *made
+}
 
-func mirrored(p plan.Plan) map[string]bool {
-	out := map[string]bool{}
+// pools are one cluster for each service and pool, with its endpoints.
+func (b *Builder) pools(p plan.Plan) error {
+	if b.services == nil {
+		b.services = map[string]*serviceMade{}
+	}
 	for _, s := range p.Services {
-		for _, r := range s.Rules {
-			if r.Mirror != nil {
-				out[mirrorName(r.Service, r.Mirror.Pool)] = true
+		mirrored := b.mirrored(s)
+		m := b.services[s.Name]
+		if m == nil || !slices.EqualFunc(m.pools, s.Pools, samePool) || !slices.Equal(m.mirrored, mirrored) {
+			m = &serviceMade{pools: s.Pools, mirrored: mirrored}
+			if err := b.servicePools(s, m); err != nil {
+				return err
 			}
+			b.services[s.Name] = m
+		} else {
+			for _, r := range m.resources {
+				b.use(r.typ, r.made)
+			}
+		}
+		m.build = b.build
+	}
+	maps.DeleteFunc(b.services, func(_ string, m *serviceMade) bool { return m.build != b.build })
+	return nil
+}
+
+func (b *Builder) mirrored(s plan.Service) []string {
+	if len(b.rules.mirrors) == 0 {
+		return nil
+	}
+	var out []string
+	for _, pool := range s.Pools {
+		if name := plan.ClusterName(s.Name, pool.Name); b.rules.mirrors[name] {
+			out = append(out, name)
 		}
 	}
 	return out
 }
 
-func poolCluster(service string, pool plan.Pool) *clusterv3.Cluster {
-	c := cluster(plan.ClusterName(service, pool.Name))
+func samePool(a, b plan.Pool) bool {
+	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && sameSettings(a, b)
+}
+
+func sameSettings(a, b plan.Pool) bool {
+	if a.CircuitBreakers == b.CircuitBreakers && a.OutlierDetection == b.OutlierDetection && a.HealthCheck == b.HealthCheck && a.PanicThreshold == b.PanicThreshold {
+		return true
+	}
+	a.Endpoints, b.Endpoints = nil, nil
+	return reflect.DeepEqual(a, b)
+}
+
+func (b *Builder) servicePools(s plan.Service, m *serviceMade) error {
+	put := func(t Type, name string, from any, render func() (validated, error)) error {
+		if err := b.put(t, name, from, render); err != nil {
+			return err
+		}
+		m.resources = append(m.resources, typed{t, b.made[t][name]})
+		return nil
+	}
+	cluster := func(name string, settings plan.Pool, e endpointSource) error {
+		if err := put(Clusters, name, settings, func() (validated, error) { return poolCluster(name, settings), nil }); err != nil {
+			return err
+		}
+		return put(Endpoints, name, e, func() (validated, error) { return loadAssignment(name, e) })
+	}
+	var fallback []string
+	if i := slices.IndexFunc(s.Pools, func(p plan.Pool) bool { return p.Name == baseline }); i >= 0 {
+		fallback = s.Pools[i].Endpoints
+	}
+	for _, pool := range s.Pools {
+		name, settings := plan.ClusterName(s.Name, pool.Name), pool
+		settings.Endpoints = nil
+		e := endpointSource{own: pool.Endpoints}
+		if pool.Name != baseline {
+			e.fallback, e.falls = fallback, true
+		}
+		if err := cluster(name, settings, e); err != nil {
+			return err
+		}
+		if !slices.Contains(m.mirrored, name) {
+			continue
+		}
+		if err := cluster(mirrorName(name), settings, endpointSource{own: pool.Endpoints}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mirrorName is the cluster of a pool that copies of requests go to. It does not fall
+// back to baseline, where a copy would be a second request: without a healthy
+// instance copies are dropped.
+func mirrorName(cluster string) string { return cluster + ".mirror" }
+
+func poolCluster(name string, pool plan.Pool) *clusterv3.Cluster {
+	c := cluster(name)
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()}
 	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
@@ -154,23 +216,26 @@ func outlierDetection() *clusterv3.OutlierDetection {
 // a third of its pool is down.
 const overprovisioning = 100_000
 
-func loadAssignment(s plan.Service, pool plan.Pool) (*endpointv3.ClusterLoadAssignment, error) {
-	own, err := endpoints(pool.Endpoints, 0)
+// endpointSource is what a load assignment is made from.
+type endpointSource struct {
+	own, fallback []string
+	falls         bool // back to fallback, which may be empty
+}
+
+func loadAssignment(name string, s endpointSource) (*endpointv3.ClusterLoadAssignment, error) {
+	own, err := endpoints(s.own, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", plan.ClusterName(s.Name, pool.Name), err)
+		return nil, err
 	}
 	out := &endpointv3.ClusterLoadAssignment{
-		ClusterName: plan.ClusterName(s.Name, pool.Name),
+		ClusterName: name,
 		Endpoints:   []*endpointv3.LocalityLbEndpoints{own},
 		Policy:      &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(overprovisioning)},
 	}
-	for _, other := range s.Pools {
-		if other.Name != semconv.PoolBaseline || pool.Name == semconv.PoolBaseline {
-			continue
-		}
-		fallback, err := endpoints(other.Endpoints, 1)
+	if s.falls {
+		fallback, err := endpoints(s.fallback, 1)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", plan.ClusterName(s.Name, other.Name), err)
+			return nil, err
 		}
 		out.Endpoints = append(out.Endpoints, fallback)
 	}

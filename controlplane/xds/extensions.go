@@ -32,24 +32,14 @@ const (
 	mutationURL = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 )
 
-// extensions are the two filters that change in operation: keys rotate, policies
-// are edited. Each update of the Wasm filter makes new virtual machines, so moves
-// of groups, which are frequent, go by routes instead.
-func extensions(p plan.Plan) ([]*corev3.TypedExtensionConfig, error) {
-	jwt, err := packed(jwtAuthn(p.Edge.JWKS))
-	if err != nil {
-		return nil, err
+// trafficFilter and [jwtAuthn] are the two filters that change in operation: keys
+// rotate, policies are edited. Each update of the Wasm filter makes new virtual
+// machines, so moves of groups, which are frequent, go by routes instead.
+func trafficFilter(p plan.Plan) (*anypb.Any, error) {
+	if p.Edge.Wasm.Path == "" {
+		return passThrough(), nil
 	}
-	filter := passThrough()
-	if p.Edge.Wasm.Path != "" {
-		if filter, err = wasm(p); err != nil {
-			return nil, err
-		}
-	}
-	return []*corev3.TypedExtensionConfig{
-		{Name: JWTName, TypedConfig: jwt},
-		{Name: FilterName, TypedConfig: filter},
-	}, nil
+	return wasm(p)
 }
 
 // discovered is a filter whose configuration comes by ECDS. A listener waits a

@@ -54,19 +54,11 @@ func steered() []*hcmv3.HttpFilter {
 
 const maxBuffered = 16 << 20
 
-// idleBuffer keeps the buffer filter out of what no rule wants it for. It is empty
-// where none does.
-func idleBuffer(p plan.Plan) map[string]*anypb.Any {
-	for _, s := range p.Services {
-		for _, r := range s.Rules {
-			if r.MaxRequestBytes > 0 {
-				return map[string]*anypb.Any{bufferFilter: mustPack(&bufferv3.BufferPerRoute{
-					Override: &bufferv3.BufferPerRoute_Disabled{Disabled: true},
-				})}
-			}
-		}
-	}
-	return nil
+// idleBuffer keeps the buffer filter out of what no rule wants it for.
+func idleBuffer() map[string]*anypb.Any {
+	return map[string]*anypb.Any{bufferFilter: mustPack(&bufferv3.BufferPerRoute{
+		Override: &bufferv3.BufferPerRoute_Disabled{Disabled: true},
+	})}
 }
 
 // ruleFilters is what a rule tells the filters.

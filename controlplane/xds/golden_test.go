@@ -8,6 +8,11 @@ import (
 	"path/filepath"
 	"testing"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -17,6 +22,38 @@ import (
 )
 
 var update = flag.Bool("update", false, "rewrite the expected files of the golden cases")
+
+// resources are the messages of a plan before they are marshaled.
+type resources struct {
+	listeners  []*listenerv3.Listener
+	routes     []*routev3.RouteConfiguration
+	hosts      []*routev3.VirtualHost
+	clusters   []*clusterv3.Cluster
+	endpoints  []*endpointv3.ClusterLoadAssignment
+	extensions []*corev3.TypedExtensionConfig
+}
+
+func render(p plan.Plan) (resources, error) {
+	var out resources
+	b := Builder{rendered: func(t Type, m validated) {
+		switch m := m.(type) {
+		case *listenerv3.Listener:
+			out.listeners = append(out.listeners, m)
+		case *routev3.RouteConfiguration:
+			out.routes = append(out.routes, m)
+		case *routev3.VirtualHost:
+			out.hosts = append(out.hosts, m)
+		case *clusterv3.Cluster:
+			out.clusters = append(out.clusters, m)
+		case *endpointv3.ClusterLoadAssignment:
+			out.endpoints = append(out.endpoints, m)
+		case *corev3.TypedExtensionConfig:
+			out.extensions = append(out.extensions, m)
+		}
+	}}
+	_, err := b.Build(p)
+	return out, err
+}
 
 // TestGolden renders testdata/<case>/plan.yaml and compares with the files beside
 // it, one a type. A new case is a folder with a plan.yaml and a run with -update.
@@ -37,6 +74,7 @@ func TestGolden(t *testing.T) {
 			want := map[string]bool{"plan.yaml": true}
 			golden(t, dir, "listeners.yaml", r.listeners, want)
 			golden(t, dir, "routes.yaml", r.routes, want)
+			golden(t, dir, "hosts.yaml", r.hosts, want)
 			golden(t, dir, "clusters.yaml", r.clusters, want)
 			golden(t, dir, "endpoints.yaml", r.endpoints, want)
 			golden(t, dir, "extensions.yaml", r.extensions, want)

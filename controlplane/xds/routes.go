@@ -19,42 +19,49 @@ import (
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
-// routes is the route configuration: one virtual host with the rules, then for each
-// service its own routes. Which pool serves is left to the services' [choosers], so
-// that a move or a cohort changes a table and no route.
+// hostSource is what the routes of a host are made from.
+type hostSource struct {
+	host       string // or pattern
+	failClosed bool
+	rules      []ruleSource
+	base       []service // none where a rule takes everything
+}
+
+// ruleSource is what a rule's routes are made from.
+type ruleSource struct {
+	rule   *plan.Rule
+	places places // of a canary
+}
+
+// configSource is what the route configuration is made from.
+type configSource struct {
+	host     hostSource // of requests that no other virtual host takes
+	choosers []chooserSource
+	retired  []string
+	buffers  bool
+}
+
+// routes is the route configuration: what all virtual hosts share, and the one for
+// hosts that no rule names. The others come by VHDS, so that a rule that changes is a
+// virtual host that is sent, and not all of them.
 //
-// Envoy builds all routes anew whenever one changes, so what a route costs there is
-// what a change costs: what all routes share stands in the virtual host, and none is
-// written twice ([retrySafe]).
-func routes(p plan.Plan) (*routev3.RouteConfiguration, error) {
-	var out []*routev3.Route
-	if p.FailClosed {
-		out = append(out, uncolored())
-	}
-	rules, err := ruleRoutes(p)
+// Which pool serves is left to the services' choosers, so that a move or a cohort
+// changes a table and no route. Envoy builds all routes anew whenever one changes, of
+// whichever virtual host, so what a route costs there is what a change costs: what
+// all share stands here or in the virtual host, and none is written twice ([retrySafe]).
+func (b *Builder) routes(s configSource) (*routev3.RouteConfiguration, error) {
+	rest, err := virtualHost(RoutesName, s.host)
 	if err != nil {
 		return nil, err
 	}
-	out = append(out, rules...)
-	for _, s := range p.Services {
-		out = append(out, serviceRoutes(s)...)
-	}
-	plugins, err := choosers(p)
+	plugins, err := b.plugins(s.choosers, s.retired)
 	if err != nil {
 		return nil, err
 	}
-	return &routev3.RouteConfiguration{
-		Name: RoutesName,
-		VirtualHosts: []*routev3.VirtualHost{{
-			Name:            RoutesName,
-			Domains:         []string{"*"},
-			Routes:          out,
-			VirtualClusters: []*routev3.VirtualCluster{uncoloredCluster()},
-			RetryPolicy:     retryPolicy(retryOnUnsent), // where a route has no other
-			// Requests above this are not buffered for a retry; they are sent once.
-			RequestBodyBufferLimit: wrapperspb.UInt64(64 << 10),
-			TypedPerFilterConfig:   idleBuffer(p),
-		}},
+	out := &routev3.RouteConfiguration{
+		Name:                RoutesName,
+		VirtualHosts:        []*routev3.VirtualHost{rest},
+		Vhds:                &routev3.Vhds{ConfigSource: ads()},
 		RequestHeadersToAdd: []*corev3.HeaderValueOption{retrySafe()},
 		ResponseHeadersToAdd: []*corev3.HeaderValueOption{
 			setHeader(semconv.HeaderGroup, "%REQ("+semconv.HeaderGroup+")%"),
@@ -64,18 +71,54 @@ func routes(p plan.Plan) (*routev3.RouteConfiguration, error) {
 		MostSpecificHeaderMutationsWins: true,
 		ClusterSpecifierPlugins:         plugins,
 		IgnorePortInHostMatching:        true,
+	}
+	if s.buffers {
+		out.TypedPerFilterConfig = idleBuffer()
+	}
+	return out, nil
+}
+
+// hostName is the name of a host's virtual host and of its resource: Envoy takes a
+// virtual host away by this name.
+func hostName(host string) string { return RoutesName + "/" + host }
+
+// virtualHost has the rules that may take a request for the host, then the routes of
+// all services where one may pass them.
+func virtualHost(name string, s hostSource) (*routev3.VirtualHost, error) {
+	var out []*routev3.Route
+	if s.failClosed {
+		out = append(out, uncolored())
+	}
+	for _, r := range s.rules {
+		routes, err := ruleRoutes(r, s.host)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, routes...)
+	}
+	for _, svc := range s.base {
+		out = append(out, serviceRoutes(svc)...)
+	}
+	return &routev3.VirtualHost{
+		Name:            name,
+		Domains:         []string{s.host},
+		Routes:          out,
+		VirtualClusters: []*routev3.VirtualCluster{uncoloredCluster()},
+		RetryPolicy:     retryPolicy(retryOnUnsent), // where a route has no other
+		// Requests above this are not buffered for a retry; they are sent once.
+		RequestBodyBufferLimit: wrapperspb.UInt64(64 << 10),
 	}, nil
 }
 
 // serviceRoutes are what a service is asked for that no rule takes. WebSocket
 // upgrades have a route of their own: no timeout, and only where the policy says so.
-func serviceRoutes(s plan.Service) []*routev3.Route {
+func serviceRoutes(s service) []*routev3.Route {
 	var out []*routev3.Route
 	add := func(r plan.Route, a *routev3.RouteAction, when ...*routev3.HeaderMatcher) {
-		a.ClusterSpecifier = chosenBy(s.Name)
+		a.ClusterSpecifier = chosenBy(s.name)
 		out = append(out, &routev3.Route{Name: r.Name, Match: match(r, when), Action: &routev3.Route_Route{Route: a}})
 	}
-	for _, r := range s.Routes {
+	for _, r := range s.routes {
 		if r.WebSocket {
 			add(r, websocket(), isUpgrade())
 		}
@@ -156,9 +199,10 @@ func trimSlash(prefix string) string {
 	return prefix
 }
 
-// UncoloredStat is Envoy's counter of requests that were served without a group,
-// because the filter is missing or its virtual machine died.
-const UncoloredStat = "vhost." + RoutesName + ".vcluster.uncolored.upstream_rq_total"
+// UncoloredStat is a regular expression for Envoy's counters, one a virtual host, of
+// requests that were served without a group, because the filter is missing or its
+// virtual machine died.
+const UncoloredStat = `^vhost\..*\.vcluster\.uncolored\.upstream_rq_total$`
 
 func uncoloredCluster() *routev3.VirtualCluster {
 	return &routev3.VirtualCluster{Name: "uncolored", Headers: []*routev3.HeaderMatcher{isUncolored()}}

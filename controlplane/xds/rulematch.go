@@ -14,16 +14,14 @@ import (
 	"github.com/tracegate/tracegate/controlplane/plan"
 )
 
-func ruleMatch(m plan.Match, host string) *routev3.RouteMatch {
+// ruleMatch says nothing of hosts: its virtual host does.
+func ruleMatch(m plan.Match) *routev3.RouteMatch {
 	out := match(plan.Route{Path: m.Path, Prefix: m.Prefix}, nil)
 	switch {
 	case m.Regex != "":
 		out.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: m.Regex}}
 	case m.Path == "" && m.Prefix == "":
 		out.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
-	}
-	if host != "" {
-		out.Headers = append(out.Headers, header(":authority", regex(hostRegex(host))))
 	}
 	if len(m.Methods) > 0 {
 		out.Headers = append(out.Headers, anyOf(":method", m.Methods))
@@ -47,17 +45,6 @@ func ruleMatch(m plan.Match, host string) *routev3.RouteMatch {
 		out.QueryParameters = append(out.QueryParameters, c)
 	}
 	return out
-}
-
-// hostRegex takes a host with and without port. It is no domain of a virtual host
-// of its own, because each of those would need all routes.
-func hostRegex(host string) string {
-	suffix, wild := strings.CutPrefix(host, "*.")
-	expr := regexp.QuoteMeta(suffix) + "(:[0-9]+)?"
-	if wild {
-		expr = `[a-z0-9_.-]+\.` + expr
-	}
-	return "(?i)" + expr
 }
 
 func condition(exactly, prefix string) *matcherv3.StringMatcher {

@@ -15,57 +15,42 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 )
 
-// ruleRoutes are the routes of all rules, in order. A rule is a route for each of
-// its matches and hosts; which pool serves is left to its service's [chooser], so
-// that their number does not grow with the groups that are moved.
-func ruleRoutes(p plan.Plan) ([]*routev3.Route, error) {
-	var out []*routev3.Route
-	for _, s := range p.Services {
-		for _, r := range s.Rules {
-			i := slices.IndexFunc(p.Services, func(s plan.Service) bool { return s.Name == r.Service })
-			if i < 0 {
-				return nil, fmt.Errorf("rule %q of %s: no service %q", r.Name, s.Name, r.Service)
-			}
-			filters, err := ruleFilters(r)
-			if err != nil {
-				return nil, fmt.Errorf("rule %q of %s: %w", r.Name, s.Name, err)
-			}
-			b := ruleBuilder{rule: r, service: p.Services[i], plan: p, filters: filters}
-			for _, m := range r.Match {
-				b.match(m)
-			}
-			out = append(out, b.out...)
+// ruleRoutes are the routes of a rule in the virtual host of a host (or pattern of
+// hosts): one for each of its matches that cover the host. Which pool serves is left
+// to its service's chooser.
+func ruleRoutes(s ruleSource, host string) ([]*routev3.Route, error) {
+	filters, err := ruleFilters(*s.rule)
+	if err != nil {
+		return nil, fmt.Errorf("rule %q: %w", s.rule.Name, err)
+	}
+	b := ruleBuilder{rule: *s.rule, places: s.places, filters: filters}
+	for _, m := range s.rule.Match {
+		if covers(m, host) {
+			b.match(m)
 		}
 	}
-	return out, nil
+	return b.out, nil
 }
 
 // ruleBuilder makes the routes of one rule.
 type ruleBuilder struct {
 	rule    plan.Rule
-	service plan.Service // that serves
-	plan    plan.Plan
+	places  places // of a canary
 	filters map[string]*anypb.Any
 	out     []*routev3.Route
 }
 
 func (b *ruleBuilder) match(m plan.Match) {
-	hosts := m.Hosts
-	if len(hosts) == 0 {
-		hosts = []string{""}
+	if b.rule.CORS != nil && (len(m.Methods) > 0 || len(m.Headers) > 0) {
+		b.preflight(m)
 	}
-	for _, host := range hosts {
-		if b.rule.CORS != nil && (len(m.Methods) > 0 || len(m.Headers) > 0) {
-			b.preflight(m, host)
-		}
-		switch {
-		case b.rule.Redirect != nil:
-			b.add(ruleMatch(m, host)).Action = &routev3.Route_Redirect{Redirect: redirect(b.rule.Redirect, m)}
-		case b.rule.DirectResponse != nil:
-			b.add(ruleMatch(m, host)).Action = &routev3.Route_DirectResponse{DirectResponse: directResponse(b.rule)}
-		default:
-			b.serve(m, host)
-		}
+	switch {
+	case b.rule.Redirect != nil:
+		b.add(ruleMatch(m)).Action = &routev3.Route_Redirect{Redirect: redirect(b.rule.Redirect, m)}
+	case b.rule.DirectResponse != nil:
+		b.add(ruleMatch(m)).Action = &routev3.Route_DirectResponse{DirectResponse: directResponse(b.rule)}
+	default:
+		b.serve(m)
 	}
 }
 
@@ -82,10 +67,10 @@ func (b *ruleBuilder) add(match *routev3.RouteMatch) *routev3.Route {
 
 // preflight lets the CORS filter answer: a preflight request has another method
 // than the one it asks for, and none of its headers.
-func (b *ruleBuilder) preflight(m plan.Match, host string) {
+func (b *ruleBuilder) preflight(m plan.Match) {
 	asked := m.Methods
 	m.Methods, m.Headers = []string{"OPTIONS"}, nil
-	match := ruleMatch(m, host)
+	match := ruleMatch(m)
 	match.Headers = append(match.Headers, present("origin"))
 	if len(asked) > 0 {
 		match.Headers = append(match.Headers, anyOf("access-control-request-method", asked))
@@ -97,9 +82,9 @@ func (b *ruleBuilder) preflight(m plan.Match, host string) {
 	b.toCluster(r, m, b.chosen())
 }
 
-func (b *ruleBuilder) serve(m plan.Match, host string) {
+func (b *ruleBuilder) serve(m plan.Match) {
 	add := func(to func(*routev3.RouteAction), when ...*routev3.HeaderMatcher) *routev3.Route {
-		match := ruleMatch(m, host)
+		match := ruleMatch(m)
 		match.Headers = append(match.Headers, when...)
 		r := b.add(match)
 		b.toCluster(r, m, to)
@@ -111,15 +96,11 @@ func (b *ruleBuilder) serve(m plan.Match, host string) {
 	case b.rule.Canary != nil:
 		// A cluster specifier has no weights; so whoever is not baseline's is told apart
 		// here, once more, and sent where the others of his group are.
-		for _, mv := range b.plan.Moves {
-			if b.service.Has(mv.Pool) {
-				add(b.chosen(), isGroup(mv.Group))
-			}
+		for _, mv := range b.places.moves {
+			add(b.chosen(), isGroup(mv.Group))
 		}
-		for _, co := range b.plan.Cohorts {
-			if b.service.Has(co.Pool) {
-				add(b.chosen(), isColor(co.Color), isColored())
-			}
+		for _, co := range b.places.cohorts {
+			add(b.chosen(), isColor(co.Color), isColored())
 		}
 		b.known(add)
 		add(b.chosen())
@@ -171,18 +152,18 @@ func (b *ruleBuilder) split(a *routev3.RouteAction) {
 }
 
 func (b *ruleBuilder) weight(pool string, share uint32) *routev3.WeightedCluster_ClusterWeight {
-	return &routev3.WeightedCluster_ClusterWeight{Name: plan.ClusterName(b.service.Name, pool), Weight: wrapperspb.UInt32(share)}
+	return &routev3.WeightedCluster_ClusterWeight{Name: plan.ClusterName(b.rule.Service, pool), Weight: wrapperspb.UInt32(share)}
 }
 
 func (b *ruleBuilder) cluster(pool string) func(*routev3.RouteAction) {
 	return func(a *routev3.RouteAction) {
-		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: plan.ClusterName(b.service.Name, pool)}
+		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: plan.ClusterName(b.rule.Service, pool)}
 	}
 }
 
 func (b *ruleBuilder) chosen() func(*routev3.RouteAction) {
 	return func(a *routev3.RouteAction) {
-		a.ClusterSpecifier = chosenBy(b.service.Name)
+		a.ClusterSpecifier = chosenBy(b.rule.Service)
 	}
 }
 
@@ -205,7 +186,7 @@ func (b *ruleBuilder) toCluster(route *routev3.Route, m plan.Match, to func(*rou
 	}
 	if r.Mirror != nil {
 		a.RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{
-			Cluster:         mirrorName(b.service.Name, r.Mirror.Pool),
+			Cluster:         mirrorName(plan.ClusterName(r.Service, r.Mirror.Pool)),
 			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: fraction(r.Mirror.Percent)},
 			TraceSampled:    wrapperspb.Bool(false),
 		}}

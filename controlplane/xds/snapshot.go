@@ -1,5 +1,5 @@
 // Package xds renders a plan as Envoy resources: listener, route configuration,
-// clusters, endpoints and the filter's extension configuration. The same plan
+// virtual hosts, clusters, endpoints and the filters' extension configuration. The same plan
 // gives the same bytes and so the same versions, on every machine.
 //
 // It is pure. It does not send anything (controlplane/server does) and decides
@@ -23,15 +23,16 @@ type Type int
 
 // The types, in the order in which an edge can make use of them.
 const (
-	Clusters   Type = iota // CDS
-	Endpoints              // EDS
-	Listeners              // LDS
-	Extensions             // ECDS
-	Routes                 // RDS
-	NumTypes   int  = iota
+	Clusters     Type = iota // CDS
+	Endpoints                // EDS
+	Listeners                // LDS
+	Extensions               // ECDS
+	Routes                   // RDS
+	VirtualHosts             // VHDS
+	NumTypes     int  = iota
 )
 
-var typeNames = [NumTypes]string{"cds", "eds", "lds", "ecds", "rds"}
+var typeNames = [NumTypes]string{"cds", "eds", "lds", "ecds", "rds", "vhds"}
 
 var typeURLs = [NumTypes]string{
 	"type.googleapis.com/envoy.config.cluster.v3.Cluster",
@@ -39,6 +40,7 @@ var typeURLs = [NumTypes]string{
 	"type.googleapis.com/envoy.config.listener.v3.Listener",
 	"type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
 	"type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+	"type.googleapis.com/envoy.config.route.v3.VirtualHost",
 }
 
 // String is the short name used in metrics and logs.
@@ -64,6 +66,8 @@ type Resource struct {
 type Snapshot struct {
 	Version   string               // hash of all of it
 	Resources [NumTypes][]Resource // sorted by name
+
+	digests [NumTypes][sha256.Size]byte // of each type's names and versions
 }
 
 // Find returns the resource of the name.
@@ -76,15 +80,61 @@ func (s *Snapshot) Find(t Type, name string) (Resource, bool) {
 }
 
 // NewSnapshot sorts the resources and computes the version of the whole.
-func NewSnapshot(resources [NumTypes][]Resource) *Snapshot {
-	hash := sha256.New()
-	for t := range resources {
-		slices.SortFunc(resources[t], func(a, b Resource) int { return strings.Compare(a.Name, b.Name) })
-		for _, r := range resources[t] {
-			fmt.Fprintf(hash, "%d\x00%s\x00%s\x00", t, r.Name, r.Version)
+func NewSnapshot(resources [NumTypes][]Resource) *Snapshot { return newSnapshot(resources, nil) }
+
+// newSnapshot takes over from last, where there is one, each type that is last's own.
+// It keeps none of the other slices it is given.
+func newSnapshot(resources [NumTypes][]Resource, last *Snapshot) *Snapshot {
+	s := new(Snapshot)
+	whole := sha256.New()
+	for t, rs := range resources {
+		if last != nil && shared(rs, last.Resources[t]) {
+			s.Resources[t], s.digests[t] = rs, last.digests[t]
+		} else {
+			rs = slices.Clone(rs)
+			slices.SortFunc(rs, func(a, b Resource) int { return strings.Compare(a.Name, b.Name) })
+			s.Resources[t], s.digests[t] = rs, digest(rs)
+		}
+		whole.Write(s.digests[t][:])
+	}
+	s.Version = short(whole.Sum(nil))
+	return s
+}
+
+func digest(rs []Resource) [sha256.Size]byte {
+	var text []byte
+	for _, r := range rs {
+		text = append(append(append(append(text, r.Name...), 0), r.Version...), 0)
+	}
+	return sha256.Sum256(text)
+}
+
+// Changes are, for each type, the names that do not stand for the same in both
+// snapshots. What both share in memory costs nothing.
+func (s *Snapshot) Changes(to *Snapshot) [NumTypes][]string {
+	var out [NumTypes][]string
+	for t := range out {
+		a, b := s.Resources[t], to.Resources[t]
+		if shared(a, b) {
+			continue
+		}
+		for len(a) > 0 || len(b) > 0 {
+			switch {
+			case len(b) == 0 || len(a) > 0 && a[0].Name < b[0].Name:
+				out[t] = append(out[t], a[0].Name)
+				a = a[1:]
+			case len(a) == 0 || b[0].Name < a[0].Name:
+				out[t] = append(out[t], b[0].Name)
+				b = b[1:]
+			default:
+				if a[0].Version != b[0].Version {
+					out[t] = append(out[t], a[0].Name)
+				}
+				a, b = a[1:], b[1:]
+			}
 		}
 	}
-	return &Snapshot{Version: short(hash.Sum(nil)), Resources: resources}
+	return out
 }
 
 // NewResource marshals a message; equal messages give equal versions.

@@ -29,7 +29,7 @@ func accepted(t *testing.T, binary string, p plan.Plan) {
 }
 
 // validate asks the real Envoy (--mode validate) whether it takes the resources.
-// What comes by discovery is put where it would be used: routes into the listener,
+// What comes by discovery is put where it would be used: routes and virtual hosts into the listener,
 // endpoints into clusters, keys into their filter. The Wasm filter stays away: its
 // module is no part of a plan.
 func validate(t *testing.T, binary string, p plan.Plan) ([]byte, error) {
@@ -66,6 +66,8 @@ func static(t *testing.T, r resources) *bootstrapv3.Bootstrap_StaticResources {
 	if err := l.FilterChains[0].Filters[0].GetTypedConfig().UnmarshalTo(&hcm); err != nil {
 		t.Fatal(err)
 	}
+	r.routes[0].VirtualHosts = append(r.routes[0].VirtualHosts, r.hosts...)
+	r.routes[0].Vhds = nil
 	hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: r.routes[0]}
 	var filters []*hcmv3.HttpFilter
 	for _, f := range hcm.HttpFilters {

@@ -58,7 +58,7 @@ func consistent(r resources) error {
 				}
 			}
 		}
-		for _, route := range rc.GetVirtualHosts()[0].GetRoutes() {
+		for _, route := range slices.Concat(routesOf(rc.GetVirtualHosts()), routesOf(r.hosts)) {
 			a, ok := route.GetAction().(*routev3.Route_Route)
 			if !ok {
 				continue
@@ -83,6 +83,14 @@ func consistent(r resources) error {
 		}
 	}
 	return nil
+}
+
+func routesOf(hosts []*routev3.VirtualHost) []*routev3.Route {
+	var out []*routev3.Route
+	for _, h := range hosts {
+		out = append(out, h.GetRoutes()...)
+	}
+	return out
 }
 
 // chosen are the clusters that a chooser can choose.
@@ -165,7 +173,10 @@ func randomRule(rnd *rand.Rand, name string, s plan.Service) plan.Rule {
 	pool := func() string { return s.Pools[rnd.IntN(len(s.Pools))].Name }
 	r := plan.Rule{
 		Name: name, Service: s.Name, Timeout: time.Second, WebSocket: some(),
-		Match: []plan.Match{{Prefix: "/" + name}, {Hosts: []string{"a.test", "*.b.test"}, Methods: []string{"GET", "PUT"}}},
+		Match: []plan.Match{{Prefix: "/" + name}, {Hosts: []string{randomHost(rnd), randomHost(rnd)}, Methods: []string{"GET", "PUT"}}},
+	}
+	if some() {
+		r.Match = append(r.Match, plan.Match{Hosts: []string{randomHost(rnd)}, Prefix: "/"})
 	}
 	if some() {
 		r.Pool = pool()
@@ -185,6 +196,10 @@ func randomRule(rnd *rand.Rand, name string, s plan.Service) plan.Rule {
 		r.Rewrite = &policy.Rewrite{Host: "c.test"}
 	}
 	return r
+}
+
+func randomHost(rnd *rand.Rand) string {
+	return []string{"a.test", "*.b.test", "c.b.test", "*.c.b.test", "d.c.b.test", "*.test"}[rnd.IntN(6)]
 }
 
 // FuzzBuild renders plans of random shape with some of the fuzzer's text in them:
@@ -284,7 +299,8 @@ func TestMoveChangesRoutesOnly(t *testing.T) {
 }
 
 // TestRulesChangeRoutesOnly holds the same for rules, and that a move under rules
-// still changes routes only. A mirror has a cluster of its own.
+// still changes routes only. A mirror has a cluster of its own, a host that a rule
+// names a virtual host.
 func TestRulesChangeRoutesOnly(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"testdata/rules/plan.yaml", "testdata/canary/plan.yaml"} {
@@ -310,7 +326,8 @@ func TestRulesChangeRoutesOnly(t *testing.T) {
 					return a.Name == b.Name && bytes.Equal(a.Body.GetValue(), b.Body.GetValue())
 				})
 				mirror := what == "rules" && file == "testdata/rules/plan.yaml" && (Type(i) == Clusters || Type(i) == Endpoints)
-				if want := Type(i) != Routes && !mirror; same != want {
+				hosts := what == "rules" && file == "testdata/rules/plan.yaml" && Type(i) == VirtualHosts
+				if want := Type(i) != Routes && !mirror && !hosts; same != want {
 					t.Errorf("%s: without %s the bytes of %s are the same: %v, want %v", file, what, Type(i), same, want)
 				}
 			}
@@ -362,6 +379,14 @@ func TestBuildRefuses(t *testing.T) {
 		"an endpoint that is none": func(p *plan.Plan) { p.Services[0].Pools[0].Endpoints = []string{"localhost:1"} },
 		"a listener without port":  func(p *plan.Plan) { p.Edge.Listen = "127.0.0.1" },
 		"a receiver without port":  func(p *plan.Plan) { p.Edge.Observe = "" },
+		"a rule of no service": func(p *plan.Plan) {
+			p.Services[0].Rules = []plan.Rule{{Name: "x", Service: "other", Match: []plan.Match{{Prefix: "/"}}}}
+		},
+		"too much for each host": func(p *plan.Plan) {
+			for i := range 400 {
+				p.Services[0].Rules = append(p.Services[0].Rules, plan.Rule{Name: fmt.Sprint(i), Service: p.Services[0].Name, Match: []plan.Match{{Path: "/x"}, {Path: "/y", Hosts: []string{fmt.Sprintf("h%d.test", i)}}}})
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -25,6 +25,8 @@ func TestRules(t *testing.T) {
 		run  func(*testing.T, *rules)
 	}{
 		{"matching", testRuleMatching},
+		{"hosts", testRuleHosts},
+		{"hosts come and go", testHostsComeAndGo},
 		{"pools", testRulePools},
 		{"canary", testCanary},
 		{"canary of two pools", testCanaryTwoPools},

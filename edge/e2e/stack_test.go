@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -61,6 +62,7 @@ type stack struct {
 	policy    string
 	endpoints policy.Endpoints
 	moves     map[group.ID]string
+	retired   []string
 	edge      plan.Edge
 	key       ed25519.PrivateKey
 
@@ -136,6 +138,9 @@ func (s *stack) plan() plan.Plan {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	pl.Retired = slices.DeleteFunc(slices.Clone(s.retired), func(name string) bool {
+		return slices.ContainsFunc(pl.Services, func(s plan.Service) bool { return s.Name == name })
+	})
 	return pl
 }
 

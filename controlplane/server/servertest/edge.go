@@ -1,6 +1,6 @@
 // Package servertest is an Envoy for tests: as much of one as speaks delta ADS. It
 // subscribes as Envoy does - endpoints when it learns of a cluster, routes and
-// filters when it learns of a listener - and tells the test each response it got.
+// filters when it learns of a listener, virtual hosts when it learns of routes - and tells the test each response it got.
 package servertest
 
 import (
@@ -84,10 +84,12 @@ func Connect(t testing.TB, addr string, o Options) *Edge {
 	e.send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: xds.Clusters.URL(), InitialResourceVersions: e.has[xds.Clusters]})
 	e.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Listeners.URL(), InitialResourceVersions: e.has[xds.Listeners]})
 	if brought {
-		for _, typ := range []xds.Type{xds.Endpoints, xds.Extensions, xds.Routes} {
-			e.send(&discoveryv3.DeltaDiscoveryRequest{
-				TypeUrl: typ.URL(), InitialResourceVersions: e.has[typ], ResourceNamesSubscribe: slices.Sorted(maps.Keys(e.has[typ])),
-			})
+		for _, typ := range []xds.Type{xds.Endpoints, xds.Extensions, xds.Routes, xds.VirtualHosts} {
+			names := slices.Sorted(maps.Keys(e.has[typ]))
+			if typ == xds.VirtualHosts {
+				names = []string{xds.RoutesName}
+			}
+			e.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ.URL(), InitialResourceVersions: e.has[typ], ResourceNamesSubscribe: names})
 		}
 	}
 	done := make(chan struct{})
@@ -205,6 +207,8 @@ func (e *Edge) take(typ xds.Type, resp *discoveryv3.DeltaDiscoveryResponse) []*d
 			return append(e.forget(typ, resp.GetRemovedResources()),
 				&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Extensions.URL(), ResourceNamesSubscribe: []string{xds.JWTName, xds.FilterName}},
 				&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Routes.URL(), ResourceNamesSubscribe: []string{xds.RoutesName}})
+		case typ == xds.Routes:
+			return []*discoveryv3.DeltaDiscoveryRequest{{TypeUrl: xds.VirtualHosts.URL(), ResourceNamesSubscribe: []string{r.GetName()}}}
 		}
 	}
 	out := e.forget(typ, resp.GetRemovedResources())
