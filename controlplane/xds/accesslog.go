@@ -6,7 +6,9 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	otelv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
+	statsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stats/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -52,7 +54,7 @@ func accessLogs() []*accesslogv3.AccessLog {
 	for _, kv := range accessLogAttributes {
 		attributes.Values = append(attributes.Values, &commonv1.KeyValue{Key: kv[0], Value: text(kv[1])})
 	}
-	return []*accesslogv3.AccessLog{{
+	return []*accesslogv3.AccessLog{uncoloredLog(), {
 		Name: "envoy.access_loggers.open_telemetry",
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: mustPack(&otelv3.OpenTelemetryAccessLogConfig{
 			LogName: AccessLogName,
@@ -67,6 +69,34 @@ func accessLogs() []*accesslogv3.AccessLog {
 			StatPrefix:          ListenerName,
 		})},
 	}}
+}
+
+// UncoloredStat is a regular expression for Envoy's counter of requests that an
+// upstream served without a group, because the filter is missing or its virtual
+// machine died.
+const UncoloredStat = `^` + ListenerName + `\.uncolored$`
+
+// uncoloredLog counts them. (A virtual cluster of each virtual host lost: Envoy makes
+// its counters again with each change of routes, which took most of the time.)
+func uncoloredLog() *accesslogv3.AccessLog {
+	and := func(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+		return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{Filters: filters}}}
+	}
+	without := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
+		HeaderFilter: &accesslogv3.HeaderFilter{Header: isUncolored()},
+	}}
+	served := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{ExtensionFilter: &accesslogv3.ExtensionFilter{
+		Name:       "envoy.access_loggers.extension_filters.cel",
+		ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: mustPack(&celv3.ExpressionFilter{Expression: "has(upstream.address)"})},
+	}}}
+	return &accesslogv3.AccessLog{
+		Name:   "envoy.access_loggers.stats",
+		Filter: and(without, served), // in this order: few requests get as far as the second
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: mustPack(&statsv3.Config{
+			StatPrefix: ListenerName,
+			Counters:   []*statsv3.Config_Counter{{Stat: &statsv3.Config_Stat{Name: "uncolored"}, ValueFixed: wrapperspb.UInt64(1)}},
+		})},
+	}
 }
 
 func text(s string) *commonv1.AnyValue {

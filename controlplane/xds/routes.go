@@ -103,7 +103,6 @@ func virtualHost(name string, s hostSource) (*routev3.VirtualHost, error) {
 		Name:            name,
 		Domains:         []string{s.host},
 		Routes:          out,
-		VirtualClusters: []*routev3.VirtualCluster{uncoloredCluster()},
 		RetryPolicy:     retryPolicy(retryOnUnsent), // where a route has no other
 		// Requests above this are not buffered for a retry; they are sent once.
 		RequestBodyBufferLimit: wrapperspb.UInt64(64 << 10),
@@ -197,15 +196,6 @@ func trimSlash(prefix string) string {
 		prefix = prefix[:len(prefix)-1]
 	}
 	return prefix
-}
-
-// UncoloredStat is a regular expression for Envoy's counters, one a virtual host, of
-// requests that were served without a group, because the filter is missing or its
-// virtual machine died.
-const UncoloredStat = `^vhost\..*\.vcluster\.uncolored\.upstream_rq_total$`
-
-func uncoloredCluster() *routev3.VirtualCluster {
-	return &routev3.VirtualCluster{Name: "uncolored", Headers: []*routev3.HeaderMatcher{isUncolored()}}
 }
 
 // uncolored answers for a filter that did not run, where the policy says closed.

@@ -35,6 +35,7 @@ func TestCrashFailsOpen(t *testing.T) {
 			t.Fatalf("after the crash: status %d, served by %q, group %q", resp.StatusCode, got.Pool, got.Header.Get(semconv.HeaderGroup))
 		}
 	}
+	waitFor(t, "the counter of uncolored requests", func() bool { return s.stat(xds.UncoloredStat) >= n })
 	if got := s.stat(xds.UncoloredStat); got != n {
 		t.Errorf("%d of %d uncolored requests are counted", got, n)
 	}
