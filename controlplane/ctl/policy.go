@@ -166,7 +166,9 @@ func (b *Basis) with(document []byte, now time.Time) (plan.Plan, error) {
 	for _, m := range b.Plan.Moves {
 		moves[m.Group] = m.Pool
 	}
-	return plan.Build(p, b.Endpoints, moves, b.Plan.Edge)
+	out, err := plan.Build(p, b.Endpoints, moves, b.Plan.Edge)
+	out.Retired = b.Plan.Retired
+	return out, err
 }
 
 // changes compares what edges have with what they would have.
