@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -93,7 +94,7 @@ func newCommand(out, errOut io.Writer) *cobra.Command {
 		partCommand(opts, "controlplane", "decide, and program the edges by xDS", runControlPlane),
 		coreCommand(opts),
 		partCommand(opts, "observe", "receive telemetry, serve the console", runObserve),
-		partCommand(opts, "clickhouse", "run the embedded ClickHouse engine", runClickHouse),
+		clickHouseCommand(opts),
 		probeCommand(opts),
 		loadCommand(opts),
 		ctlCommand(opts),
@@ -122,6 +123,29 @@ func coreCommand(opts *options) *cobra.Command {
 		return runCore(ctx, cfg, pool, log.With("pool", pool))
 	})
 	cmd.Flags().StringVar(&pool, "pool", "baseline", "pool this process serves, one of core.pools")
+	return cmd
+}
+
+func clickHouseCommand(opts *options) *cobra.Command {
+	cmd := partCommand(opts, "clickhouse", "run the embedded ClickHouse engine", runClickHouse)
+	cmd.AddCommand(&cobra.Command{
+		Use: "downgrade VERSION", Short: "take the trace store back to an older schema, for an older program; run nothing else that uses it", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			version, err := strconv.ParseUint(args[0], 10, 32)
+			if err != nil {
+				return fmt.Errorf("version: %q is not a number", args[0])
+			}
+			cfg, err := opts.load()
+			if err != nil {
+				return err
+			}
+			traces, err := openStore(cfg)
+			if err != nil {
+				return err
+			}
+			return errors.Join(traces.Downgrade(cmd.Context(), uint32(version)), traces.Close())
+		},
+	})
 	return cmd
 }
 

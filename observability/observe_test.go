@@ -254,7 +254,7 @@ func TestClickHouseAwayLosesAndDoublesNothing(t *testing.T) {
 	eventually(t, "spool drained", func() bool { return account(t, cfg.Admin).Spooled == 0 })
 	once := query(t, e.Addr, "SELECT uniqExact(TraceId) FROM otel_traces")
 	rows := query(t, e.Addr, "SELECT count() FROM otel_traces")
-	requests := query(t, e.Addr, "SELECT sum(Requests) FROM traffic_group_1s")
+	requests := query(t, e.Addr, "SELECT sum(Requests) FROM traffic_group WHERE Grain = 1")
 	a := account(t, cfg.Admin)
 	t.Logf("made %d, spooled at the end of the outage %d in %d batches", made.Load(), spooled.Spooled, spooled.SpoolBatches)
 	n, want := made.Load(), fmt.Sprint(made.Load())

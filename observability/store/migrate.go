@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,6 +22,7 @@ type migration struct {
 	version    uint32
 	name       string
 	statements []string
+	down       []string // that undo it; none: it cannot be undone
 }
 
 // Migrate makes the database and brings its tables to this version's schema. It fails
@@ -36,11 +38,9 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.exec(ctx, createMigrations); err != nil {
 		return fmt.Errorf("create table of migrations: %w", err)
 	}
-	var applied uint32
-	readCtx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	if err := s.conn.QueryRow(readCtx, "SELECT max(Version) FROM schema_migrations").Scan(&applied); err != nil {
-		return fmt.Errorf("read schema version: %w", err)
+	applied, err := s.Schema(ctx)
+	if err != nil {
+		return err
 	}
 	if newest := all[len(all)-1].version; applied > newest {
 		return fmt.Errorf("database %s has schema %d, this program knows %d: use a newer version of it", s.cfg.Database, applied, newest)
@@ -49,13 +49,63 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if m.version <= applied {
 			continue
 		}
-		for _, sql := range m.statements {
-			if err := s.exec(ctx, sql); err != nil {
-				return fmt.Errorf("migration %s: %w", m.name, err)
-			}
+		if err := s.run(ctx, m.name, m.statements); err != nil {
+			return err
 		}
 		if err := s.exec(ctx, "INSERT INTO schema_migrations (Version, Name) VALUES (?, ?)", m.version, m.name); err != nil {
 			return fmt.Errorf("record migration %s: %w", m.name, err)
+		}
+	}
+	return nil
+}
+
+// Downgrade takes the schema back to version, for an older program, and nothing may use the
+// store meanwhile. What newer tables had is lost. Where one of the migrations cannot be
+// undone it changes nothing.
+func (s *Store) Downgrade(ctx context.Context, version uint32) error {
+	all, err := readMigrations(migrations)
+	if err != nil {
+		return err
+	}
+	applied, err := s.Schema(ctx)
+	if err != nil {
+		return err
+	}
+	if int(applied) > len(all) || version < 1 || version > applied {
+		return fmt.Errorf("downgrade: version %d is not between 1 and %d, or not known here", version, applied)
+	}
+	undo := all[version:applied]
+	for _, m := range undo {
+		if len(m.down) == 0 {
+			return fmt.Errorf("downgrade: migration %s cannot be undone", m.name)
+		}
+	}
+	for _, m := range slices.Backward(undo) {
+		if err := s.run(ctx, m.name+" undone", m.down); err != nil {
+			return err
+		}
+		if err := s.exec(ctx, "ALTER TABLE schema_migrations DELETE WHERE Version = ? SETTINGS mutations_sync = 1", m.version); err != nil {
+			return fmt.Errorf("record downgrade of %s: %w", m.name, err)
+		}
+	}
+	return nil
+}
+
+// Schema is the version of the tables; zero: there are none yet.
+func (s *Store) Schema(ctx context.Context) (uint32, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	var version uint32
+	if err := s.conn.QueryRow(ctx, "SELECT max(Version) FROM schema_migrations").Scan(&version); err != nil {
+		return 0, fmt.Errorf("read schema version: %w", err)
+	}
+	return version, nil
+}
+
+func (s *Store) run(ctx context.Context, name string, statements []string) error {
+	for _, sql := range statements {
+		if err := s.exec(ctx, sql); err != nil {
+			return fmt.Errorf("migration %s: %w", name, err)
 		}
 	}
 	return nil
@@ -82,25 +132,38 @@ func (s *Store) exec(ctx context.Context, sql string, args ...any) error {
 	return s.conn.Exec(ctx, sql, args...)
 }
 
-// readMigrations reads files named NNNN_words.sql, numbered from 1 without a gap.
+// readMigrations reads files named NNNN_words.sql, numbered from 1 without a gap, and what
+// undoes them from NNNN_words.down.sql, where there is one.
 func readMigrations(fsys fs.FS) ([]migration, error) {
 	files, err := fs.Glob(fsys, "migrations/*.sql") // sorted
 	if err != nil || len(files) == 0 {
 		return nil, fmt.Errorf("list migrations: %w", errors.Join(err, fs.ErrNotExist))
 	}
 	var all []migration
-	for i, file := range files {
+	down := map[string][]string{}
+	for _, file := range files {
 		raw, err := fs.ReadFile(fsys, file)
 		if err != nil {
 			return nil, fmt.Errorf("read migration: %w", err)
 		}
 		name := strings.TrimSuffix(strings.TrimPrefix(file, "migrations/"), ".sql")
+		if of, ok := strings.CutSuffix(name, ".down"); ok {
+			down[of] = splitStatements(string(raw))
+			continue
+		}
 		number, _, _ := strings.Cut(name, "_")
 		version, err := strconv.ParseUint(number, 10, 32)
-		if err != nil || version != uint64(i+1) {
-			return nil, fmt.Errorf("migration %s: expected number %d", name, i+1)
+		if err != nil || version != uint64(len(all)+1) {
+			return nil, fmt.Errorf("migration %s: expected number %d", name, len(all)+1)
 		}
 		all = append(all, migration{version: uint32(version), name: name, statements: splitStatements(string(raw))})
+	}
+	for i := range all {
+		all[i].down = down[all[i].name]
+		delete(down, all[i].name)
+	}
+	for of := range down {
+		return nil, fmt.Errorf("migration %s.down undoes nothing", of)
 	}
 	return all, nil
 }

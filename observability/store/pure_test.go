@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -13,8 +14,8 @@ import (
 
 func TestReadMigrations(t *testing.T) {
 	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
-	got, err := readMigrations(fstest.MapFS{"migrations/0001_a.sql": file("-- x\nCREATE a;\n\nCREATE b;\n"), "migrations/0002_b.sql": file("CREATE c")})
-	want := []migration{{1, "0001_a", []string{"-- x\nCREATE a", "CREATE b"}}, {2, "0002_b", []string{"CREATE c"}}}
+	got, err := readMigrations(fstest.MapFS{"migrations/0001_a.sql": file("-- x\nCREATE a;\n\nCREATE b;\n"), "migrations/0002_b.sql": file("CREATE c"), "migrations/0002_b.down.sql": file("DROP c")})
+	want := []migration{{1, "0001_a", []string{"-- x\nCREATE a", "CREATE b"}, nil}, {2, "0002_b", []string{"CREATE c"}, []string{"DROP c"}}}
 	if err != nil || cmp.Diff(want, got, cmp.AllowUnexported(migration{})) != "" {
 		t.Errorf("migrations = %+v, %v; want %+v", got, err, want)
 	}
@@ -22,6 +23,7 @@ func TestReadMigrations(t *testing.T) {
 		"none":        {},
 		"a gap":       {"migrations/0001_a.sql": file("x"), "migrations/0003_b.sql": file("x")},
 		"no number":   {"migrations/a.sql": file("x")},
+		"undoes none": {"migrations/0001_a.sql": file("x"), "migrations/0001_b.down.sql": file("x")},
 		"same number": {"migrations/0001_a.sql": file("x"), "migrations/0001_b.sql": file("x")},
 	} {
 		if _, err := readMigrations(fsys); err == nil {
@@ -38,6 +40,38 @@ func TestWhole(t *testing.T) {
 		got := Whole(sli.Window{From: at(tc.from), To: at(tc.to)})
 		if want := (sli.Window{From: at(tc.wantFrom), To: at(tc.wantTo)}); got != want {
 			t.Errorf("Whole(%d, %d) = %v, want %v", tc.from, tc.to, got, want)
+		}
+	}
+}
+
+func TestPieces(t *testing.T) {
+	for _, tc := range []struct {
+		from, to int64
+		want     []piece
+	}{
+		{100, 100, nil},
+		{101, 103, []piece{{1, 101, 103}}},
+		{109, 121, []piece{{1, 109, 110}, {10, 110, 120}, {1, 120, 121}}},
+		{60, 180, []piece{{60, 60, 180}}},
+		{55, 195, []piece{{1, 55, 60}, {60, 60, 180}, {10, 180, 190}, {1, 190, 195}}},
+	} {
+		if diff := cmp.Diff(tc.want, pieces(tc.from, tc.to, grains()), cmp.AllowUnexported(piece{})); diff != "" {
+			t.Errorf("%d to %d (-want +got):\n%s", tc.from, tc.to, diff)
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 10_000 {
+		from := r.Int64N(10_000)
+		to := from + r.Int64N(1000)
+		at, rows := from, int64(0)
+		for _, p := range pieces(from, to, grains()) {
+			if p.from != at || p.to <= p.from || p.from%p.grain != 0 || p.to%p.grain != 0 {
+				t.Fatalf("%d to %d: %+v does not follow %d", from, to, p, at)
+			}
+			at, rows = p.to, rows+(p.to-p.from)/p.grain
+		}
+		if at != to || rows > 18+10+(to-from)/60 {
+			t.Fatalf("%d to %d: pieces end at %d and have %d rows", from, to, at, rows)
 		}
 	}
 }

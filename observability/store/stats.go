@@ -1,27 +1,61 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/sli"
 )
 
-// statsSQL has a place for a key by time. Parameters are seconds since 1970.
+// statsSQL has a place for a key by time and for the rows to read. One thread is the
+// quickest for some thousand rows; to be planned takes longer than to run, so it is plain
+// and its answer is sorted here.
 const statsSQL = `
-SELECT %s, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool,
-       sum(Requests), sum(Errors), quantilesTDigestMerge(0.5, 0.95, 0.99)(Latency), max(Newest)
-FROM traffic_group_1s
-WHERE Second >= toDateTime({from:Int64}, 'UTC') AND Second < toDateTime({to:Int64}, 'UTC') AND NOT has({ignore:Array(String)}, TrafficRoute)
-GROUP BY 1, 2, 3, 4, 5, 6, 7
-ORDER BY 1, 2, 3, 4, 5, 6, 7
-LIMIT {limit:UInt32}`
+SELECT %s AS Start, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool, sum(Requests), sum(Errors), sumMap(Latency), max(Newest)
+FROM traffic_group
+WHERE %s
+GROUP BY Start, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool
+LIMIT %d
+SETTINGS max_threads = 1`
+
+// piece is seconds that are read from rows of a grain.
+type piece struct{ grain, from, to int64 }
+
+// pieces cuts [from, to) into as few rows as grains allow: minutes where they are whole,
+// then tens of seconds, then seconds. Grains are given coarsest first, the last is 1.
+func pieces(from, to int64, grains []int64) []piece {
+	if from >= to {
+		return nil
+	}
+	grain, finer := grains[0], grains[1:]
+	low, high := (from+grain-1)/grain*grain, to/grain*grain
+	if low >= high {
+		return pieces(from, to, finer)
+	}
+	out := append(pieces(from, low, finer), piece{grain, low, high})
+	return append(out, pieces(high, to, finer)...)
+}
+
+// grains are those of the rows that traffic_group has, coarsest first.
+func grains() []int64 { return []int64{60, 10, 1} }
+
+// rowsSQL is the condition on rows that make up w, of grains that divide step.
+func rowsSQL(w sli.Window, step int64) string {
+	usable := slices.DeleteFunc(grains(), func(g int64) bool { return step%g != 0 })
+	var ranges []string
+	for _, p := range pieces(w.From.Unix(), w.To.Unix(), usable) {
+		ranges = append(ranges, fmt.Sprintf("Grain = %d AND Second BETWEEN %d AND %d", p.grain, p.from, p.to-1))
+	}
+	return strings.Join(ranges, " OR ")
+}
 
 // MaxStats bounds how many rows GroupStats and GroupSeries give; they fail beyond.
 const MaxStats = 100_000
@@ -42,7 +76,7 @@ func Whole(w sli.Window) sli.Window {
 // counted: some are slow on purpose and say nothing about a group.
 func (s *Store) GroupStats(ctx context.Context, w sli.Window, ignore ...string) ([]sli.Stats, error) {
 	w = Whole(w)
-	return s.stats(ctx, w, ignore, fmt.Sprintf("toDateTime(%d, 'UTC')", w.From.Unix()), w.To.Sub(w.From))
+	return s.stats(ctx, w, ignore, fmt.Sprintf("toDateTime(%d, 'UTC')", w.From.Unix()), 0, w.To.Sub(w.From))
 }
 
 // GroupSeries is GroupStats for each step of w on its own, oldest first. Step must be
@@ -52,34 +86,33 @@ func (s *Store) GroupSeries(ctx context.Context, w sli.Window, step time.Duratio
 	if seconds < 1 || step%time.Second != 0 {
 		return nil, fmt.Errorf("group series: step %s is not whole seconds", step)
 	}
-	return s.stats(ctx, Whole(w), nil, fmt.Sprintf("toDateTime(intDiv(toUnixTimestamp(Second), %d) * %d, 'UTC')", seconds, seconds), step)
+	return s.stats(ctx, Whole(w), nil, fmt.Sprintf("toDateTime(intDiv(toUnixTimestamp(Second), %d) * %d, 'UTC')", seconds, seconds), seconds, step)
 }
 
-func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, key string, length time.Duration) ([]sli.Stats, error) {
+// stats reads rows whose grain divides step; zero takes any.
+func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, key string, step int64, length time.Duration) ([]sli.Stats, error) {
+	where := rowsSQL(w, step)
+	if where == "" {
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{
-		"from": strconv.FormatInt(w.From.Unix(), 10), "to": strconv.FormatInt(w.To.Unix(), 10), "limit": strconv.Itoa(MaxStats + 1), "ignore": array(ignore),
-	}))
-	rows, err := s.conn.Query(ctx, fmt.Sprintf(statsSQL, key))
+	if len(ignore) > 0 {
+		where = "(" + where + ") AND NOT has({ignore:Array(String)}, TrafficRoute)"
+		ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"ignore": array(ignore)}))
+	}
+	rows, err := s.conn.Query(ctx, fmt.Sprintf(statsSQL, key, where, MaxStats+1))
 	if err != nil {
 		return nil, fmt.Errorf("read group statistics: %w", err)
 	}
 	defer rows.Close()
 	var out []sli.Stats
 	for rows.Next() {
-		var st sli.Stats
-		var id, color string
-		var quantiles []float32
-		if err := rows.Scan(&st.Window.From, &id, &color, &st.Env, &st.Tenant, &st.Service, &st.Pool, &st.Requests, &st.Errors, &quantiles, &st.Newest); err != nil {
+		st, err := scanStats(rows)
+		if err != nil {
 			return nil, fmt.Errorf("read group statistics: %w", err)
 		}
 		st.Window.To = st.Window.From.Add(length)
-		st.Group = group.ID(id)
-		st.Color, _ = group.ParseColor(color)
-		if len(quantiles) == 3 {
-			st.P50, st.P95, st.P99 = time.Duration(quantiles[0]), time.Duration(quantiles[1]), time.Duration(quantiles[2])
-		}
 		out = append(out, st)
 	}
 	if err := rows.Err(); err != nil {
@@ -88,7 +121,25 @@ func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, key st
 	if len(out) > MaxStats {
 		return nil, fmt.Errorf("read group statistics: more than %d rows: ask for a shorter window", MaxStats)
 	}
+	slices.SortFunc(out, func(a, b sli.Stats) int {
+		return cmp.Or(a.Window.From.Compare(b.Window.From), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Color, b.Color), cmp.Compare(a.Env, b.Env),
+			cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Pool, b.Pool))
+	})
 	return out, nil
+}
+
+func scanStats(rows driver.Rows) (sli.Stats, error) {
+	var st sli.Stats
+	var id, color string
+	var latency map[int16]uint64
+	if err := rows.Scan(&st.Window.From, &id, &color, &st.Env, &st.Tenant, &st.Service, &st.Pool, &st.Requests, &st.Errors, &latency, &st.Newest); err != nil {
+		return st, err
+	}
+	h := sli.NewHistogram(latency)
+	st.Group = group.ID(id)
+	st.Color, _ = group.ParseColor(color)
+	st.P50, st.P95, st.P99 = h.Quantile(0.5), h.Quantile(0.95), h.Quantile(0.99)
+	return st, nil
 }
 
 // array writes a list of strings as ClickHouse reads a parameter of type Array(String).

@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tracegate/tracegate/mesh/benchdoc"
 )
 
 // line is a variant's row: medians, and medians of the ratios to plain in the same
@@ -75,24 +75,7 @@ func (r report) figures() string {
 }
 
 func describeMachine(e *edge) string {
-	return fmt.Sprintf("%s, %d cores, %s/%s, load %s; Envoy %s, one worker; Go %s",
-		cpuModel(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, loadAverage(), e.version, strings.TrimPrefix(runtime.Version(), "go"))
-}
-
-func cpuModel() string {
-	raw, _ := os.ReadFile("/proc/cpuinfo") // elsewhere the model stays unknown
-	if m := regexp.MustCompile(`model name\s*:\s*(.*)`).FindSubmatch(raw); m != nil {
-		return string(m[1])
-	}
-	return "unknown CPU"
-}
-
-func loadAverage() string {
-	raw, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Join(strings.Fields(string(raw))[:3], " ")
+	return fmt.Sprintf("%s; Envoy %s, one worker", benchdoc.Machine(), e.version)
 }
 
 func versionOf(ctx context.Context, binary string) string {

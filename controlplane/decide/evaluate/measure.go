@@ -8,9 +8,8 @@ import (
 	"github.com/tracegate/tracegate/observability/sli"
 )
 
-// A digest's buckets are 2% wide, from half a millisecond on. The store's t-digest is
-// finer in the tails and coarser in the middle; both are well within what samples of
-// some dozens of requests say.
+// A digest's buckets are 2% wide, from half a millisecond on, as wide as those of the
+// store's histograms.
 const (
 	buckets     = 620
 	bucketWidth = 0.02

@@ -67,7 +67,7 @@ func section(r *evaluate.Report) string {
 %s
 Six groups in two pools, latency lognormal with a median of 50 to 70 ms and a P95 near 180 ms, up to 0.4%% errors, objectives of the default policy
 (P95 500 ms, 5%% errors). A delay counts from the onset of the fault to the decision, four looks a second; a span can be counted one second after its
-request has ended, so a request of 0.6 s is known after 1.6 s. Percentiles of windows are exact but for buckets of 2%% (the store has a t-digest). What is decided
+request has ended, so a request of 0.6 s is known after 1.6 s. Percentiles of windows are exact but for buckets of 2%% (the store's are 2.2%%). What is decided
 does not change the traffic: all methods see the same requests. A fault that is not found within its minute counts as missed, and as longer than all others.
 
 - canary, in the manner of Flagger: thresholds at a fixed interval, consecutive failures. Quiet: %s; quick: %s.

@@ -1,0 +1,98 @@
+package sli
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+// HistogramScale is OpenTelemetry's scale of every [Histogram]: 32 buckets an octave.
+const HistogramScale = 5
+
+const perOctave = 1 << HistogramScale
+
+// Histogram counts durations by bucket of an exponential histogram (OpenTelemetry's data
+// model, scale 5): bucket i is above 2^(i/32) ns and up to 2^((i+1)/32) ns, so it is 2.2%
+// wide. Histograms add up exactly, in any order.
+type Histogram struct {
+	Index []int16 // of buckets that have something, rising
+	Count []uint64
+}
+
+// NewHistogram makes one of counts by bucket.
+func NewHistogram(counts map[int16]uint64) Histogram {
+	h := Histogram{Index: slices.Sorted(maps.Keys(counts)), Count: make([]uint64, 0, len(counts))}
+	for _, i := range h.Index {
+		h.Count = append(h.Count, counts[i])
+	}
+	return h
+}
+
+// BucketOf is the bucket that counts d; what is below a nanosecond counts as one.
+func BucketOf(d time.Duration) int16 {
+	return int16(math.Ceil(math.Log2(float64(max(d, 1)))*perOctave) - 1)
+}
+
+// BucketBound is the upper bound of bucket i, which is the lower one of the next.
+func BucketBound(i int16) float64 { return math.Exp2(float64(i+1) / perOctave) }
+
+// Total is how many durations were counted.
+func (h Histogram) Total() uint64 {
+	var n uint64
+	for _, c := range h.Count {
+		n += c
+	}
+	return n
+}
+
+// Sum is about how long all took together: each counts as the middle of its bucket.
+func (h Histogram) Sum() time.Duration {
+	var sum float64
+	for i, c := range h.Count {
+		sum += float64(c) * math.Exp2((float64(h.Index[i])+0.5)/perOctave)
+	}
+	return time.Duration(min(sum, math.MaxInt64-1024))
+}
+
+// Quantile is the q-quantile of what was counted, interpolated within its bucket: it lies
+// in the bucket of the duration at position q*(n-1), rounded, of all n in order. Zero where
+// nothing was counted.
+func (h Histogram) Quantile(q float64) time.Duration {
+	total := h.Total()
+	if total == 0 {
+		return 0
+	}
+	rank := q*float64(total-1) + 0.5
+	var below float64
+	for i, c := range h.Count {
+		if rank <= below+float64(c) {
+			return time.Duration(math.Exp2((float64(h.Index[i]) + (rank-below)/float64(c)) / perOctave))
+		}
+		below += float64(c)
+	}
+	return 0
+}
+
+// Add returns the sum of both.
+func (h Histogram) Add(o Histogram) Histogram {
+	var out Histogram
+	put := func(i int16, c uint64) {
+		out.Index, out.Count = append(out.Index, i), append(out.Count, c)
+	}
+	i, j := 0, 0
+	for i < len(h.Index) || j < len(o.Index) {
+		switch {
+		case j == len(o.Index) || i < len(h.Index) && h.Index[i] < o.Index[j]:
+			put(h.Index[i], h.Count[i])
+			i++
+		case i == len(h.Index) || o.Index[j] < h.Index[i]:
+			put(o.Index[j], o.Count[j])
+			j++
+		default:
+			put(h.Index[i], h.Count[i]+o.Count[j])
+			i, j = i+1, j+1
+		}
+	}
+	return out
+}
