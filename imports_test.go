@@ -14,7 +14,7 @@ const modulePath = "github.com/tracegate/tracegate/"
 // pure packages decide in values: no adapter, no network, no clock of their own.
 // They may import each other and the leaves.
 var pure = map[string]bool{
-	"mesh/group": true, "mesh/placement": true, "observability/semconv": true, "observability/sli": true,
+	"mesh/group": true, "mesh/placement": true, "observability/semconv": true, "observability/sli": true, "observability/contrast": true,
 	"wasm/color": true, "wasm/route": true, "core/protocol": true, "core/chat": true,
 	"controlplane/policy": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/plan": true, "controlplane/xds": true,
 	"controlplane/ctl/ctlapi": true, "controlplane/explain": true, "edge/bootstrap": true,

@@ -2,44 +2,150 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/sli"
 )
 
-// MaxTraceSpans bounds how much of one trace is read.
-const MaxTraceSpans = 10_000
+// Bounds of what is read of traces at once.
+const (
+	MaxTraceSpans  = 10_000 // of one trace
+	MaxTraces      = 1000
+	MaxSampleSpans = 50_000 // of the traces that are compared
+	maxAttributes  = 8      // of a query
+	maxText        = 512    // of a query's text, bytes
+	maxQueryMemory = 1 << 30
+)
 
-// TraceQuery chooses traces by their entry span.
+// Quality is whether a request went well.
+type Quality string
+
+// The qualities. A request is bad where it failed or took Slow or longer.
+const (
+	AnyQuality Quality = ""
+	Bad        Quality = "bad"
+	Good       Quality = "good"
+)
+
+// TraceQuery chooses traces by their entry span. What is empty or zero chooses nothing.
 type TraceQuery struct {
-	Group       group.ID // any where empty
+	Group       group.ID
+	Env, Tenant string
+	Service     string // that served
+	Pool, Route string
 	Window      sli.Window
 	MinDuration time.Duration
 	ErrorsOnly  bool
-	Limit       int // 1 to 1000
+	Quality     Quality
+	Slow        time.Duration // for Quality; zero: only errors are bad
+	// Attributes must all be those of some span of the trace, or of its resource; the
+	// spans need not be the same.
+	Attributes map[string]string
+	Limit      int // 1 to MaxTraces
 }
 
-// Traces returns the entry spans that q chooses, newest first, without events and links.
-func (s *Store) Traces(ctx context.Context, q TraceQuery) ([]Span, error) {
-	if q.Limit < 1 || q.Limit > 1000 {
-		return nil, fmt.Errorf("find traces: limit %d is not between 1 and 1000", q.Limit)
+// Validate names the field that is wrong.
+func (q TraceQuery) Validate() error {
+	texts := []string{string(q.Group), q.Env, q.Tenant, q.Service, q.Pool, q.Route}
+	for k, v := range q.Attributes {
+		if k == "" {
+			return errors.New("attributes: a name is empty")
+		}
+		texts = append(texts, k, v)
 	}
-	where := []string{"TrafficEntry", "Timestamp >= fromUnixTimestamp64Nano(?)", "Timestamp < fromUnixTimestamp64Nano(?)"}
-	args := []any{q.Window.From.UnixNano(), q.Window.To.UnixNano()}
-	if q.Group != "" {
-		where, args = append(where, "TrafficGroup = ?"), append(args, string(q.Group))
+	switch {
+	case q.Limit < 1 || q.Limit > MaxTraces:
+		return fmt.Errorf("limit %d is not between 1 and %d", q.Limit, MaxTraces)
+	case len(q.Attributes) > maxAttributes:
+		return fmt.Errorf("attributes: more than %d", maxAttributes)
+	case slices.ContainsFunc(texts, func(s string) bool { return len(s) > maxText }):
+		return fmt.Errorf("a text has more than %d bytes", maxText)
+	case q.Quality != AnyQuality && q.Quality != Bad && q.Quality != Good:
+		return fmt.Errorf("quality %q is neither %q nor %q", q.Quality, Bad, Good)
+	case q.MinDuration < 0 || q.Slow < 0:
+		return errors.New("a duration is negative")
+	}
+	return nil
+}
+
+// where is the condition on entry spans, and its arguments.
+func (q TraceQuery) where() (string, []any) {
+	c := conditions{}
+	c.add("TrafficEntry")
+	c.within(q.Window)
+	for _, f := range []struct{ column, value string }{
+		{"TrafficGroup", string(q.Group)}, {"TrafficEnv", q.Env}, {"TrafficTenant", q.Tenant},
+		{"TrafficService", q.Service}, {"TrafficPool", q.Pool}, {"TrafficRoute", q.Route},
+	} {
+		if f.value != "" {
+			c.add(f.column+" = ?", f.value)
+		}
 	}
 	if q.MinDuration > 0 {
-		where, args = append(where, "Duration >= ?"), append(args, uint64(q.MinDuration))
+		c.add("Duration >= ?", uint64(q.MinDuration))
 	}
 	if q.ErrorsOnly {
-		where = append(where, "StatusCode = 'Error'")
+		c.add("StatusCode = 'Error'")
 	}
-	sql := "SELECT " + spanFields + " FROM otel_traces WHERE " + strings.Join(where, " AND ") + fmt.Sprintf(" ORDER BY Timestamp DESC LIMIT %d", q.Limit)
-	spans, err := s.spans(ctx, sql, args...)
+	slow := uint64(math.MaxUint64)
+	if q.Slow > 0 {
+		slow = uint64(q.Slow)
+	}
+	switch q.Quality {
+	case Bad:
+		c.add("(StatusCode = 'Error' OR Duration >= ?)", slow)
+	case Good:
+		c.add("StatusCode != 'Error' AND Duration < ?", slow)
+	}
+	for _, k := range slices.Sorted(maps.Keys(q.Attributes)) {
+		inner := conditions{}
+		inner.within(lasting(q.Window))
+		if q.Group != "" {
+			inner.add("TrafficGroup = ?", string(q.Group))
+		}
+		inner.add("(SpanAttributes[?] = ? AND mapContains(SpanAttributes, ?) OR ResourceAttributes[?] = ? AND mapContains(ResourceAttributes, ?))", k, q.Attributes[k], k, k, q.Attributes[k], k)
+		c.add("TraceId IN (SELECT TraceId FROM otel_traces WHERE "+inner.String()+")", inner.args...)
+	}
+	return c.String(), c.args
+}
+
+// lasting is w and as long after it as a trace that began in it may go on.
+func lasting(w sli.Window) sli.Window {
+	return sli.Window{From: w.From.Add(-time.Second), To: w.To.Add(5 * time.Minute)} // clocks of two machines differ
+}
+
+// conditions are joined by AND.
+type conditions struct {
+	sql  []string
+	args []any
+}
+
+func (c *conditions) add(sql string, args ...any) {
+	c.sql, c.args = append(c.sql, sql), append(c.args, args...)
+}
+
+func (c *conditions) within(w sli.Window) {
+	c.add("Timestamp >= fromUnixTimestamp64Nano(?) AND Timestamp < fromUnixTimestamp64Nano(?)", w.From.UnixNano(), w.To.UnixNano())
+}
+
+func (c *conditions) String() string { return strings.Join(c.sql, " AND ") }
+
+// Traces returns the entry spans that q chooses, newest first, without links.
+func (s *Store) Traces(ctx context.Context, q TraceQuery) ([]Span, error) {
+	if err := q.Validate(); err != nil {
+		return nil, fmt.Errorf("find traces: %w", err)
+	}
+	where, args := q.where()
+	spans, err := s.spans(ctx, fmt.Sprintf("SELECT %s FROM otel_traces WHERE %s ORDER BY Timestamp DESC LIMIT %d", spanFields, where, q.Limit), args...)
 	if err != nil {
 		return nil, fmt.Errorf("find traces: %w", err)
 	}
@@ -57,6 +163,38 @@ func (s *Store) Trace(ctx context.Context, traceID string) ([]Span, error) {
 	return spans, nil
 }
 
+// Sample returns the spans of at most q.Limit traces of those that q chooses: whichever
+// have the lowest hashes of their ids, so that they are spread over the window and the
+// same each time. q must name a group. Beyond MaxSampleSpans spans, traces are left out.
+func (s *Store) Sample(ctx context.Context, q TraceQuery) ([][]Span, error) {
+	if err := q.Validate(); err != nil {
+		return nil, fmt.Errorf("sample traces: %w", err)
+	}
+	if q.Group == "" {
+		return nil, errors.New("sample traces: no group is named")
+	}
+	c := conditions{}
+	c.add("TrafficGroup = ?", string(q.Group))
+	c.within(lasting(q.Window))
+	where, args := q.where()
+	c.add(fmt.Sprintf("TraceId IN (SELECT TraceId FROM otel_traces WHERE %s ORDER BY cityHash64(TraceId) LIMIT %d)", where, q.Limit), args...)
+	spans, err := s.spans(ctx, fmt.Sprintf("SELECT %s FROM otel_traces WHERE %s ORDER BY cityHash64(TraceId), TraceId, Timestamp LIMIT %d", spanFields, c.String(), MaxSampleSpans+1), c.args...)
+	if err != nil {
+		return nil, fmt.Errorf("sample traces: %w", err)
+	}
+	var out [][]Span
+	for i, span := range spans {
+		if i == 0 || span.TraceID != spans[i-1].TraceID {
+			out = append(out, nil)
+		}
+		out[len(out)-1] = append(out[len(out)-1], span)
+	}
+	if len(spans) > MaxSampleSpans {
+		out = out[:len(out)-1] // it may not be whole
+	}
+	return out, nil
+}
+
 const spanFields = `Timestamp, TraceId, SpanId, ParentSpanId, TraceState, SpanName, SpanKind, ServiceName, ResourceAttributes, ScopeName, ScopeVersion,
  SpanAttributes, Duration, StatusCode, StatusMessage, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool, TrafficRoute, TrafficEntry,
  Events.Timestamp, Events.Name, Events.Attributes`
@@ -64,6 +202,7 @@ const spanFields = `Timestamp, TraceId, SpanId, ParentSpanId, TraceState, SpanNa
 func (s *Store) spans(ctx context.Context, sql string, args ...any) ([]Span, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_execution_time": s.cfg.Timeout.Seconds(), "max_memory_usage": maxQueryMemory}))
 	rows, err := s.conn.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
@@ -91,48 +230,4 @@ func (s *Store) spans(ctx context.Context, sql string, args ...any) ([]Span, err
 		out = append(out, sp)
 	}
 	return out, rows.Err()
-}
-
-// Node is a span with the spans it caused.
-type Node struct {
-	Span
-	Children []*Node `json:"children,omitempty"`
-}
-
-// Tree arranges the spans of one trace under their parents. A span whose parent is not
-// among them is a root, and so is one that would close a circle.
-func Tree(spans []Span) []*Node {
-	nodes := make([]*Node, len(spans))
-	byID := make(map[string]*Node, len(spans))
-	for i := range spans {
-		nodes[i] = &Node{Span: spans[i]}
-		if _, taken := byID[spans[i].SpanID]; !taken {
-			byID[spans[i].SpanID] = nodes[i]
-		}
-	}
-	parent := func(n *Node) *Node { return byID[n.ParentSpanID] }
-	var roots []*Node
-	for _, n := range nodes {
-		if p := parent(n); p != nil && !circular(n, parent, len(nodes)) {
-			p.Children = append(p.Children, n)
-			continue
-		}
-		roots = append(roots, n)
-	}
-	return roots
-}
-
-// circular says whether n is its own ancestor; limit is the longest way without one.
-func circular(n *Node, parent func(*Node) *Node, limit int) bool {
-	p := parent(n)
-	for range limit {
-		if p == nil {
-			return false
-		}
-		if p == n {
-			return true
-		}
-		p = parent(p)
-	}
-	return false
 }
