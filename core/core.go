@@ -55,6 +55,7 @@ type Config struct {
 	Store   store.Config
 
 	SendTimeout time.Duration // a sender whose message is not durable by then is told so
+	EditWithin  time.Duration // after it was sent, a message may not be edited any more; 0: always
 	LameDuck    time.Duration // between saying not ready and refusing, so that edges notice
 	DrainSpread time.Duration // over which connections are asked to go elsewhere
 	DrainGrace  time.Duration // after which those that stayed are closed
@@ -66,7 +67,7 @@ func DefaultConfig() Config {
 		Pool: semconv.PoolBaseline, Listen: "127.0.0.1:9101", Admin: "127.0.0.1:9201",
 		Account: account.DefaultConfig(), API: api.DefaultConfig(), Session: session.DefaultConfig(),
 		Queue: queue.DefaultConfig(), Fanout: fanout.DefaultConfig(), Store: store.DefaultConfig(),
-		SendTimeout: 12 * time.Second, LameDuck: time.Second, DrainSpread: time.Second, DrainGrace: 8 * time.Second,
+		SendTimeout: 12 * time.Second, EditWithin: 24 * time.Hour, LameDuck: time.Second, DrainSpread: time.Second, DrainGrace: 8 * time.Second,
 	}
 }
 
@@ -96,6 +97,8 @@ func (c Config) Validate() error {
 		return errors.New("token: must have at least 16 characters")
 	case c.SendTimeout <= 0:
 		return errors.New("send_timeout: must be positive")
+	case c.EditWithin < 0:
+		return errors.New("edit_within: must not be negative")
 	case c.LameDuck < 0 || c.DrainSpread < 0 || c.DrainGrace < 0:
 		return errors.New("drain: lame_duck, drain_spread and drain_grace must not be negative")
 	}
@@ -205,7 +208,7 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 	if p.producer, err = queue.NewProducer(cfg.Queue, tracing, reg, p.log); err != nil {
 		return err
 	}
-	acceptor := accept.New(p.store, p.producer, cfg.SendTimeout, time.Now)
+	acceptor := accept.New(p.store, p.producer, accept.Config{Timeout: cfg.SendTimeout, EditWithin: cfg.EditWithin}, time.Now)
 	if p.fanout, err = fanout.New(cfg.Fanout, cfg.Node, reg, p.log); err != nil {
 		return err
 	}
@@ -228,7 +231,7 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 		return err
 	}
 	p.handler, err = api.New(cfg.API, api.Deps{
-		Node: cfg.Node, Pool: cfg.Pool, Accounts: accounts, Conversations: p.store, History: p.store, Acceptor: acceptor,
+		Node: cfg.Node, Pool: cfg.Pool, Accounts: accounts, Conversations: p.store, History: p.store, Acceptor: acceptor, Announcer: deliverer,
 		Sockets: p.hub, Presence: p.fanout, Fault: p.fault, Page: deps.Page, Healthy: p.ready.Load,
 		Tracing: deps.Tracing, Propagator: deps.Propagator, Registerer: reg, Now: time.Now, Log: p.log,
 	})

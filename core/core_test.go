@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -227,6 +228,21 @@ func (n *node) direct(bearer, with string) (id string) {
 	return out.ID
 }
 
+// group makes a group of the caller and others.
+func (n *node) group(bearer, name string, members ...string) (id string) {
+	n.t.Helper()
+	var out struct{ ID string }
+	must(n.t, n.call("POST", "/v1/conversations", bearer, map[string]any{"name": name, "members": members}, &out))
+	return out.ID
+}
+
+func (n *node) history(bearer, conversation string) []protocol.Message {
+	n.t.Helper()
+	var page struct{ Messages []protocol.Message }
+	must(n.t, n.call("GET", "/v1/conversations/"+conversation+"/messages?limit=200", bearer, nil, &page))
+	return page.Messages
+}
+
 func (n *node) send(bearer, conversation, clientID string) error {
 	n.t.Helper()
 	return n.call("POST", "/v1/conversations/"+conversation+"/messages", bearer,
@@ -254,26 +270,77 @@ type seen struct {
 	mu        sync.Mutex
 	epoch     string
 	positions map[string]int64
-	ids       map[string][]string // client ids by conversation
+	ids       map[string][]string           // client ids by conversation
+	entries   map[string][]protocol.Message // the same, whole
+	texts     map[string]map[int64]string   // of messages, after all edits and recalls so far
 	changed   chan struct{}
 }
 
 func newSeen() *seen {
-	return &seen{positions: map[string]int64{}, ids: map[string][]string{}, changed: make(chan struct{}, 1)}
+	return &seen{
+		positions: map[string]int64{}, ids: map[string][]string{}, entries: map[string][]protocol.Message{},
+		texts: map[string]map[int64]string{}, changed: make(chan struct{}, 1),
+	}
 }
 
-func (s *seen) take(t testing.TB, m protocol.Message) {
+// take takes an entry that was sent to a user; it must be the next one, or the one with
+// which the user's part begins.
+func (s *seen) take(t testing.TB, user string, m protocol.Message) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if want := s.positions[m.Conversation] + 1; m.Seq != want {
-		t.Errorf("conversation %s: got seq %d, want %d", m.Conversation, m.Seq, want)
+	if want := s.positions[m.Conversation] + 1; m.Seq != want && (m.Seq < want || !m.Begins(user)) {
+		t.Errorf("conversation %s: %s got seq %d, want %d", m.Conversation, user, m.Seq, want)
 	}
 	s.positions[m.Conversation] = m.Seq
 	s.ids[m.Conversation] = append(s.ids[m.Conversation], m.ClientID)
+	s.entries[m.Conversation] = append(s.entries[m.Conversation], m)
+	if s.texts[m.Conversation] == nil {
+		s.texts[m.Conversation] = map[int64]string{}
+	}
+	show(s.texts[m.Conversation], m)
 	select {
 	case s.changed <- struct{}{}:
 	default:
+	}
+}
+
+// show does what a device does with an entry.
+func show(texts map[int64]string, m protocol.Message) {
+	switch {
+	case m.Event == nil:
+		texts[m.Seq] = m.Text
+	case m.Event.Kind == protocol.EventEdited:
+		if _, known := texts[m.Event.Target]; known { // else it was before this user's time
+			texts[m.Event.Target] = m.Text
+		}
+	case m.Event.Kind == protocol.EventRecalled:
+		if _, known := texts[m.Event.Target]; known {
+			texts[m.Event.Target] = ""
+		}
+	}
+}
+
+// until waits until an entry has come, and returns it.
+func (s *seen) until(t testing.TB, conversation string, is func(protocol.Message) bool) protocol.Message {
+	t.Helper()
+	deadline := time.After(2 * time.Minute)
+	for {
+		s.mu.Lock()
+		i := slices.IndexFunc(s.entries[conversation], is)
+		var found protocol.Message
+		if i >= 0 {
+			found = s.entries[conversation][i]
+		}
+		s.mu.Unlock()
+		if i >= 0 {
+			return found
+		}
+		select {
+		case <-s.changed:
+		case <-deadline:
+			t.Fatal("the entry never came")
+		}
 	}
 }
 
@@ -356,7 +423,7 @@ func (c *socket) read() {
 		}
 		switch {
 		case f.Message != nil:
-			c.seen.take(c.t, *f.Message)
+			c.seen.take(c.t, c.hello.User, *f.Message)
 		case f.ID != 0:
 			c.mu.Lock()
 			ch := c.replies[f.ID]

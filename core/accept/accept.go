@@ -1,26 +1,34 @@
-// Package accept takes messages from senders, by REST and by WebSocket alike: it checks
-// the message and the membership, and hands it to the log. A message is accepted when
-// the log has it; storing and numbering come later (core/deliver).
+// Package accept takes what users want in the log, by REST and by WebSocket alike: it
+// checks it, looks whether the user may, and hands it to the log. It is accepted when the
+// log has it; storing and numbering come later (core/deliver).
 //
-// Membership is read from the store once and then remembered, within a bound: members
-// of a direct conversation never change. The store decides again when it numbers, so
-// a wrong memory could not let anyone in.
+// Whether a user may is read from the store each time: one row, since the members behind
+// it are remembered there by their version. So a change of members holds at once for all
+// processes, without a message between them and without a time for which an old answer
+// is good. The store decides once more when it numbers, for what was on its way.
+//
+// While the store is down, messages of those who were members when they last sent one
+// are accepted all the same.
 package accept
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
 )
 
-// Conversations is where membership is kept.
+// Conversations is where members and messages are kept.
 type Conversations interface {
-	// Conversation answers chat.ErrNotFound where there is none.
-	Conversation(ctx context.Context, id string) (chat.Conversation, error)
+	// Standing says who is in a conversation now. It answers chat.ErrNotFound where
+	// there is none.
+	Standing(ctx context.Context, conversation string) (chat.Standing, error)
+	// Target answers chat.ErrNotFound where the user sees no entry of that seq.
+	Target(ctx context.Context, userID, conversation string, seq int64) (chat.Target, error)
 }
 
 // Log makes records durable.
@@ -30,65 +38,148 @@ type Log interface {
 	Accept(ctx context.Context, r chat.Record, done func(error))
 }
 
+// Config bounds what is accepted.
+type Config struct {
+	Timeout    time.Duration // after which a sender whose record is not durable is told so
+	EditWithin time.Duration // after it was sent, a message may not be edited any more; 0: always
+}
+
 // Acceptor accepts. It is safe for concurrent use.
 type Acceptor struct {
 	conversations Conversations
 	log           Log
 	members       *members
+	down          atomic.Int64 // until when, in unix nanoseconds, the store is not asked about known members
 	now           func() time.Time
-	timeout       time.Duration
+	cfg           Config
 }
 
-// New prepares an acceptor; a sender whose message is not durable after timeout is told
-// so.
-func New(conversations Conversations, log Log, timeout time.Duration, now func() time.Time) *Acceptor {
-	return &Acceptor{conversations: conversations, log: log, members: newMembers(100_000), now: now, timeout: timeout}
+// New prepares an acceptor.
+func New(conversations Conversations, log Log, cfg Config, now func() time.Time) *Acceptor {
+	return &Acceptor{conversations: conversations, log: log, members: newMembers(100_000), now: now, cfg: cfg}
 }
 
-// Accept checks and accepts a message of a user, and calls done exactly once, possibly
-// before it returns. Messages of one conversation that one goroutine sends keep their
-// order. The error of done is a *protocol.Error, or another one that the sender must not
-// see; unless it is about the message itself, the message may still come through, and
-// sending it again under its client id is safe.
-func (a *Acceptor) Accept(ctx context.Context, from chat.User, m protocol.Send, traceID string, done func(protocol.Accepted, error)) {
-	if err := chat.CheckSend(m.Conversation, m.ClientID, m.Text); err != nil {
+// Done is called exactly once, possibly before the call that it was given to returns.
+// Its error is a *protocol.Error, or another one that the sender must not see; unless it
+// is about the request itself, that may still come through, and repeating it under its
+// client id is safe.
+type Done = func(protocol.Accepted, error)
+
+// Accept checks and accepts a message of a user. What one goroutine sends to one
+// conversation keeps its order.
+func (a *Acceptor) Accept(ctx context.Context, from chat.User, m protocol.Send, traceID string, done Done) {
+	a.accept(ctx, from, chat.Record{Conversation: m.Conversation, ClientID: m.ClientID, Text: m.Text, ReplyTo: m.ReplyTo}, traceID, done)
+}
+
+// Edit accepts a new text for a message.
+func (a *Acceptor) Edit(ctx context.Context, from chat.User, m protocol.Edit, traceID string, done Done) {
+	a.accept(ctx, from, chat.Record{
+		Kind: protocol.EventEdited, Conversation: m.Conversation, ClientID: m.ClientID, Text: m.Text, Target: m.Seq,
+	}, traceID, done)
+}
+
+// Recall accepts that a message is taken back. Its key follows from the message, so that
+// it takes effect once.
+func (a *Acceptor) Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done Done) {
+	a.accept(ctx, from, chat.Record{
+		Kind: protocol.EventRecalled, Conversation: m.Conversation, ClientID: fmt.Sprintf("recall.%d", m.Seq), Target: m.Seq,
+	}, traceID, done)
+}
+
+// Change accepts a change of a group: a record with its kind, its conversation, its
+// client id and what it changes.
+func (a *Acceptor) Change(ctx context.Context, from chat.User, r chat.Record, traceID string, done Done) {
+	a.accept(ctx, from, r, traceID, done)
+}
+
+func (a *Acceptor) accept(ctx context.Context, from chat.User, r chat.Record, traceID string, done Done) {
+	r.SenderID, r.Sender, r.TraceID = from.ID, from.Name, traceID
+	r.SentAt = a.now().UTC().Truncate(time.Microsecond)
+	if err := chat.CheckRecord(r); err != nil {
 		done(protocol.Accepted{}, err)
 		return
 	}
-	if err := a.Member(ctx, m.Conversation, from.ID); err != nil {
-		done(protocol.Accepted{}, err)
+	accepted := protocol.Accepted{ClientID: r.ClientID, TraceID: traceID}
+	if already, err := a.may(ctx, r); err != nil || already {
+		done(accepted, err)
 		return
 	}
-	record := chat.Record{
-		Conversation: m.Conversation, ClientID: m.ClientID, SenderID: from.ID, Sender: from.Name,
-		Text: m.Text, SentAt: a.now().UTC().Truncate(time.Microsecond), TraceID: traceID,
-	}
-	once := newOnce(a.timeout, func(err error) {
+	once := newOnce(a.cfg.Timeout, func(err error) {
 		if err != nil {
 			done(protocol.Accepted{}, err)
 			return
 		}
-		done(protocol.Accepted{ClientID: m.ClientID, TraceID: traceID}, nil)
+		done(accepted, nil)
 	})
-	a.log.Accept(ctx, record, once.done)
+	a.log.Accept(ctx, r, once.done)
 }
 
-// Member says whether a user may read and write a conversation: nil, a *protocol.Error,
-// or what went wrong with the store. A conversation that does not exist and one of other
-// people give the same answer.
-func (a *Acceptor) Member(ctx context.Context, conversation, userID string) error {
-	if a.members.has(conversation, userID) {
-		return nil
+// storePatience is how long the store may take to say whether a known member may send,
+// and storePause how long it is left alone after it could not.
+const (
+	storePatience = 500 * time.Millisecond
+	storePause    = time.Second
+)
+
+// may says whether the sender may: nil, a *protocol.Error, or what went wrong with the
+// store; already says that there is nothing to do, since it is stored that way.
+func (a *Acceptor) may(ctx context.Context, r chat.Record) (already bool, err error) {
+	plain := r.Kind == "" && r.ReplyTo == 0
+	known := plain && a.members.has(r.Conversation, r.SenderID)
+	if known && a.now().UnixNano() < a.down.Load() {
+		return false, nil
 	}
-	c, err := a.conversations.Conversation(ctx, conversation)
-	if errors.Is(err, chat.ErrNotFound) || err == nil && !c.Has(userID) {
-		return protocol.NewError(protocol.CodeNotFound, "conversation", "there is no such conversation of yours")
+	if known {
+		patient, cancel := context.WithTimeout(ctx, storePatience)
+		defer cancel()
+		ctx = patient
+	}
+	standing, err := a.conversations.Standing(ctx, r.Conversation)
+	switch {
+	case errors.Is(err, chat.ErrNotFound):
+		return false, chat.NoConversation()
+	case err != nil && known:
+		a.down.Store(a.now().Add(storePause).UnixNano())
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("check membership: %w", err)
+	}
+	if no := chat.Allow(standing, r); no != nil {
+		a.members.remove(r.Conversation, r.SenderID)
+		return false, no
+	}
+	a.members.add(r.Conversation, r.SenderID)
+	if plain {
+		return false, nil
+	}
+	target, err := a.mayTarget(ctx, standing, r)
+	return chat.Already(standing, r, target), err
+}
+
+// mayTarget looks at the message that an edit, a recall or a reply names, if any.
+func (a *Acceptor) mayTarget(ctx context.Context, standing chat.Standing, r chat.Record) (chat.Target, error) {
+	seq, field := r.Target, "seq"
+	if r.Kind == "" {
+		seq, field = r.ReplyTo, "reply_to"
+	}
+	if seq == 0 {
+		return chat.Target{}, nil
+	}
+	t, err := a.conversations.Target(ctx, r.SenderID, r.Conversation, seq)
+	if errors.Is(err, chat.ErrNotFound) || err == nil && t.Kind != "" {
+		return t, protocol.NewError(protocol.CodeNotFound, field, "there is no such message")
 	}
 	if err != nil {
-		return fmt.Errorf("check membership: %w", err)
+		return t, fmt.Errorf("read message: %w", err)
 	}
-	for _, m := range c.Members {
-		a.members.add(conversation, m.ID)
+	if r.Kind == "" {
+		return t, nil
 	}
-	return nil
+	if no := chat.AllowTarget(standing, r, t); no != nil {
+		return t, no
+	}
+	if r.Kind == protocol.EventEdited && a.cfg.EditWithin > 0 && r.SentAt.Sub(t.SentAt) > a.cfg.EditWithin {
+		return t, protocol.NewError(protocol.CodePermissionDenied, "seq", fmt.Sprintf("a message may be edited for %v", a.cfg.EditWithin))
+	}
+	return t, nil
 }

@@ -20,21 +20,41 @@ var (
 	now = time.Date(2026, 1, 2, 3, 4, 5, 123456789, time.UTC)
 )
 
-// conversations has one, "c1", of ann and bob.
+// conversations has a direct one, "c1", of ann and bob, and a group, "g", whose roster
+// may be replaced.
 type conversations struct {
-	reads int
-	down  error
+	reads   int
+	down    error
+	group   *chat.Roster
+	targets map[int64]chat.Target
 }
 
-func (c *conversations) Conversation(_ context.Context, id string) (chat.Conversation, error) {
+func (c *conversations) Standing(_ context.Context, id string) (chat.Standing, error) {
 	c.reads++
+	switch {
+	case c.down != nil:
+		return chat.Standing{}, c.down
+	case id == "g":
+		return chat.Standing{Roster: c.group}, nil
+	case id != "c1":
+		return chat.Standing{}, chat.ErrNotFound
+	}
+	return chat.Standing{Roster: chat.NewRoster(false, 0, []chat.Member{{ID: "u1", Name: "ann"}, {ID: "u2", Name: "bob"}})}, nil
+}
+
+func (c *conversations) Target(_ context.Context, _, _ string, seq int64) (chat.Target, error) {
 	if c.down != nil {
-		return chat.Conversation{}, c.down
+		return chat.Target{}, c.down
 	}
-	if id != "c1" {
-		return chat.Conversation{}, chat.ErrNotFound
+	t, ok := c.targets[seq]
+	if !ok {
+		return t, chat.ErrNotFound
 	}
-	return chat.Conversation{ID: id, Members: []chat.User{ann, {ID: "u2", Name: "bob"}}}, nil
+	return t, nil
+}
+
+func config(timeout time.Duration) accept.Config {
+	return accept.Config{Timeout: timeout, EditWithin: time.Hour}
 }
 
 // logFunc is a Log.
@@ -70,7 +90,7 @@ func TestAccept(t *testing.T) {
 	var got []chat.Record
 	answer := error(nil)
 	cs := &conversations{}
-	a := accept.New(cs, logFunc(func(r chat.Record, done func(error)) { got = append(got, r); done(answer) }), time.Minute, func() time.Time { return now })
+	a := accept.New(cs, logFunc(func(r chat.Record, done func(error)) { got = append(got, r); done(answer) }), config(time.Minute), func() time.Time { return now })
 	if r := send(t, a, ann, good); r.err != nil || r.accepted != (protocol.Accepted{ClientID: "m1", TraceID: "trace"}) {
 		t.Errorf("got %+v", r)
 	}
@@ -79,10 +99,6 @@ func TestAccept(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
-	}
-	_ = send(t, a, ann, good)
-	if cs.reads != 1 {
-		t.Errorf("membership read %d times", cs.reads)
 	}
 	for name, c := range map[string]struct {
 		from chat.User
@@ -114,7 +130,7 @@ func TestAccept(t *testing.T) {
 
 func TestLateAnswerIsNotASecondOne(t *testing.T) {
 	late := make(chan func(error), 1)
-	a := accept.New(&conversations{}, logFunc(func(_ chat.Record, done func(error)) { late <- done }), 10*time.Millisecond, time.Now)
+	a := accept.New(&conversations{}, logFunc(func(_ chat.Record, done func(error)) { late <- done }), config(10*time.Millisecond), time.Now)
 	results := make(chan error, 10)
 	a.Accept(t.Context(), ann, good, "", func(_ protocol.Accepted, err error) { results <- err })
 	if err := <-results; code(err) != protocol.CodeUnavailable {
@@ -127,7 +143,7 @@ func TestLateAnswerIsNotASecondOne(t *testing.T) {
 }
 
 func BenchmarkAccept(b *testing.B) {
-	a := accept.New(&conversations{}, logFunc(func(_ chat.Record, done func(error)) { done(nil) }), time.Minute, time.Now)
+	a := accept.New(&conversations{}, logFunc(func(_ chat.Record, done func(error)) { done(nil) }), config(time.Minute), time.Now)
 	b.ReportAllocs()
 	for b.Loop() {
 		a.Accept(b.Context(), ann, good, "trace", func(_ protocol.Accepted, err error) {
@@ -140,24 +156,164 @@ func BenchmarkAccept(b *testing.B) {
 
 // TestMembershipMemoryIsBounded fills it beyond its bound; all answers stay right.
 func TestMembershipMemoryIsBounded(t *testing.T) {
-	cs := everyone{}
-	a := accept.New(cs, nil, time.Minute, time.Now)
+	a := accept.New(everyone{}, logFunc(func(_ chat.Record, done func(error)) { done(nil) }), config(time.Minute), time.Now)
+	m := good
 	for i := range 150_000 {
-		if err := a.Member(t.Context(), fmt.Sprint(i), "u1"); err != nil {
-			t.Fatal(err)
+		m.Conversation = fmt.Sprint(i)
+		if r := send(t, a, ann, m); r.err != nil {
+			t.Fatal(r.err)
 		}
 	}
 	if n := accept.Remembered(a); n > 100_000 {
 		t.Errorf("%d remembered", n)
 	}
-	if err := a.Member(t.Context(), "0", "u2"); code(err) != protocol.CodeNotFound {
-		t.Errorf("got %v", err)
+	m.Conversation = "0"
+	if r := send(t, a, eve, m); code(r.err) != protocol.CodeNotFound {
+		t.Errorf("got %v", r.err)
 	}
 }
 
 // everyone has u1 in every conversation.
-type everyone struct{}
+type everyone struct{ *conversations }
 
-func (everyone) Conversation(_ context.Context, id string) (chat.Conversation, error) {
-	return chat.Conversation{ID: id, Members: []chat.User{ann}}, nil
+func (everyone) Standing(context.Context, string) (chat.Standing, error) {
+	return chat.Standing{Roster: chat.NewRoster(false, 0, []chat.Member{{ID: "u1", Name: "ann"}})}, nil
+}
+
+func TestRemovedMemberIsRefusedAtOnce(t *testing.T) {
+	clock := now
+	cs := &conversations{group: chat.NewRoster(true, 1, []chat.Member{{ID: "u1", Name: "ann"}})}
+	a := accept.New(cs, logFunc(func(_ chat.Record, done func(error)) { done(nil) }), config(time.Minute), func() time.Time { return clock })
+	m := protocol.Send{Conversation: "g", ClientID: "1", Text: "x"}
+	if r := send(t, a, ann, m); r.err != nil {
+		t.Fatal(r.err)
+	}
+	member := cs.group
+	cs.group = chat.NewRoster(true, 2, nil)
+	if r := send(t, a, ann, m); code(r.err) != protocol.CodeNotFound {
+		t.Errorf("removed: %v", r.err)
+	}
+	cs.down = errors.New("store is gone")
+	if r := send(t, a, ann, m); !errors.Is(r.err, cs.down) {
+		t.Errorf("removed, and the store is down: %v", r.err)
+	}
+	cs.down, cs.group = nil, member
+	if r := send(t, a, ann, m); r.err != nil {
+		t.Fatal(r.err)
+	}
+	cs.down = errors.New("store is gone")
+	before := cs.reads
+	for range 10 {
+		if r := send(t, a, ann, m); r.err != nil {
+			t.Errorf("a known member, and the store is down: %v", r.err)
+		}
+	}
+	if cs.reads != before+1 {
+		t.Errorf("a store that is down was asked %d times", cs.reads-before)
+	}
+	clock = clock.Add(2 * time.Second)
+	if _ = send(t, a, ann, m); cs.reads != before+2 {
+		t.Error("it is not asked again")
+	}
+	m.ReplyTo = 1
+	if r := send(t, a, ann, m); !errors.Is(r.err, cs.down) {
+		t.Errorf("what names a message needs the store: %v", r.err)
+	}
+}
+
+func TestEditsRecallsAndRepliesNameAMessage(t *testing.T) {
+	mine := chat.Target{SenderID: "u1", SentAt: now.Add(-time.Minute)}
+	cs := &conversations{
+		group: chat.NewRoster(true, 1, []chat.Member{{ID: "u1", Name: "ann"}, {ID: "u9", Name: "eve", Role: chat.RoleAdmin}}),
+		targets: map[int64]chat.Target{
+			1: mine, 2: {SenderID: "u1", SentAt: now.Add(-2 * time.Hour)}, 3: {SenderID: "u2", SentAt: now}, 4: {SenderID: "u1", SentAt: now, Recalled: true},
+			5: {Kind: protocol.EventAdded, SenderID: "u1", SentAt: now},
+		},
+	}
+	var got []chat.Record
+	a := accept.New(cs, logFunc(func(r chat.Record, done func(error)) { got = append(got, r); done(nil) }), config(time.Minute), func() time.Time { return now })
+	type call func(done accept.Done)
+	edit := func(seq int64) call {
+		return func(done accept.Done) {
+			a.Edit(t.Context(), ann, protocol.Edit{Conversation: "g", Seq: seq, ClientID: "e", Text: "x"}, "", done)
+		}
+	}
+	recall := func(from chat.User, seq int64) call {
+		return func(done accept.Done) {
+			a.Recall(t.Context(), from, protocol.Recall{Conversation: "g", Seq: seq}, "", done)
+		}
+	}
+	reply := func(seq int64) call {
+		return func(done accept.Done) {
+			a.Accept(t.Context(), ann, protocol.Send{Conversation: "g", ClientID: "r", Text: "x", ReplyTo: seq}, "", done)
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		call  call
+		code  protocol.Code
+		field string
+		log   int // records that it writes
+	}{
+		{"edit", edit(1), "", "", 1},
+		{"edit what is old", edit(2), protocol.CodePermissionDenied, "seq", 0},
+		{"edit another's", edit(3), protocol.CodePermissionDenied, "seq", 0},
+		{"edit what is recalled", edit(4), protocol.CodePermissionDenied, "seq", 0},
+		{"edit no message", edit(5), protocol.CodeNotFound, "seq", 0},
+		{"edit nothing", edit(9), protocol.CodeNotFound, "seq", 0},
+		{"edit seq 0", edit(0), protocol.CodeInvalidArgument, "seq", 0},
+		{"recall what is old", recall(ann, 2), "", "", 1},
+		{"recall another's", recall(ann, 3), protocol.CodePermissionDenied, "seq", 0},
+		{"recall another's as an admin", recall(eve, 3), "", "", 1},
+		{"recall again", recall(ann, 4), "", "", 0},
+		{"reply", reply(3), "", "", 1},
+		{"reply to no message", reply(5), protocol.CodeNotFound, "reply_to", 0},
+		{"reply to nothing", reply(9), protocol.CodeNotFound, "reply_to", 0},
+	} {
+		got = nil
+		answers := make(chan error, 2)
+		c.call(func(_ protocol.Accepted, err error) { answers <- err })
+		e, _ := errors.AsType[*protocol.Error](<-answers)
+		if e == nil {
+			e = &protocol.Error{}
+		}
+		if e.Code != c.code || e.Field != c.field || len(got) != c.log || len(answers) != 0 {
+			t.Errorf("%s: %+v, %d records", c.name, e, len(got))
+		}
+		for _, r := range got {
+			if err := chat.CheckRecord(r); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		}
+	}
+}
+
+func TestChangesThatAreDoneAlreadyWriteNothing(t *testing.T) {
+	cs := &conversations{group: chat.NewRoster(true, 1, []chat.Member{{ID: "u1", Name: "ann", Role: chat.RoleOwner}, {ID: "u2", Name: "bob"}})}
+	written := 0
+	a := accept.New(cs, logFunc(func(_ chat.Record, done func(error)) { written++; done(nil) }), config(time.Minute), time.Now)
+	bob, cid := chat.Member{ID: "u2", Name: "bob"}, chat.Member{ID: "u3", Name: "cid"}
+	for _, c := range []struct {
+		name   string
+		record chat.Record
+		code   protocol.Code
+		log    int
+	}{
+		{"add a member", chat.Record{Kind: protocol.EventAdded, Members: []chat.Member{bob}}, "", 0},
+		{"add another", chat.Record{Kind: protocol.EventAdded, Members: []chat.Member{bob, cid}}, "", 1},
+		{"give the same role", chat.Record{Kind: protocol.EventRole, Members: []chat.Member{bob}, Role: chat.RoleMember}, "", 0},
+		{"give another", chat.Record{Kind: protocol.EventRole, Members: []chat.Member{bob}, Role: chat.RoleAdmin}, "", 1},
+		{"role of nobody", chat.Record{Kind: protocol.EventRole, Members: []chat.Member{cid}}, protocol.CodeNotFound, 0},
+		{"remove nobody", chat.Record{Kind: protocol.EventRemoved, Members: []chat.Member{cid}}, protocol.CodeNotFound, 0},
+		{"the owner leaves", chat.Record{Kind: protocol.EventRemoved, Members: []chat.Member{{ID: "u1", Name: "ann"}}}, protocol.CodePermissionDenied, 0},
+		{"the owner is one no more", chat.Record{Kind: protocol.EventRole, Members: []chat.Member{{ID: "u1", Name: "ann"}}}, protocol.CodePermissionDenied, 0},
+	} {
+		written = 0
+		c.record.Conversation, c.record.ClientID = "g", "x.1"
+		answers := make(chan error, 2)
+		a.Change(t.Context(), ann, c.record, "", func(_ protocol.Accepted, err error) { answers <- err })
+		if err := <-answers; code(err) != c.code || written != c.log || len(answers) != 0 {
+			t.Errorf("%s: %v, %d records", c.name, err, written)
+		}
+	}
 }

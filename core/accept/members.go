@@ -34,3 +34,9 @@ func (m *members) add(conversation, user string) {
 	}
 	m.set[member{conversation, user}] = struct{}{}
 }
+
+func (m *members) remove(conversation, user string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.set, member{conversation, user})
+}

@@ -102,22 +102,42 @@ type Accounts interface {
 type Conversations interface {
 	// User answers chat.ErrNotFound where there is none.
 	User(ctx context.Context, name string) (chat.User, error)
+	// Users leaves out names that nobody has.
+	Users(ctx context.Context, names []string) ([]chat.User, error)
 	// Direct returns the one conversation of two users, made where there is none, and
 	// chat.ErrLimit where one of them has limit conversations already.
 	Direct(ctx context.Context, id string, a, b chat.User, limit int, at time.Time) (chat.Conversation, error)
+	// Group creates a group with its first entry; fresh is false where it exists already.
+	Group(ctx context.Context, created chat.Record, limit int) (first chat.Numbered, fresh bool, err error)
 	Conversations(ctx context.Context, userID string) ([]chat.Conversation, error)
+	// Conversation answers chat.ErrNotFound where the user is not a member.
+	Conversation(ctx context.Context, userID, id string) (chat.Conversation, error)
+	// Members is a page in the order of ids, after one of them.
+	Members(ctx context.Context, conversation, after string, limit int) ([]chat.Member, error)
+	// Full are those of the users that have limit conversations already.
+	Full(ctx context.Context, userIDs []string, limit int) (map[string]bool, error)
 }
 
-// History is where messages are kept.
+// History is where entries are kept. Its methods answer chat.ErrNotFound where the user
+// never was a member, and else only what it may see.
 type History interface {
-	Messages(ctx context.Context, conversation string, after int64, limit int) ([]protocol.Message, error)
+	Messages(ctx context.Context, userID, conversation string, after int64, limit int) ([]protocol.Message, error)
+	MessagesBefore(ctx context.Context, userID, conversation string, before int64, limit int) ([]protocol.Message, error)
 	Epoch() string
 }
 
-// Acceptor accepts messages and knows who may read.
+// Acceptor accepts what goes into the log, if the user may; see core/accept.
 type Acceptor interface {
 	Accept(ctx context.Context, from chat.User, m protocol.Send, traceID string, done func(protocol.Accepted, error))
-	Member(ctx context.Context, conversation, userID string) error
+	Edit(ctx context.Context, from chat.User, m protocol.Edit, traceID string, done func(protocol.Accepted, error))
+	Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done func(protocol.Accepted, error))
+	// Change takes a change of a group's members, roles or name.
+	Change(ctx context.Context, from chat.User, r chat.Record, traceID string, done func(protocol.Accepted, error))
+}
+
+// Announcer shows a new group to its first members.
+type Announcer interface {
+	Announce(first chat.Numbered)
 }
 
 // Sockets takes over upgrade requests.
@@ -144,6 +164,7 @@ type Deps struct {
 	Conversations Conversations
 	History       History
 	Acceptor      Acceptor
+	Announcer     Announcer
 	Sockets       Sockets
 	Presence      Presence
 	Fault         Fault
@@ -192,15 +213,23 @@ func New(cfg Config, deps Deps) (http.Handler, error) {
 func (s *server) handler() http.Handler {
 	api := http.NewServeMux()
 	for pattern, h := range map[string]handler{
-		"POST /v1/users":                       s.postUser,
-		"GET /v1/users/{name}":                 s.authed(s.getUser),
-		"POST /v1/sessions":                    s.postSession,
-		"DELETE /v1/sessions/current":          s.deleteSession,
-		"GET /v1/me":                           s.authed(s.getMe),
-		"POST /v1/conversations":               s.authed(s.postConversation),
-		"GET /v1/conversations":                s.authed(s.getConversations),
-		"POST /v1/conversations/{id}/messages": s.authed(s.postMessage),
-		"GET /v1/conversations/{id}/messages":  s.authed(s.getMessages),
+		"POST /v1/users":                               s.postUser,
+		"GET /v1/users/{name}":                         s.authed(s.getUser),
+		"POST /v1/sessions":                            s.postSession,
+		"DELETE /v1/sessions/current":                  s.deleteSession,
+		"GET /v1/me":                                   s.authed(s.getMe),
+		"POST /v1/conversations":                       s.authed(s.postConversation),
+		"GET /v1/conversations":                        s.authed(s.getConversations),
+		"GET /v1/conversations/{id}":                   s.authed(s.getConversation),
+		"PATCH /v1/conversations/{id}":                 s.authed(s.patchConversation),
+		"GET /v1/conversations/{id}/members":           s.authed(s.getMembers),
+		"POST /v1/conversations/{id}/members":          s.authed(s.postMembers),
+		"PUT /v1/conversations/{id}/members/{name}":    s.authed(s.putMember),
+		"DELETE /v1/conversations/{id}/members/{name}": s.authed(s.deleteMember),
+		"POST /v1/conversations/{id}/messages":         s.authed(s.postMessage),
+		"GET /v1/conversations/{id}/messages":          s.authed(s.getMessages),
+		"PATCH /v1/conversations/{id}/messages/{seq}":  s.authed(s.patchMessage),
+		"DELETE /v1/conversations/{id}/messages/{seq}": s.authed(s.deleteMessage),
 	} {
 		api.Handle(pattern, s.serve(pattern, s.faulty(h)))
 	}

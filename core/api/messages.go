@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
-	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
 
@@ -16,70 +16,22 @@ import (
 	"github.com/tracegate/tracegate/core/session"
 )
 
-// conversation is a conversation on the wire; members are names.
-type conversation struct {
-	ID      string   `json:"id"`
-	Members []string `json:"members"`
-	LastSeq int64    `json:"last_seq"`
-}
-
-func conversationOf(c chat.Conversation) conversation {
-	out := conversation{ID: c.ID, LastSeq: c.LastSeq, Members: make([]string, 0, len(c.Members))}
-	for _, m := range c.Members {
-		out.Members = append(out.Members, m.Name)
-	}
-	return out
-}
-
-func (s *server) postConversation(w http.ResponseWriter, r *http.Request, id account.Identity) error {
+func (s *server) postMessage(w http.ResponseWriter, r *http.Request, id account.Identity) error {
 	var in struct {
-		With string `json:"with"`
+		ClientID string `json:"client_id"`
+		Text     string `json:"text"`
+		ReplyTo  int64  `json:"reply_to"`
 	}
 	if err := readBody(w, r, &in); err != nil {
 		return err
 	}
-	if err := chat.CheckName("with", in.With); err != nil {
-		return err
-	}
-	if in.With == id.User.Name {
-		return protocol.NewError(protocol.CodeInvalidArgument, "with", "with must be someone else")
-	}
-	other, err := s.deps.Conversations.User(r.Context(), in.With)
-	if errors.Is(err, chat.ErrNotFound) {
-		return protocol.NewError(protocol.CodeNotFound, "with", "there is no such user")
-	}
-	if err != nil {
-		return err
-	}
-	fresh, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("new conversation id: %w", err)
-	}
-	c, err := s.deps.Conversations.Direct(r.Context(), fresh.String(), id.User, other, s.cfg.Conversations, s.deps.Now())
-	switch {
-	case errors.Is(err, chat.ErrLimit):
-		return protocol.NewError(protocol.CodePermissionDenied, "with", "one of you has too many conversations")
-	case errors.Is(err, chat.ErrUnstorable): // the token's user is not in this database
-		return protocol.NewError(protocol.CodeUnauthenticated, "", "your user does not exist any more")
-	case err != nil:
-		return err
-	}
-	return write(w, http.StatusOK, conversationOf(c))
+	m := protocol.Send{Conversation: r.PathValue("id"), ClientID: in.ClientID, Text: in.Text, ReplyTo: in.ReplyTo}
+	return s.accepted(w, r, func(done func(protocol.Accepted, error)) {
+		s.deps.Acceptor.Accept(r.Context(), id.User, m, traceID(r), done)
+	})
 }
 
-func (s *server) getConversations(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	list, err := s.deps.Conversations.Conversations(r.Context(), id.User.ID)
-	if err != nil {
-		return err
-	}
-	out := make([]conversation, 0, len(list))
-	for _, c := range list {
-		out = append(out, conversationOf(c))
-	}
-	return write(w, http.StatusOK, map[string]any{"conversations": out})
-}
-
-func (s *server) postMessage(w http.ResponseWriter, r *http.Request, id account.Identity) error {
+func (s *server) patchMessage(w http.ResponseWriter, r *http.Request, id account.Identity) error {
 	var in struct {
 		ClientID string `json:"client_id"`
 		Text     string `json:"text"`
@@ -87,13 +39,43 @@ func (s *server) postMessage(w http.ResponseWriter, r *http.Request, id account.
 	if err := readBody(w, r, &in); err != nil {
 		return err
 	}
+	seq, err := pathSeq(r)
+	if err != nil {
+		return err
+	}
+	m := protocol.Edit{Conversation: r.PathValue("id"), Seq: seq, ClientID: in.ClientID, Text: in.Text}
+	return s.accepted(w, r, func(done func(protocol.Accepted, error)) {
+		s.deps.Acceptor.Edit(r.Context(), id.User, m, traceID(r), done)
+	})
+}
+
+func (s *server) deleteMessage(w http.ResponseWriter, r *http.Request, id account.Identity) error {
+	seq, err := pathSeq(r)
+	if err != nil {
+		return err
+	}
+	m := protocol.Recall{Conversation: r.PathValue("id"), Seq: seq}
+	return s.accepted(w, r, func(done func(protocol.Accepted, error)) {
+		s.deps.Acceptor.Recall(r.Context(), id.User, m, traceID(r), done)
+	})
+}
+
+func pathSeq(r *http.Request) (int64, error) {
+	n, err := strconv.ParseInt(r.PathValue("seq"), 10, 64)
+	if err != nil || n < 1 {
+		return 0, protocol.NewError(protocol.CodeInvalidArgument, "seq", "seq must be that of a message")
+	}
+	return n, nil
+}
+
+// accepted answers when something is durable in the log.
+func (s *server) accepted(w http.ResponseWriter, r *http.Request, accept func(done func(protocol.Accepted, error))) error {
 	type answer struct {
 		accepted protocol.Accepted
 		err      error
 	}
 	answers := make(chan answer, 1)
-	m := protocol.Send{Conversation: r.PathValue("id"), ClientID: in.ClientID, Text: in.Text}
-	s.deps.Acceptor.Accept(r.Context(), id.User, m, traceID(r), func(a protocol.Accepted, err error) { answers <- answer{a, err} })
+	accept(func(a protocol.Accepted, err error) { answers <- answer{a, err} })
 	select {
 	case a := <-answers:
 		if a.err != nil {
@@ -110,12 +92,21 @@ const (
 	maxPage     = 200
 )
 
+// getMessages pages the history forward (after) or backward (before); either way a page
+// is in order, and its first or last seq is where the next one goes on.
 func (s *server) getMessages(w http.ResponseWriter, r *http.Request, id account.Identity) error {
 	conversation := r.PathValue("id")
 	if err := chat.CheckConversationID("conversation", conversation); err != nil {
 		return err
 	}
-	after, err := number(r, "after", 0, 0, 1<<62)
+	read, field, lowest := s.deps.History.Messages, "after", int64(0)
+	if r.URL.Query().Has("before") {
+		if r.URL.Query().Has("after") {
+			return protocol.NewError(protocol.CodeInvalidArgument, "before", "before and after cannot both be given")
+		}
+		read, field, lowest = s.deps.History.MessagesBefore, "before", 1
+	}
+	from, err := number(r, field, lowest, lowest, 1<<62)
 	if err != nil {
 		return err
 	}
@@ -123,10 +114,10 @@ func (s *server) getMessages(w http.ResponseWriter, r *http.Request, id account.
 	if err != nil {
 		return err
 	}
-	if err := s.deps.Acceptor.Member(r.Context(), conversation, id.User.ID); err != nil {
-		return err
+	list, err := read(r.Context(), id.User.ID, conversation, from, int(limit))
+	if errors.Is(err, chat.ErrNotFound) {
+		return chat.NoConversation()
 	}
-	list, err := s.deps.History.Messages(r.Context(), conversation, after, int(limit))
 	if err != nil {
 		return err
 	}
@@ -152,3 +143,6 @@ func (s *server) getSocket(w http.ResponseWriter, r *http.Request, id account.Id
 		Baggage: baggage.FromContext(r.Context()), Upgrade: trace.SpanContextFromContext(r.Context()),
 	})
 }
+
+// now is the time as entries have it.
+func (s *server) now() time.Time { return s.deps.Now().UTC().Truncate(time.Microsecond) }

@@ -2,6 +2,18 @@
 // accepted message looks like on its way through the log, which sequence number it
 // gets, and which of the messages that reach a connection may be shown to it.
 //
+// # One log
+//
+// Everything that the members of a conversation must agree on is an entry of its log
+// with a number of its own: messages, and also who was added and removed, roles, a new
+// name, edits and recalls ([protocol.Event]). So one order, one kind of gap and one
+// resume serve all of it, and the order of the log decides every race: a message that
+// comes after its sender's removal is refused. An edit or a recall does not change the
+// numbers: it is an entry of its own, and readers of the history see its outcome in the
+// message it names. What is a matter of one member only (how far it has read) has no
+// number. The alternative, changes in a table of their own beside the log, has to be
+// merged with it by every device, and each would do that in another order.
+//
 // It is pure: no clock, no store, no network. [core/api] and [core/session] validate
 // with it, [core/queue] encodes with it, [core/store] numbers with it inside its
 // transaction, and sessions decide with it what to push. It does not say what the
@@ -25,7 +37,11 @@
 // messages when the log's topic is created anew and its offsets start again at zero.
 package chat
 
-import "time"
+import (
+	"time"
+
+	"github.com/tracegate/tracegate/core/protocol"
+)
 
 // User is a person with a name. Names do not change.
 type User struct {
@@ -34,32 +50,32 @@ type User struct {
 	Tenant string
 }
 
-// Conversation is a stream of messages between its members.
+// Conversation is a conversation as one of its members sees it.
 type Conversation struct {
 	ID      string
-	Members []User
-	LastSeq int64 // of the newest stored message, 0 when there is none
+	Group   bool
+	Name    string // of a group
+	Members []User // of a direct conversation; a group's are listed in pages
+	Count   int    // of members
+	Role    Role
+	LastSeq int64 // of the newest stored entry, 0 when there is none
 }
 
-// Has says whether the user is a member: the rule for reading and for writing.
-func (c Conversation) Has(userID string) bool {
-	for _, m := range c.Members {
-		if m.ID == userID {
-			return true
-		}
-	}
-	return false
-}
+// Span is what a user may see of a conversation: the entries after After, up to Last. A
+// member that was added sees those from its addition on, one that was removed those up
+// to its removal; who comes back sees those from then on.
+type Span struct{ After, Last int64 }
 
-// Key identifies a message for idempotency.
+// Key identifies a record for idempotency.
 type Key struct {
 	Conversation string
 	SenderID     string
 	ClientID     string
 }
 
-// Record is an accepted message on its way through the log.
+// Record is something accepted on its way through the log.
 type Record struct {
+	Kind         protocol.EventKind // empty for a message
 	Conversation string
 	ClientID     string
 	SenderID     string
@@ -67,6 +83,12 @@ type Record struct {
 	Text         string
 	SentAt       time.Time // when it was accepted, microseconds, UTC
 	TraceID      string    // of the request that sent it
+
+	ReplyTo int64    // seq; of a message
+	Target  int64    // seq of the message that is edited or recalled
+	Members []Member // who is added, removed or given Role; their own roles say nothing
+	Role    Role
+	Name    string // of a group
 }
 
 // Key returns the idempotency key of r.

@@ -16,7 +16,21 @@ import (
 
 func TestChecksNameTheField(t *testing.T) {
 	send := func(conversation, clientID, text string) func() *protocol.Error {
-		return func() *protocol.Error { return chat.CheckSend(conversation, clientID, text) }
+		return func() *protocol.Error {
+			r := record()
+			r.Conversation, r.ClientID, r.Text = conversation, clientID, text
+			return chat.CheckRecord(r)
+		}
+	}
+	edited := func(edit func(*chat.Record)) func() *protocol.Error {
+		return func() *protocol.Error {
+			r := record()
+			edit(&r)
+			return chat.CheckRecord(r)
+		}
+	}
+	group := func(name string) func() *protocol.Error {
+		return func() *protocol.Error { return chat.CheckGroupName(name) }
 	}
 	name := func(s string) func() *protocol.Error {
 		return func() *protocol.Error { return chat.CheckName("with", s) }
@@ -46,6 +60,25 @@ func TestChecksNameTheField(t *testing.T) {
 		{"client id with letter", send("c", "é", "x"), protocol.CodeInvalidArgument, "client_id"},
 		{"no conversation", send("", "1", "x"), protocol.CodeInvalidArgument, "conversation"},
 		{"conversation with slash", send("a/b", "1", "x"), protocol.CodeInvalidArgument, "conversation"},
+		{"client id of core", send("c", "recall.1", "x"), protocol.CodeInvalidArgument, "client_id"},
+		{"reply to nothing", edited(func(r *chat.Record) { r.ReplyTo = -1 }), protocol.CodeInvalidArgument, "reply_to"},
+		{"message with a target", edited(func(r *chat.Record) { r.Target = 1 }), protocol.CodeInvalidArgument, "kind"},
+		{"unknown kind", edited(func(r *chat.Record) { r.Kind = "x" }), protocol.CodeInvalidArgument, "kind"},
+		{"created by the log", edited(func(r *chat.Record) { r.Kind, r.Text = protocol.EventCreated, "" }), protocol.CodeInvalidArgument, "kind"},
+		{"edit of nothing", edited(func(r *chat.Record) { r.Kind = protocol.EventEdited }), protocol.CodeInvalidArgument, "seq"},
+		{"recall with text", edited(func(r *chat.Record) { r.Kind, r.Target = protocol.EventRecalled, 1 }), protocol.CodeInvalidArgument, "kind"},
+		{"add nobody", edited(func(r *chat.Record) { r.Kind, r.Text = protocol.EventAdded, "" }), protocol.CodeInvalidArgument, "members"},
+		{"remove two", edited(func(r *chat.Record) {
+			r.Kind, r.Text, r.Members = protocol.EventRemoved, "", []chat.Member{{ID: "1", Name: "ann"}, {ID: "2", Name: "bob"}}
+		}), protocol.CodeInvalidArgument, "members"},
+		{"add no name", edited(func(r *chat.Record) {
+			r.Kind, r.Text, r.Members = protocol.EventAdded, "", []chat.Member{{ID: "1", Name: "A"}}
+		}), protocol.CodeInvalidArgument, "members"},
+		{"group of spaces", group(" \u00a0"), protocol.CodeInvalidArgument, "name"},
+		{"group with a line end", group("a\nb"), protocol.CodeInvalidArgument, "name"},
+		{"group of bytes", group("\xff"), protocol.CodeInvalidArgument, "name"},
+		{"group's name too long", group(strings.Repeat("x", 129)), protocol.CodeInvalidArgument, "name"},
+		{"group in many scripts", group("昼食 🍜"), "", ""},
 		{"shortest name", name("a.b"), "", ""},
 		{"longest name", name(strings.Repeat("z", 32)), "", ""},
 		{"name too short", name("ab"), protocol.CodeInvalidArgument, "with"},
@@ -79,17 +112,46 @@ func record() chat.Record {
 }
 
 func TestRecordSurvivesTheLog(t *testing.T) {
-	got, err := chat.DecodeRecord(chat.AppendRecord([]byte("x"), record())[1:])
-	if diff := cmp.Diff(record(), got); diff != "" || err != nil {
-		t.Errorf("%v %s", err, diff)
+	for _, r := range everyKind() {
+		got, err := chat.DecodeRecord(chat.AppendRecord([]byte("x"), r)[1:])
+		if diff := cmp.Diff(r, got); diff != "" || err != nil {
+			t.Errorf("%q: %v %s", r.Kind, err, diff)
+		}
 	}
 }
 
-// TestRecordFormat pins version 1: records of an older process must be readable.
+// everyKind is a record of each kind.
+func everyKind() []chat.Record {
+	of := func(kind protocol.EventKind, edit func(*chat.Record)) chat.Record {
+		r := record()
+		r.Kind, r.Text, r.ClientID = kind, "", string(kind)+".1"
+		edit(&r)
+		return r
+	}
+	members := []chat.Member{{ID: "u1", Name: "ann"}, {ID: "u2", Name: "bob"}}
+	reply := record()
+	reply.ReplyTo = 7
+	return []chat.Record{
+		record(), reply,
+		of(protocol.EventEdited, func(r *chat.Record) { r.Text, r.Target, r.ClientID = "x", 3, "e1" }),
+		of(protocol.EventRecalled, func(r *chat.Record) { r.Target = 3 }),
+		of(protocol.EventAdded, func(r *chat.Record) { r.Members = members }),
+		of(protocol.EventRemoved, func(r *chat.Record) { r.Members = members[:1] }),
+		of(protocol.EventRole, func(r *chat.Record) { r.Members, r.Role = members[:1], chat.RoleOwner }),
+		of(protocol.EventRenamed, func(r *chat.Record) { r.Name = "昼食" }),
+	}
+}
+
+// TestRecordFormat pins the versions: records of an older process must be readable.
 func TestRecordFormat(t *testing.T) {
 	const v1 = `{"v":1,"conversation":"c1","client_id":"m-1","sender_id":"u1","sender":"ann","text":"\"\u003cключ\u003e\" \u2028",` +
 		`"sent_at_us":1767323045678901,"trace_id":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"}`
 	if got := string(chat.AppendRecord(nil, record())); got != v1 {
+		t.Errorf("got %s", got)
+	}
+	const v2 = `{"v":2,"conversation":"c1","client_id":"role.1","sender_id":"u1","sender":"ann","text":"","sent_at_us":1767323045678901,` +
+		`"trace_id":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","kind":"role","members":[{"id":"u1","name":"ann"}],"role":"owner"}`
+	if got := string(chat.AppendRecord(nil, everyKind()[6])); got != v2 {
 		t.Errorf("got %s", got)
 	}
 }
@@ -109,7 +171,10 @@ func TestDecodeRefusesWhatCannotBeStored(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, text := range []string{"", "null", "[]", `{"v":2}`, `{"v":1}`, "{", "\xff"} {
+	for _, text := range []string{"", "null", "[]", `{"v":3}`, `{"v":2}`, `{"v":1}`, `{"v":0}`, "{", "\xff",
+		`{"v":1,"conversation":"c","client_id":"1","sender_id":"u","sender":"ann","text":"x","sent_at_us":1,"reply_to":1}`,
+		`{"v":2,"conversation":"c","client_id":"1","sender_id":"u","sender":"ann","text":"x","sent_at_us":1,"role":"owner"}`,
+		`{"v":2,"conversation":"c","client_id":"1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"role","members":[{"id":"u","name":"ann"}],"role":"king"}`} {
 		if _, err := chat.DecodeRecord([]byte(text)); !errors.Is(err, chat.ErrRecord) {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -118,7 +183,9 @@ func TestDecodeRefusesWhatCannotBeStored(t *testing.T) {
 
 // FuzzDecodeRecord: whatever is decoded can be encoded and decoded to the same.
 func FuzzDecodeRecord(f *testing.F) {
-	f.Add(chat.AppendRecord(nil, record()))
+	for _, r := range everyKind() {
+		f.Add(chat.AppendRecord(nil, r))
+	}
 	f.Add([]byte(`{"v":1,"sent_at_us":99999999999999999}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := chat.DecodeRecord(b)
@@ -169,12 +236,12 @@ type table struct {
 }
 
 func newTable() *table {
-	members := []string{"u0", "u1"}
-	return &table{rows: map[string][]chat.Key{}, state: chat.State{
-		LastSeq:  map[string]int64{"c0": 0, "c1": 0, "c2": 0},
-		Members:  map[string][]string{"c0": members, "c1": members, "c2": members},
-		Existing: map[chat.Key]int64{},
-	}}
+	pair := chat.NewRoster(false, 0, []chat.Member{{ID: "u1", Name: "bob"}, {ID: "u0", Name: "ann"}})
+	s := &table{rows: map[string][]chat.Key{}, state: chat.State{Standing: map[string]chat.Standing{}, Existing: map[chat.Key]int64{}}}
+	for _, c := range []string{"c0", "c1", "c2"} {
+		s.state.Standing[c] = chat.Standing{Roster: pair}
+	}
+	return s
 }
 
 func (s *table) store(batch []chat.Record) {
@@ -186,7 +253,7 @@ func (s *table) store(batch []chat.Record) {
 		if int64(len(s.rows[n.Conversation])) != n.Seq {
 			panic("gap")
 		}
-		s.state.LastSeq[n.Conversation] = n.Seq
+		s.state.Standing[n.Conversation] = chat.Standing{LastSeq: n.Seq, Roster: n.Roster}
 		s.state.Existing[n.Key()] = n.Seq
 	}
 }
@@ -220,7 +287,7 @@ func TestPositionsDeliverOnceInOrder(t *testing.T) {
 		p := chat.Positions{"c": start}
 		var got []int64
 		catchUp := func() {
-			p.Behind(map[string]int64{"c": head}, func(c string, after int64) {
+			p.Behind(map[string]chat.Span{"c": {Last: head}}, func(c string, after int64) {
 				for seq := after + 1; seq <= head; seq++ {
 					if p.Next(c, seq) != chat.Deliver {
 						t.Fatalf("seed %d: the store's own next message is not delivered", seed)
@@ -261,7 +328,7 @@ func TestPositionsDeliverOnceInOrder(t *testing.T) {
 }
 
 func TestResumeSaysWhetherAllIsThere(t *testing.T) {
-	heads := map[string]int64{"a": 10, "b": 5}
+	heads := map[string]chat.Span{"a": {Last: 10}, "b": {After: 3, Last: 5}}
 	for _, c := range []struct {
 		name      string
 		seen      map[string]int64
@@ -272,7 +339,7 @@ func TestResumeSaysWhetherAllIsThere(t *testing.T) {
 		{"first connection", nil, true, chat.Positions{"a": 10, "b": 5}, true},
 		{"first connection without epoch", nil, false, chat.Positions{"a": 10, "b": 5}, true},
 		{"some missed", map[string]int64{"a": 7}, true, chat.Positions{"a": 7, "b": 5}, true},
-		{"nothing seen", map[string]int64{"a": 0, "b": 0}, true, chat.Positions{"a": 0, "b": 0}, true},
+		{"nothing seen, and not all to be seen", map[string]int64{"a": 0, "b": 0}, true, chat.Positions{"a": 0, "b": 3}, true},
 		{"another epoch", map[string]int64{"a": 7}, false, chat.Positions{"a": 10, "b": 5}, false},
 		{"seen what is no longer there", map[string]int64{"a": 11, "b": 4}, true, chat.Positions{"a": 10, "b": 4}, false},
 		{"other people's conversation", map[string]int64{"x": 1}, true, chat.Positions{"a": 10, "b": 5}, true},

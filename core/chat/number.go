@@ -1,5 +1,9 @@
 package chat
 
+import (
+	"github.com/tracegate/tracegate/core/protocol"
+)
+
 // Reason says why a record can never be stored; it is the label of a counter and a
 // header of the dead letter.
 type Reason string
@@ -8,70 +12,185 @@ type Reason string
 const (
 	ReasonUndecodable  Reason = "undecodable"  // DecodeRecord refused it
 	ReasonConversation Reason = "conversation" // there is no such conversation
-	ReasonNotMember    Reason = "not_member"   // the sender is not in it
+	ReasonNotMember    Reason = "not_member"   // the sender is not in it, or not any more
+	ReasonForbidden    Reason = "forbidden"    // Allow or AllowTarget says no, by now
+	ReasonNoEffect     Reason = "no_effect"    // another record has done the same before it
+	ReasonTarget       Reason = "target"       // there is no message of that seq
 	ReasonRefused      Reason = "refused"      // the database refuses the row itself
 )
 
 // Reasons is the closed list, for those who want a counter for each.
 func Reasons() []Reason {
-	return []Reason{ReasonUndecodable, ReasonConversation, ReasonNotMember, ReasonRefused}
+	return []Reason{
+		ReasonUndecodable, ReasonConversation, ReasonNotMember, ReasonForbidden, ReasonNoEffect, ReasonTarget, ReasonRefused,
+	}
 }
 
-// Numbered is what becomes of one record of a batch.
+// Numbered is what becomes of one record of a batch. Its Members are only those for
+// whom the record makes a difference.
 type Numbered struct {
 	Record
-	Seq       int64    // 0 when refused
-	Duplicate bool     // stored before, under Seq
-	Refused   Reason   // empty when it is stored
-	Members   []string // user ids of the conversation's members
+	Seq       int64   // 0 when refused
+	Duplicate bool    // stored before, under Seq
+	Refused   Reason  // empty when it is stored
+	Roster    *Roster // after the record; whom to tell, beside a removed member
+}
+
+// Message is the entry as its readers get it.
+func (n Numbered) Message() protocol.Message {
+	m := protocol.Message{
+		Conversation: n.Conversation, Seq: n.Seq, ClientID: n.ClientID, Sender: n.Sender,
+		Text: n.Text, SentAt: n.SentAt, TraceID: n.TraceID, ReplyTo: n.ReplyTo,
+	}
+	if n.Kind != "" {
+		m.Event = n.Event()
+	}
+	return m
+}
+
+// Event is the change that a record of a kind makes.
+func (r Record) Event() *protocol.Event {
+	e := &protocol.Event{Kind: r.Kind, Name: r.Name, Target: r.Target}
+	for _, m := range r.Members {
+		e.Members = append(e.Members, m.Name)
+	}
+	if r.Kind == protocol.EventRole {
+		e.Role = r.Role.String()
+	}
+	return e
+}
+
+// Place is where an entry stands.
+type Place struct {
+	Conversation string
+	Seq          int64
 }
 
 // State is what the store knows of the conversations of a batch, read under the lock
 // that makes the numbers right.
 type State struct {
-	LastSeq  map[string]int64    // by conversation; missing = no such conversation
-	Members  map[string][]string // user ids by conversation
+	Standing map[string]Standing // by conversation; missing = no such conversation
 	Existing map[Key]int64       // seq of records that are stored already
+	Targets  map[Place]Target    // of the entries that edits and recalls name
 }
 
 // Number gives each record of a batch its sequence number, in the order of the batch:
 // the next one of its conversation, the one it already has when it is a repetition
-// (also of a record earlier in the batch), or none when it is refused. The state is
-// not changed.
+// (also of a record earlier in the batch), or none when it is refused. A record is
+// judged by the members and messages that those before it have left, so the order of
+// the log alone decides whether a message came before its sender was removed. The
+// state is not changed.
 func Number(records []Record, s State) []Numbered {
+	b := batch{state: s, standing: map[string]Standing{}, given: map[Key]int64{}, targets: map[Place]Target{}}
 	out := make([]Numbered, 0, len(records))
-	next := make(map[string]int64, len(s.LastSeq))
-	given := make(map[Key]int64)
 	for _, r := range records {
-		n := Numbered{Record: r, Members: s.Members[r.Conversation]}
-		last, exists := s.LastSeq[r.Conversation]
-		switch key := r.Key(); {
-		case !exists:
-			n.Refused = ReasonConversation
-		case s.Existing[key] > 0:
-			n.Seq, n.Duplicate = s.Existing[key], true
-		case given[key] > 0:
-			n.Seq, n.Duplicate = given[key], true
-		case !contains(n.Members, r.SenderID):
-			n.Refused = ReasonNotMember
-		default:
-			if next[r.Conversation] == 0 {
-				next[r.Conversation] = last
-			}
-			next[r.Conversation]++
-			n.Seq = next[r.Conversation]
-			given[key] = n.Seq
-		}
-		out = append(out, n)
+		out = append(out, b.number(r))
 	}
 	return out
 }
 
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
+// batch is a state with what the records before have changed.
+type batch struct {
+	state    State
+	standing map[string]Standing
+	given    map[Key]int64
+	targets  map[Place]Target
+}
+
+func (b *batch) number(r Record) Numbered {
+	n := Numbered{Record: r}
+	now, exists := b.standing[r.Conversation]
+	if !exists {
+		if now, exists = b.state.Standing[r.Conversation]; !exists {
+			n.Refused = ReasonConversation
+			return n
 		}
 	}
-	return false
+	n.Roster = now.Roster
+	key := r.Key()
+	if seq := max(b.state.Existing[key], b.given[key]); seq > 0 {
+		n.Seq, n.Duplicate = seq, true
+		return n
+	}
+	if n.Refused = b.judge(now, &n); n.Refused != "" {
+		return n
+	}
+	now.LastSeq++
+	n.Seq = now.LastSeq
+	now.Roster = apply(now.Roster, n)
+	n.Roster = now.Roster
+	b.standing[r.Conversation], b.given[key] = now, n.Seq
+	b.targets[Place{r.Conversation, n.Seq}] = Target{Kind: r.Kind, SenderID: r.SenderID, SentAt: r.SentAt}
+	return n
+}
+
+// judge says why a record is refused, or "", and leaves those members in it for whom it
+// makes a difference.
+func (b *batch) judge(now Standing, n *Numbered) Reason {
+	if _, in := now.Roster.Find(n.SenderID); !in {
+		return ReasonNotMember
+	}
+	if err := Allow(now, n.Record); err != nil {
+		if err.Code == protocol.CodeNotFound { // somebody else has removed the member
+			return ReasonNoEffect
+		}
+		return ReasonForbidden
+	}
+	switch n.Kind {
+	case protocol.EventAdded:
+		if n.Members = newcomers(now.Roster, n.Members); len(n.Members) == 0 {
+			return ReasonNoEffect
+		}
+	case protocol.EventEdited, protocol.EventRecalled:
+		return b.judgeTarget(now, n)
+	}
+	return ""
+}
+
+func (b *batch) judgeTarget(now Standing, n *Numbered) Reason {
+	place := Place{n.Conversation, n.Target}
+	t, ok := b.targets[place]
+	if !ok {
+		if t, ok = b.state.Targets[place]; !ok {
+			return ReasonTarget
+		}
+	}
+	switch {
+	case AllowTarget(now, n.Record, t) != nil:
+		return ReasonForbidden
+	case n.Kind == protocol.EventRecalled && t.Recalled:
+		return ReasonNoEffect
+	}
+	if n.Kind == protocol.EventRecalled {
+		t.Recalled = true
+	}
+	b.targets[place] = t
+	return ""
+}
+
+// apply is the roster after a record that was judged to be good.
+func apply(r *Roster, n Numbered) *Roster {
+	switch n.Kind {
+	case protocol.EventAdded:
+		return r.with(n.Seq, n.Members...)
+	case protocol.EventRemoved:
+		return r.without(n.Seq, n.Members[0].ID)
+	case protocol.EventRole:
+		return r.with(n.Seq, n.Changed(r)...)
+	default:
+		return r
+	}
+}
+
+// Changed are the members that a record of a role leaves with another one: whoever gets
+// it and, where that is the owner's, the one who gives it away.
+func (n Numbered) Changed(before *Roster) []Member {
+	m, _ := before.Find(n.Members[0].ID)
+	m.Role = n.Role
+	out := []Member{m}
+	if actor, ok := before.Find(n.SenderID); ok && n.Role == RoleOwner && actor.ID != m.ID {
+		actor.Role = RoleAdmin
+		out = append(out, actor)
+	}
+	return out
 }

@@ -32,10 +32,19 @@ func (p Positions) Next(conversation string, seq int64) Verdict {
 	}
 }
 
-// Behind calls f for each conversation whose head is beyond the position.
-func (p Positions) Behind(heads map[string]int64, f func(conversation string, after int64)) {
+// Begin moves the position to before an entry with which the user's part of the
+// conversation begins.
+func (p Positions) Begin(conversation string, seq int64) {
+	p[conversation] = max(p[conversation], seq-1)
+}
+
+// Behind calls f for each conversation of which the user may see something beyond the
+// position, after it has moved the position over what the user may not see.
+func (p Positions) Behind(heads map[string]Span, f func(conversation string, after int64)) {
 	for conversation, head := range heads {
-		if last := p[conversation]; head > last {
+		last := max(p[conversation], head.After)
+		if head.Last > last {
+			p[conversation] = last
 			f(conversation, last)
 		}
 	}
@@ -46,10 +55,13 @@ func (p Positions) Behind(heads map[string]int64, f func(conversation string, af
 // missed: its positions are of another epoch, or it saw messages that the store no
 // longer has. Conversations that are not among the heads (the user is not a member)
 // are ignored.
-func Resume(heads, seen map[string]int64, sameEpoch bool) (p Positions, recovered bool) {
+//
+// What the user may not see is not missed: a position before the conversation's Span is
+// one at its start.
+func Resume(heads map[string]Span, seen map[string]int64, sameEpoch bool) (p Positions, recovered bool) {
 	p = make(Positions, len(heads))
 	for conversation, head := range heads {
-		p[conversation] = head
+		p[conversation] = head.Last
 	}
 	if !sameEpoch && len(seen) > 0 {
 		return p, false
@@ -58,10 +70,10 @@ func Resume(heads, seen map[string]int64, sameEpoch bool) (p Positions, recovere
 	for conversation, seq := range seen {
 		switch head, member := heads[conversation]; {
 		case !member:
-		case seq > head:
+		case seq > head.Last:
 			recovered = false
 		default:
-			p[conversation] = seq
+			p[conversation] = max(seq, head.After)
 		}
 	}
 	return p, recovered

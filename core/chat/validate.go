@@ -3,6 +3,7 @@ package chat
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/tracegate/tracegate/core/protocol"
@@ -18,22 +19,18 @@ const (
 	MaxPassword     = 72 // bcrypt ignores what follows, so longer ones are refused
 	MaxConversation = 64
 	MaxTenant       = 64
+	MaxGroupName    = 128
+)
+
+// Limits of numbers.
+const (
+	MaxMembers = 50_000 // of a group
+	MaxAdded   = 100    // members at a time, the first ones of a new group included
 )
 
 // invalid returns the error a client sees for a bad field.
 func invalid(field, format string, args ...any) *protocol.Error {
 	return protocol.NewError(protocol.CodeInvalidArgument, field, field+" "+fmt.Sprintf(format, args...))
-}
-
-// CheckSend checks a message that a client wants to send; nil when it may be.
-func CheckSend(conversation, clientID, text string) *protocol.Error {
-	if err := CheckConversationID("conversation", conversation); err != nil {
-		return err
-	}
-	if err := checkClientID(clientID); err != nil {
-		return err
-	}
-	return CheckText(text)
 }
 
 // CheckText checks the text of a message. NUL is refused because PostgreSQL cannot
@@ -52,7 +49,21 @@ func CheckText(text string) *protocol.Error {
 	return nil
 }
 
-func checkClientID(id string) *protocol.Error {
+// CheckGroupName checks the name of a group that came in the field name.
+func CheckGroupName(name string) *protocol.Error {
+	switch {
+	case strings.TrimSpace(name) == "":
+		return invalid("name", "must not be empty")
+	case len(name) > MaxGroupName:
+		return invalid("name", "has %d bytes, at most %d are allowed", len(name), MaxGroupName)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		return invalid("name", "must be UTF-8 without control characters")
+	}
+	return nil
+}
+
+// CheckClientID checks an idempotency key of a client's.
+func CheckClientID(id string) *protocol.Error {
 	if len(id) < 1 || len(id) > MaxClientID || !only(id, isClientIDByte) {
 		return invalid("client_id", "must be 1 to %d of A-Z a-z 0-9 _ -", MaxClientID)
 	}

@@ -1,6 +1,10 @@
-// Package deliver is what happens to an accepted message: it is stored, and then shown
+// Package deliver is what happens to an accepted record: it is stored, and then shown
 // to its conversation's members, on this process directly and on others by the fan-out.
 // It is the queue's handler.
+//
+// The members of a small conversation are told one by one. Past [Direct] members one push
+// goes to all processes, each of which finds out for itself whom of the members it has;
+// so what a message costs does not grow with the members that are away.
 //
 // Only storing counts: a push that gets lost is found by the session that misses it. A
 // record that was stored before is pushed again, as a hint without content, because the
@@ -28,9 +32,14 @@ type Store interface {
 	Append(ctx context.Context, records []chat.Record) ([]chat.Numbered, error)
 }
 
+// Direct is up to how many members of a conversation are told one by one.
+const Direct = 100
+
 // Local pushes to the connections of this process; it must not block.
 type Local interface {
 	Deliver(user, conversation string, seq int64, frame []byte)
+	// DeliverAll is Deliver for all members.
+	DeliverAll(members *chat.Roster, conversation string, seq int64, frame []byte)
 }
 
 // Remote pushes to those of other processes; it must not block.
@@ -101,17 +110,28 @@ func (d *Deliverer) oneByOne(ctx context.Context, batch []chat.Record) ([]chat.N
 	return out, nil
 }
 
+// Announce pushes an entry that was stored without the log: the first of a group.
+func (d *Deliverer) Announce(n chat.Numbered) { d.remote.Publish(d.push(nil, n)) }
+
 func (d *Deliverer) push(pushes []fanout.Push, n chat.Numbered) []fanout.Push {
 	var frame []byte
 	if !n.Duplicate { // the stored one may differ from a repetition in time and trace
-		frame = Frame(protocol.Message{
-			Conversation: n.Conversation, Seq: n.Seq, ClientID: n.ClientID, Sender: n.Sender,
-			Text: n.Text, SentAt: n.SentAt, TraceID: n.TraceID,
-		})
+		frame = Frame(n.Message())
 	}
-	for _, user := range n.Members {
-		d.local.Deliver(user, n.Conversation, n.Seq, frame)
-		pushes = append(pushes, fanout.Push{User: user, Conversation: n.Conversation, Seq: n.Seq, Frame: frame})
+	d.local.DeliverAll(n.Roster, n.Conversation, n.Seq, frame)
+	push := fanout.Push{Conversation: n.Conversation, Seq: n.Seq, Frame: frame, Version: n.Roster.Version}
+	if len(n.Roster.Members) > Direct {
+		pushes = append(pushes, push)
+	} else {
+		for _, m := range n.Roster.Members {
+			push.User = m.ID
+			pushes = append(pushes, push)
+		}
+	}
+	if n.Kind == protocol.EventRemoved { // not in the roster any more, but to be told
+		push.User = n.Record.Members[0].ID
+		d.local.Deliver(push.User, n.Conversation, n.Seq, frame)
+		pushes = append(pushes, push)
 	}
 	return pushes
 }

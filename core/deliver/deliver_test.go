@@ -37,7 +37,7 @@ func (s *store) Append(_ context.Context, records []chat.Record) ([]chat.Numbere
 	out := chat.Number(records, s.state)
 	for _, n := range out {
 		if n.Seq > 0 {
-			s.state.LastSeq[n.Conversation] = max(n.Seq, s.state.LastSeq[n.Conversation])
+			s.state.Standing[n.Conversation] = chat.Standing{LastSeq: max(n.Seq, s.state.Standing[n.Conversation].LastSeq), Roster: n.Roster}
 			s.state.Existing[n.Key()] = n.Seq
 		}
 	}
@@ -50,16 +50,27 @@ func (p *pushes) Deliver(user, conversation string, seq int64, frame []byte) {
 	p.local = append(p.local, fmt.Sprintf("%s %s/%d hint=%v", user, conversation, seq, len(frame) == 0))
 }
 
+func (p *pushes) DeliverAll(members *chat.Roster, conversation string, seq int64, frame []byte) {
+	for _, m := range members.Members {
+		p.Deliver(m.ID, conversation, seq, frame)
+	}
+}
+
 func (p *pushes) Publish(list []fanout.Push) {
 	for _, push := range list {
-		p.remote = append(p.remote, fmt.Sprintf("%s %s/%d hint=%v", push.User, push.Conversation, push.Seq, len(push.Frame) == 0))
+		to := push.User
+		if to == "" {
+			to = fmt.Sprintf("all of version %d", push.Version)
+		}
+		p.remote = append(p.remote, fmt.Sprintf("%s %s/%d hint=%v", to, push.Conversation, push.Seq, len(push.Frame) == 0))
 	}
 }
 
 func rig(t testing.TB) (*deliver.Deliverer, *store, *pushes) {
 	t.Helper()
 	s := &store{state: chat.State{
-		LastSeq: map[string]int64{"c": 0}, Members: map[string][]string{"c": {"u1", "u2"}}, Existing: map[chat.Key]int64{},
+		Standing: map[string]chat.Standing{"c": {Roster: chat.NewRoster(false, 0, []chat.Member{{ID: "u1", Name: "ann"}, {ID: "u2", Name: "bob"}})}},
+		Existing: map[chat.Key]int64{},
 	}}
 	p := &pushes{}
 	d, err := deliver.New(s, p, p, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
@@ -99,8 +110,8 @@ func TestUnstorableRecordDoesNotStopTheOthers(t *testing.T) {
 	if diff := cmp.Diff([]chat.Reason{"", chat.ReasonRefused, ""}, reasons); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}
-	if s.state.LastSeq["c"] != 2 || len(p.local) != 4 {
-		t.Errorf("stored %v, pushed %v", s.state.LastSeq, p.local)
+	if s.state.Standing["c"].LastSeq != 2 || len(p.local) != 4 {
+		t.Errorf("stored %v, pushed %v", s.state.Standing, p.local)
 	}
 }
 
@@ -120,5 +131,47 @@ func TestFrameIsTheWireForm(t *testing.T) {
 	const want = `{"message":{"conversation":"c","seq":1,"client_id":"m","sender":"ann","text":"x","sent_at":"1970-01-01T00:00:01.000005Z","trace_id":"t"}}`
 	if got != want {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestLargeGroupIsOnePush: past a number of members all of them are one push, and who is
+// removed gets one for itself, with the entry that says so and nothing after it.
+func TestLargeGroupIsOnePush(t *testing.T) {
+	d, s, p := rig(t)
+	members := []chat.Member{{ID: "u1", Name: "ann", Role: chat.RoleOwner}}
+	for i := range deliver.Direct {
+		members = append(members, chat.Member{ID: fmt.Sprintf("v%03d", i), Name: "abc"})
+	}
+	s.state.Standing["c"] = chat.Standing{LastSeq: 7, Roster: chat.NewRoster(true, 5, members)}
+	removed := record("2", "")
+	removed.Kind, removed.Members = protocol.EventRemoved, []chat.Member{{ID: "v007", Name: "abc"}}
+	reasons, err := d.Store(t.Context(), []chat.Record{record("1", "a"), removed, record("3", "b")})
+	if err != nil || reasons[0]+reasons[1]+reasons[2] != "" {
+		t.Fatalf("%v %v", err, reasons)
+	}
+	want := []string{"all of version 5 c/8 hint=false"}
+	for _, m := range members { // just as many as are told one by one
+		if m.ID != "v007" {
+			want = append(want, m.ID+" c/9 hint=false")
+		}
+	}
+	want = append(want, "v007 c/9 hint=false")
+	for _, m := range members {
+		if m.ID != "v007" {
+			want = append(want, m.ID+" c/10 hint=false")
+		}
+	}
+	if diff := cmp.Diff(want, p.remote); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnnounceTellsTheFirstMembers(t *testing.T) {
+	d, _, p := rig(t)
+	d.Announce(chat.Numbered{
+		Record: chat.Record{Kind: protocol.EventCreated, Conversation: "g"}, Seq: 1, Roster: chat.NewRoster(true, 1, []chat.Member{{ID: "u2"}, {ID: "u1"}}),
+	})
+	if diff := cmp.Diff([]string{"u1 g/1 hint=false", "u2 g/1 hint=false"}, p.remote); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -1,7 +1,8 @@
 // Package fanout carries stored messages to the processes where their recipients are
 // connected, by Redis Pub/Sub, and keeps who is connected (presence).
 //
-// A process subscribes to one channel for each user that is connected to it. Redis
+// A process subscribes to one channel for each user that is connected to it, and to those
+// that all processes have for large groups: one push there serves all members. Redis
 // promises nothing (at most once), and nothing here tries to improve on that: a push
 // is only a hint that arrives early. Whenever this package cannot know whether pushes
 // were missed (after every subscription, first or renewed) it tells the [Receiver] to
@@ -76,9 +77,11 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Push is a stored message on its way to one user.
+// Push is a stored entry on its way to one user or, where User is empty, to all members of
+// a group on all processes.
 type Push struct {
 	User         string // id
+	Version      int64  // of the group's roster, for the processes to know whom; not sent to one user
 	Conversation string
 	Seq          int64
 	// Frame is what the user's connections are to be sent. Empty where it is not at
@@ -91,8 +94,12 @@ type Push struct {
 type Receiver interface {
 	// Deliver is at most once and in no promised order. An empty frame is only a hint.
 	Deliver(user, conversation string, seq int64, frame []byte)
+	// Group is Deliver for all members of a group, as they are by a version of its roster.
+	Group(conversation string, version, seq int64, frame []byte)
 	// CatchUp says that pushes for a user may have been missed until now.
 	CatchUp(user string)
+	// CatchUpAll says that pushes to groups may have been.
+	CatchUpAll()
 }
 
 // slots is how many hash tags channels are spread over where they are sharded. It is a
@@ -270,25 +277,54 @@ func userOf(channel string) string {
 	return channel[strings.LastIndex(channel, ":user:")+len(":user:"):]
 }
 
-// encode writes node, conversation and seq, each ended by NUL, before the frame.
+// groups names the channel of a slot that all processes are subscribed to.
+func (f *Fanout) groups(slot int, sharded bool) string {
+	if sharded {
+		return f.cfg.Prefix + ":{" + strconv.Itoa(slot) + "}:groups"
+	}
+	return f.cfg.Prefix + ":groups"
+}
+
+// channelOf is where a push is published.
+func (f *Fanout) channelOf(p Push, sharded bool) string {
+	if p.User == "" {
+		return f.groups(slotOf(p.Conversation), sharded)
+	}
+	return f.channel(p.User, sharded)
+}
+
+// encode writes node, conversation and seq, and the version where the push is for a
+// group, each ended by NUL, before the frame.
 func encode(node string, p Push) []byte {
-	b := make([]byte, 0, len(node)+len(p.Conversation)+len(p.Frame)+24)
+	b := make([]byte, 0, len(node)+len(p.Conversation)+len(p.Frame)+40)
 	b = append(append(b, node...), 0)
 	b = append(append(b, p.Conversation...), 0)
 	b = append(strconv.AppendInt(b, p.Seq, 10), 0)
+	if p.User == "" {
+		b = append(strconv.AppendInt(b, p.Version, 10), 0)
+	}
 	return append(b, p.Frame...)
 }
 
+// decode is the inverse; user is empty for a push to a group.
 func decode(user string, b []byte) (node string, p Push, ok bool) {
 	parts := bytes.SplitN(b, []byte{0}, 4)
 	if len(parts) != 4 {
 		return "", p, false
 	}
-	seq, err := strconv.ParseInt(string(parts[2]), 10, 64)
-	if err != nil || seq < 1 {
+	p = Push{User: user, Conversation: string(parts[1]), Frame: parts[3]}
+	var err error
+	if p.Seq, err = strconv.ParseInt(string(parts[2]), 10, 64); err != nil || p.Seq < 1 {
 		return "", p, false
 	}
-	return string(parts[0]), Push{User: user, Conversation: string(parts[1]), Seq: seq, Frame: parts[3]}, true
+	if user == "" {
+		version, frame, ok := bytes.Cut(p.Frame, []byte{0})
+		p.Frame = frame
+		if p.Version, err = strconv.ParseInt(string(version), 10, 64); !ok || err != nil || p.Version < 1 {
+			return "", p, false
+		}
+	}
+	return string(parts[0]), p, true
 }
 
 // sleep is false when ctx was done first.

@@ -37,6 +37,13 @@ func (i *inbox) CatchUp(user string) {
 	i.caughtUp[user]++
 }
 
+// Group notes under "group".
+func (i *inbox) Group(conversation string, version, seq int64, frame []byte) {
+	i.Deliver("group", fmt.Sprintf("%s@%d", conversation, version), seq, frame)
+}
+
+func (i *inbox) CatchUpAll() { i.CatchUp("all") }
+
 func (i *inbox) of(user string) []string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -146,6 +153,37 @@ func TestPushReachesTheUsersProcess(t *testing.T) {
 	})
 }
 
+// TestPushToAGroupReachesAllProcesses: one push a process, whoever is connected there.
+func TestPushToAGroupReachesAllProcesses(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		one, two, three := start(t, cfg, "n1"), start(t, cfg, "n2"), start(t, cfg, "n3")
+		eventually(t, "healthy", func() bool { return one.Healthy() && two.Healthy() && three.Healthy() })
+		var want []string
+		var batch []fanout.Push
+		for i := range 40 { // of all slots
+			p := fanout.Push{Conversation: fmt.Sprintf("g%d", i), Version: int64(i + 1), Seq: int64(i + 3), Frame: []byte("a\x00b")}
+			batch = append(batch, p)
+			want = append(want, fmt.Sprintf("g%d@%d/%d/a\x00b", i, i+1, i+3))
+		}
+		slices.Sort(want)
+		one.Publish(batch)
+		for _, n := range []*node{two, three} {
+			eventually(t, "all pushes", func() bool { return len(n.in.of("group")) == len(want) })
+			got := n.in.of("group")
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			if n.in.subscribed("all") == 0 {
+				t.Error("not told to catch up when the subscriptions stood")
+			}
+		}
+		if got := one.in.of("group"); len(got) != 0 {
+			t.Errorf("a process got its own pushes: %v", got)
+		}
+	})
+}
+
 func TestPresence(t *testing.T) {
 	onEach(t, func(t *testing.T, cfg fanout.Config) {
 		one, two := start(t, cfg, "n1"), start(t, cfg, "n2")
@@ -251,7 +289,12 @@ func TestGarbageIsCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "all seen", func() bool { return n.metric(t, "core_fanout_received_total/garbage") == 5 })
+	for _, text := range []string{"n\x00g\x001\x00", "n\x00g\x001\x00x\x00f", "n\x00g\x001\x000\x00f"} {
+		if err := client.Publish(t.Context(), "tracegate:groups", text).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all seen", func() bool { return n.metric(t, "core_fanout_received_total/garbage") == 8 })
 	if got := n.in.of("ann"); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
@@ -286,4 +329,12 @@ func BenchmarkPublish(b *testing.B) {
 	for b.Loop() {
 		n.Publish([]fanout.Push{push("ann", 1), push("bob", 1)})
 	}
+}
+
+// FuzzPush: whatever text comes on a channel, it is a push or it is counted.
+func FuzzPush(f *testing.F) {
+	f.Add("ann", "n1\x00c\x007\x00{}")
+	f.Add("", "n1\x00c\x007\x003\x00{}")
+	f.Add("", "n1\x00c\x007\x00")
+	f.Fuzz(func(t *testing.T, user, text string) { fanout.CheckCodec(t, user, []byte(text)) })
 }

@@ -60,11 +60,8 @@ func (l *link) connection(ctx context.Context, to Receiver) error {
 		}
 	}()
 	have := map[string]struct{}{}
-	keep := l.f.channel("", false) // one channel that is always there, so that the link connects
-	if l.f.sharded.Load() {
-		keep = l.keepChannel()
-	}
-	if err := l.subscribe(ctx, ps, keep); err != nil {
+	// The channel of groups is always wanted; by it the link connects.
+	if err := l.subscribe(ctx, ps, l.groups()); err != nil {
 		return err
 	}
 	if _, err := ps.ReceiveTimeout(ctx, l.f.cfg.Timeout); err != nil {
@@ -72,6 +69,7 @@ func (l *link) connection(ctx context.Context, to Receiver) error {
 	}
 	up = true
 	l.f.up.Add(1)
+	to.CatchUpAll()
 	reading = true
 	go func() { failed <- l.read(ctx, ps, to) }()
 	for {
@@ -89,10 +87,8 @@ func (l *link) connection(ctx context.Context, to Receiver) error {
 	}
 }
 
-// keepChannel is a channel in the link's slot that no user has.
-func (l *link) keepChannel() string {
-	return l.f.cfg.Prefix + ":{" + itoa(l.slot) + "}:keep"
-}
+// groups is the link's channel of groups.
+func (l *link) groups() string { return l.f.groups(l.slot, l.f.sharded.Load()) }
 
 // batch bounds the channels of one command.
 const batch = 256
@@ -167,8 +163,8 @@ func (l *link) read(ctx context.Context, ps *redis.PubSub, to Receiver) error {
 		case *redis.Subscription:
 			switch m.Kind {
 			case "subscribe", "ssubscribe":
-				if user := userOf(m.Channel); user != "" && m.Channel != l.keepChannel() {
-					to.CatchUp(user)
+				if m.Channel != l.groups() {
+					to.CatchUp(userOf(m.Channel))
 				}
 			case "sunsubscribe", "unsubscribe":
 				if l.unexpected(m.Channel) {
@@ -183,7 +179,7 @@ func (l *link) read(ctx context.Context, ps *redis.PubSub, to Receiver) error {
 
 // unexpected says that nobody here has asked for the end of a subscription.
 func (l *link) unexpected(channel string) bool {
-	if channel == l.keepChannel() {
+	if channel == l.groups() {
 		return true
 	}
 	l.f.mu.Lock()
@@ -193,12 +189,19 @@ func (l *link) unexpected(channel string) bool {
 }
 
 func (l *link) message(m *redis.Message, to Receiver) {
-	node, p, ok := decode(userOf(m.Channel), []byte(m.Payload))
+	user := ""
+	if m.Channel != l.groups() {
+		user = userOf(m.Channel)
+	}
+	node, p, ok := decode(user, []byte(m.Payload))
 	switch {
 	case !ok:
 		l.f.metrics.received.WithLabelValues("garbage").Inc()
 	case node == l.f.node: // it has been delivered here already
 		l.f.metrics.received.WithLabelValues("own").Inc()
+	case user == "":
+		l.f.metrics.received.WithLabelValues("group").Inc()
+		to.Group(p.Conversation, p.Version, p.Seq, p.Frame)
 	default:
 		l.f.metrics.received.WithLabelValues("ok").Inc()
 		to.Deliver(p.User, p.Conversation, p.Seq, p.Frame)

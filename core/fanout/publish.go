@@ -62,7 +62,7 @@ func (f *Fanout) send(ctx context.Context, pushes []Push) {
 	sharded := f.sharded.Load()
 	cmds, _ := f.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, push := range pushes {
-			channel, payload := f.channel(push.User, sharded), encode(f.node, push)
+			channel, payload := f.channelOf(push, sharded), encode(f.node, push)
 			if sharded {
 				p.SPublish(ctx, channel, payload)
 			} else {

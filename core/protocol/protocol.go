@@ -7,10 +7,15 @@
 // carries the same id. A frame without an id is a push.
 package protocol
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// Message is one publication of a conversation. Seq is its offset: it starts at 1,
-// has no gaps and is given when the message is stored, after it was accepted.
+// Message is one entry of a conversation: a message or, where Event is set, a change.
+// Seq is its offset: it starts at 1, has no gaps and is given when the entry is stored,
+// after it was accepted. Every member's devices see the same entries in this order, so
+// that all agree on who was there when, and on what was edited or taken back.
 type Message struct {
 	Conversation string    `json:"conversation"`
 	Seq          int64     `json:"seq"`
@@ -19,12 +24,48 @@ type Message struct {
 	Text         string    `json:"text"`
 	SentAt       time.Time `json:"sent_at"`  // when core accepted it
 	TraceID      string    `json:"trace_id"` // of the request that sent it
+
+	ReplyTo  int64  `json:"reply_to,omitempty"` // seq of the message that this one answers
+	Edited   bool   `json:"edited,omitempty"`   // Text is not the first one any more
+	Recalled bool   `json:"recalled,omitempty"` // Text has been taken back and is empty
+	Event    *Event `json:"event,omitempty"`
+}
+
+// Begins says whether the entry is where a user's part of the conversation begins: it
+// sees nothing before it, so a step in seq to this entry is no gap.
+func (m Message) Begins(user string) bool {
+	return m.Event != nil && (m.Event.Kind == EventCreated || m.Event.Kind == EventAdded) && slices.Contains(m.Event.Members, user)
+}
+
+// EventKind says what an entry changed; empty for a message.
+type EventKind string
+
+// The closed list.
+const (
+	EventCreated  EventKind = "created"  // a group, with its first Members and Name
+	EventAdded    EventKind = "added"    // Members, by Sender
+	EventRemoved  EventKind = "removed"  // Members, by Sender; a member that left is its own Sender
+	EventRole     EventKind = "role"     // Members have Role now
+	EventRenamed  EventKind = "renamed"  // to Name
+	EventEdited   EventKind = "edited"   // the message Target, to Text (its newest, where that is another)
+	EventRecalled EventKind = "recalled" // the message Target
+)
+
+// Event is a change of a conversation or of a message in it.
+type Event struct {
+	Kind    EventKind `json:"kind"`
+	Members []string  `json:"members,omitempty"` // names; those for whom it made a difference
+	Role    string    `json:"role,omitempty"`    // member, admin or owner
+	Name    string    `json:"name,omitempty"`
+	Target  int64     `json:"target,omitempty"` // seq
 }
 
 // Command is a client's frame; exactly one of the pointers is set.
 type Command struct {
 	ID     uint32  `json:"id"`
 	Send   *Send   `json:"send,omitempty"`
+	Edit   *Edit   `json:"edit,omitempty"`
+	Recall *Recall `json:"recall,omitempty"`
 	Resume *Resume `json:"resume,omitempty"`
 	Ping   *Ping   `json:"ping,omitempty"`
 }
@@ -34,6 +75,23 @@ type Send struct {
 	Conversation string `json:"conversation"`
 	ClientID     string `json:"client_id"`
 	Text         string `json:"text"`
+	ReplyTo      int64  `json:"reply_to,omitempty"` // seq of a message of the conversation
+}
+
+// Edit asks to replace the text of a message of one's own. ClientID makes repeating it
+// safe; it must not be that of a message. The reply is as for Send.
+type Edit struct {
+	Conversation string `json:"conversation"`
+	Seq          int64  `json:"seq"`
+	ClientID     string `json:"client_id"`
+	Text         string `json:"text"`
+}
+
+// Recall asks to take back a message: one's own or, as an admin of a group, anybody's.
+// Repeating it is safe. The reply is as for Send.
+type Recall struct {
+	Conversation string `json:"conversation"`
+	Seq          int64  `json:"seq"`
 }
 
 // Resume asks for what was missed: Positions maps a conversation to the last seq

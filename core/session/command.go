@@ -96,7 +96,7 @@ func decode(b []byte) (protocol.Command, error) {
 
 func (c *conn) handle(cmd protocol.Command) {
 	set := 0
-	for _, is := range []bool{cmd.Send != nil, cmd.Resume != nil, cmd.Ping != nil} {
+	for _, is := range []bool{cmd.Send != nil, cmd.Edit != nil, cmd.Recall != nil, cmd.Resume != nil, cmd.Ping != nil} {
 		if is {
 			set++
 		}
@@ -105,7 +105,7 @@ func (c *conn) handle(cmd protocol.Command) {
 	case cmd.ID == 0:
 		c.refuse("a command needs an id above 0")
 	case set != 1:
-		c.fail(cmd.ID, protocol.NewError(protocol.CodeInvalidArgument, "", "exactly one of send, resume and ping must be set"))
+		c.fail(cmd.ID, protocol.NewError(protocol.CodeInvalidArgument, "", "exactly one of send, edit, recall, resume and ping must be set"))
 	case !c.limiter.Allow():
 		c.hub.metrics.commands.WithLabelValues("limited").Inc()
 		c.fail(cmd.ID, protocol.NewError(protocol.CodeRateLimited, "", "too many commands"))
@@ -123,8 +123,26 @@ func (c *conn) handle(cmd protocol.Command) {
 			c.send(protocol.Frame{ID: cmd.ID, Pong: &protocol.Ping{}})
 			return
 		}
-		c.hub.metrics.commands.WithLabelValues("send").Inc()
-		c.accept(cmd.ID, *cmd.Send)
+		c.dispatch(cmd)
+	}
+}
+
+// dispatch hands a command that goes into the log to the sender.
+func (c *conn) dispatch(cmd protocol.Command) {
+	to, from := c.hub.deps.Sender, c.who.User
+	switch {
+	case cmd.Send != nil:
+		c.accept("send", cmd.ID, func(ctx context.Context, trace string, done func(protocol.Accepted, error)) {
+			to.Accept(ctx, from, *cmd.Send, trace, done)
+		})
+	case cmd.Edit != nil:
+		c.accept("edit", cmd.ID, func(ctx context.Context, trace string, done func(protocol.Accepted, error)) {
+			to.Edit(ctx, from, *cmd.Edit, trace, done)
+		})
+	case cmd.Recall != nil:
+		c.accept("recall", cmd.ID, func(ctx context.Context, trace string, done func(protocol.Accepted, error)) {
+			to.Recall(ctx, from, *cmd.Recall, trace, done)
+		})
 	}
 }
 
@@ -132,11 +150,12 @@ func (c *conn) fail(id uint32, err *protocol.Error) {
 	c.send(protocol.Frame{ID: id, Error: err})
 }
 
-// accept hands a message to the log; the reply is sent when it is durable. While too
+// accept hands something to the log; the reply is sent when it is durable. While too
 // many wait for that, the connection is not read.
-func (c *conn) accept(id uint32, m protocol.Send) {
+func (c *conn) accept(command string, id uint32, send func(context.Context, string, func(protocol.Accepted, error))) {
+	c.hub.metrics.commands.WithLabelValues(command).Inc()
 	c.slots <- struct{}{}
-	ctx, span := c.startSpan()
+	ctx, span := c.startSpan("ws " + command)
 	delay, fail := c.hub.deps.Fault.Roll()
 	done := func(a protocol.Accepted, err error) {
 		after(delay, func() {
@@ -148,7 +167,7 @@ func (c *conn) accept(id uint32, m protocol.Send) {
 		done(protocol.Accepted{}, protocol.NewError(protocol.CodeInternal, "", "injected fault"))
 		return
 	}
-	c.hub.deps.Sender.Accept(ctx, c.who.User, m, span.SpanContext().TraceID().String(), done)
+	send(ctx, span.SpanContext().TraceID().String(), done)
 }
 
 // after calls f after a delay, at once where there is none.
@@ -182,21 +201,21 @@ func (c *conn) reply(span trace.Span, id uint32, a protocol.Accepted, err error)
 // startSpan starts the trace of one command. It is a trace of its own, so that one
 // connection is not one endless trace, and its id has the color of the connection's
 // group, so that it counts for the group.
-func (c *conn) startSpan() (context.Context, trace.Span) {
+func (c *conn) startSpan(name string) (context.Context, trace.Span) {
 	ctx := baggage.ContextWithBaggage(context.Background(), c.who.Baggage)
 	ctx = trace.ContextWithRemoteSpanContext(ctx, c.coloredParent())
 	opts := []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(
 			attribute.Bool(semconv.Entry, true),
-			attribute.String("http.route", "ws send"),
+			attribute.String("http.route", name),
 			attribute.String("user.id", c.who.User.ID),
 		),
 	}
 	if c.who.Upgrade.IsValid() {
 		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: c.who.Upgrade}))
 	}
-	return c.hub.deps.Tracer.Start(ctx, "ws send", opts...)
+	return c.hub.deps.Tracer.Start(ctx, name, opts...)
 }
 
 // coloredParent is how a new trace gets an id of our choice: the SDK takes it from a

@@ -98,7 +98,7 @@ func (c *conn) deliver(conversation string, seq int64, frame []byte) {
 }
 
 // compare starts a replay when the store has more than was sent.
-func (c *conn) compare(heads map[string]int64) {
+func (c *conn) compare(heads map[string]chat.Span) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch c.state {

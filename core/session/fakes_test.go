@@ -23,50 +23,84 @@ import (
 	"github.com/tracegate/tracegate/mesh/group"
 )
 
-// history is a store in memory; every user is in every conversation.
+// history is a store in memory; every user is in every conversation, except where spans
+// says what it may see.
 type history struct {
 	mu       sync.Mutex
 	messages map[string][]protocol.Message
+	spans    map[string]chat.Span // by user and conversation, as "id-ann a"
+	rosters  map[string]*chat.Roster
 	down     bool
 	epoch    string
 	reads    int
 }
 
-func newHistory() *history { return &history{messages: map[string][]protocol.Message{}, epoch: "e1"} }
+func newHistory() *history {
+	return &history{
+		messages: map[string][]protocol.Message{}, spans: map[string]chat.Span{}, rosters: map[string]*chat.Roster{}, epoch: "e1",
+	}
+}
 
 func (h *history) add(conversation, text string) protocol.Message {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.addLocked(conversation, text)
+}
+
+func (h *history) addLocked(conversation, text string) protocol.Message {
 	m := protocol.Message{Conversation: conversation, Seq: int64(len(h.messages[conversation]) + 1), Text: text, Sender: "bob"}
 	h.messages[conversation] = append(h.messages[conversation], m)
 	return m
 }
 
-func (h *history) Heads(_ context.Context, users ...string) (map[string]map[string]int64, error) {
+// span is what a user may see; mu is held.
+func (h *history) span(user, conversation string) chat.Span {
+	span, limited := h.spans[user+" "+conversation]
+	if head := int64(len(h.messages[conversation])); !limited || span.Last == 0 {
+		span.Last = head
+	}
+	return span
+}
+
+func (h *history) Heads(_ context.Context, users ...string) (map[string]map[string]chat.Span, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.reads++
 	if h.down {
 		return nil, errors.New("down")
 	}
-	out := map[string]map[string]int64{}
+	out := map[string]map[string]chat.Span{}
 	for _, u := range users {
-		out[u] = map[string]int64{}
-		for c, list := range h.messages {
-			out[u][c] = int64(len(list))
+		out[u] = map[string]chat.Span{}
+		for c := range h.messages {
+			out[u][c] = h.span(u, c)
 		}
 	}
 	return out, nil
 }
 
-func (h *history) Messages(_ context.Context, conversation string, after int64, limit int) ([]protocol.Message, error) {
+func (h *history) Messages(_ context.Context, user, conversation string, after int64, limit int) ([]protocol.Message, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.down {
 		return nil, errors.New("down")
 	}
-	list := h.messages[conversation]
+	span := h.span(user, conversation)
+	after = max(after, span.After)
+	list := h.messages[conversation][:span.Last]
+	if int(after) >= len(list) {
+		return nil, nil
+	}
 	return append([]protocol.Message{}, list[after:min(int(after)+limit, len(list))]...), nil
+}
+
+func (h *history) Standing(_ context.Context, conversation string) (chat.Standing, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down {
+		return chat.Standing{}, errors.New("down")
+	}
+	return chat.Standing{LastSeq: int64(len(h.messages[conversation])), Roster: h.rosters[conversation]}, nil
 }
 
 func (h *history) Epoch() string { return h.epoch }
@@ -88,6 +122,15 @@ func (s *sender) Accept(_ context.Context, _ chat.User, m protocol.Send, traceID
 		return
 	}
 	done(protocol.Accepted{ClientID: m.ClientID, TraceID: traceID}, nil)
+}
+
+// Edit and Recall answer as Accept does, with what they name as client id.
+func (s *sender) Edit(ctx context.Context, from chat.User, m protocol.Edit, traceID string, done func(protocol.Accepted, error)) {
+	s.Accept(ctx, from, protocol.Send{ClientID: fmt.Sprint("edit ", m.Seq)}, traceID, done)
+}
+
+func (s *sender) Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done func(protocol.Accepted, error)) {
+	s.Accept(ctx, from, protocol.Send{ClientID: fmt.Sprint("recall ", m.Seq)}, traceID, done)
 }
 
 // subscriptions notes who is subscribed.

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
@@ -49,6 +50,8 @@ type Hub struct {
 	placedAt time.Time           // when its version was first seen
 	moves    map[group.ID]*move
 
+	groups chan groupPush
+
 	catchUp chan struct{} // there is something in pending
 	pendMu  sync.Mutex
 	pending map[string]struct{} // users whose positions are to be compared with the store
@@ -61,7 +64,7 @@ func New(cfg Config, deps Deps) (*Hub, error) {
 	}
 	h := &Hub{
 		cfg: cfg, deps: deps, users: map[string][]*conn{}, moves: map[group.ID]*move{},
-		readers: make(chan struct{}, cfg.ReplayReaders),
+		readers: make(chan struct{}, cfg.ReplayReaders), groups: make(chan groupPush, groupQueue),
 		catchUp: make(chan struct{}, 1), pending: map[string]struct{}{},
 	}
 	h.upgrader = websocket.Upgrader{
@@ -81,6 +84,7 @@ func New(cfg Config, deps Deps) (*Hub, error) {
 // while everything still works.
 func (h *Hub) Run(ctx context.Context) error {
 	h.running.Go(func() { h.catchUpLoop(ctx) })
+	h.running.Go(func() { h.groupLoop(ctx) })
 	t := time.NewTicker(250 * time.Millisecond)
 	defer t.Stop()
 	var compared time.Time
@@ -94,7 +98,7 @@ func (h *Hub) Run(ctx context.Context) error {
 			}
 			if now.Sub(compared) >= every {
 				compared = now
-				h.compareAll()
+				h.CatchUpAll()
 			}
 		case <-ctx.Done():
 			h.closeAll(protocol.CloseShutdown, "shutdown")
@@ -227,7 +231,8 @@ func (h *Hub) CatchUp(user string) {
 	}
 }
 
-func (h *Hub) compareAll() {
+// CatchUpAll is CatchUp for all users that are connected here.
+func (h *Hub) CatchUpAll() {
 	h.mu.Lock()
 	users := make([]string, 0, len(h.users))
 	for u := range h.users {
@@ -288,7 +293,7 @@ func (h *Hub) takePending(n int) []string {
 	return users
 }
 
-func (h *Hub) compare(user string, heads map[string]int64) {
+func (h *Hub) compare(user string, heads map[string]chat.Span) {
 	h.mu.Lock()
 	list := h.users[user]
 	h.mu.Unlock()
@@ -297,7 +302,7 @@ func (h *Hub) compare(user string, heads map[string]int64) {
 	}
 }
 
-func (h *Hub) heads(ctx context.Context, users ...string) (map[string]map[string]int64, error) {
+func (h *Hub) heads(ctx context.Context, users ...string) (map[string]map[string]chat.Span, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.WriteTimeout)
 	defer cancel()
 	return h.deps.History.Heads(ctx, users...)

@@ -85,13 +85,13 @@ func (c *conn) follow() {
 
 // replay pushes everything between the positions and the heads, waiting for room in the
 // queue; false when the connection has been closed.
-func (c *conn) replay(heads map[string]int64) (replayed int, ok bool) {
+func (c *conn) replay(heads map[string]chat.Span) (replayed int, ok bool) {
 	c.mu.Lock()
 	behind := map[string]int64{}
 	c.positions.Behind(heads, func(conversation string, after int64) { behind[conversation] = after })
 	c.mu.Unlock()
 	for _, conversation := range slices.Sorted(maps.Keys(behind)) {
-		n, ok := c.replayOne(conversation, behind[conversation], heads[conversation])
+		n, ok := c.replayOne(conversation, behind[conversation], heads[conversation].Last)
 		replayed += n
 		if !ok {
 			return replayed, false
@@ -109,6 +109,9 @@ func (c *conn) replayOne(conversation string, after, head int64) (replayed int, 
 		for _, m := range page {
 			b, _ := json.Marshal(protocol.Frame{Message: &m}) // always encodes
 			c.mu.Lock()
+			if m.Begins(c.who.User.Name) { // removed and added again since the heads were read
+				c.positions.Begin(conversation, m.Seq)
+			}
 			verdict := c.positions.Next(conversation, m.Seq)
 			c.mu.Unlock()
 			if verdict != chat.Deliver {
@@ -127,7 +130,7 @@ func (c *conn) replayOne(conversation string, after, head int64) (replayed int, 
 	return replayed, true
 }
 
-func (c *conn) readHeads() (heads map[string]int64, ok bool) {
+func (c *conn) readHeads() (heads map[string]chat.Span, ok bool) {
 	ok = c.read(func(ctx context.Context) error {
 		all, err := c.hub.deps.History.Heads(ctx, c.who.User.ID)
 		heads = all[c.who.User.ID]
@@ -138,7 +141,7 @@ func (c *conn) readHeads() (heads map[string]int64, ok bool) {
 
 func (c *conn) readPage(conversation string, after int64) (page []protocol.Message, ok bool) {
 	ok = c.read(func(ctx context.Context) (err error) {
-		page, err = c.hub.deps.History.Messages(ctx, conversation, after, c.hub.cfg.ReplayPage)
+		page, err = c.hub.deps.History.Messages(ctx, c.who.User.ID, conversation, after, c.hub.cfg.ReplayPage)
 		return err
 	})
 	return page, ok

@@ -15,6 +15,11 @@
 // closed with a code that says so, and gets what it missed when it resumes. Replays
 // wait for room instead, since nobody else waits for them.
 //
+// A push to a large group comes once for all its members, with the version of the roster
+// that it is meant for (groups.go). Who is removed is not in it; and replays read only
+// what the user may see. So nothing that came after a removal reaches who was removed,
+// however late this process learns of it.
+//
 // # Placement
 //
 // When a group is moved to another pool, its connections here are asked to reconnect,
@@ -122,21 +127,27 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// History is where messages are kept.
+// History is where entries are kept.
 type History interface {
-	// Heads returns the last seq of each conversation of each user that has any.
-	Heads(ctx context.Context, userIDs ...string) (map[string]map[string]int64, error)
-	// Messages returns at most limit messages after a seq, in order and without gaps.
-	Messages(ctx context.Context, conversation string, after int64, limit int) ([]protocol.Message, error)
+	// Heads returns what each user that has any conversation may see of each.
+	Heads(ctx context.Context, userIDs ...string) (map[string]map[string]chat.Span, error)
+	// Messages returns at most limit entries after a seq that the user may see, in order
+	// and without gaps.
+	Messages(ctx context.Context, userID, conversation string, after int64, limit int) ([]protocol.Message, error)
+	// Standing says who is in a conversation now.
+	Standing(ctx context.Context, conversation string) (chat.Standing, error)
 	// Epoch names the history; positions of another one mean nothing.
 	Epoch() string
 }
 
-// Sender accepts messages.
+// Sender accepts what users send.
 type Sender interface {
 	// Accept calls done exactly once, possibly before it returns. An error that is not
 	// a *protocol.Error is internal. Calls of one goroutine keep their order.
 	Accept(ctx context.Context, from chat.User, m protocol.Send, traceID string, done func(protocol.Accepted, error))
+	// Edit and Recall are as Accept.
+	Edit(ctx context.Context, from chat.User, m protocol.Edit, traceID string, done func(protocol.Accepted, error))
+	Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done func(protocol.Accepted, error))
 }
 
 // Subscriptions makes pushes for users arrive at this process. Its methods do not wait.

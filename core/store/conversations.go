@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -22,7 +21,7 @@ func (s *Store) Direct(ctx context.Context, id string, a, b chat.User, limit int
 		if err != nil {
 			return chat.Conversation{}, err
 		}
-		return s.Conversation(ctx, existing)
+		return s.Conversation(ctx, a.ID, existing)
 	}
 	err := s.inTx(ctx, func(tx *sql.Tx) error { return s.createDirect(ctx, tx, id, pair, []string{a.ID, b.ID}, limit, at) })
 	if err != nil {
@@ -32,7 +31,7 @@ func (s *Store) Direct(ctx context.Context, id string, a, b chat.User, limit int
 	if err != nil {
 		return chat.Conversation{}, err
 	}
-	return s.Conversation(ctx, created)
+	return s.Conversation(ctx, a.ID, created)
 }
 
 // byPair returns "" when there is no such conversation.
@@ -52,12 +51,8 @@ func (s *Store) createDirect(ctx context.Context, tx *sql.Tx, id, pair string, u
 		return err // another call was first
 	}
 	for _, user := range users {
-		var n int
-		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM members WHERE user_id = $1`, user).Scan(&n); err != nil {
-			return s.dialect.classify("count conversations", err)
-		}
-		if n >= limit {
-			return fmt.Errorf("insert member: %w", chat.ErrLimit)
+		if err := s.hasRoom(ctx, tx, user, limit); err != nil {
+			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO members (conversation_id, user_id) VALUES ($1, $2)`, id, user); err != nil {
 			return s.dialect.classify("insert member", err)
@@ -66,12 +61,23 @@ func (s *Store) createDirect(ctx context.Context, tx *sql.Tx, id, pair string, u
 	return nil
 }
 
-const selectConversations = `SELECT c.id, c.last_seq, u.id, u.name, u.tenant
-	FROM conversations c JOIN members m ON m.conversation_id = c.id JOIN users u ON u.id = m.user_id `
+func (s *Store) hasRoom(ctx context.Context, tx *sql.Tx, user string, limit int) error {
+	var n int
+	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM members WHERE user_id = $1 AND left_seq = 0`, user).Scan(&n); err != nil {
+		return s.dialect.classify("count conversations", err)
+	}
+	if n >= limit {
+		return fmt.Errorf("insert member: %w", chat.ErrLimit)
+	}
+	return nil
+}
 
-// Conversation returns a conversation with its members, or chat.ErrNotFound.
-func (s *Store) Conversation(ctx context.Context, id string) (chat.Conversation, error) {
-	list, err := s.conversations(ctx, selectConversations+`WHERE c.id = $1 ORDER BY u.name`, id)
+const selectConversations = `SELECT c.id, c.pair IS NULL, c.name, c.member_count, c.last_seq, m.role
+	FROM members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id = $1 AND m.left_seq = 0`
+
+// Conversation returns a conversation that a user is a member of, or chat.ErrNotFound.
+func (s *Store) Conversation(ctx context.Context, userID, id string) (chat.Conversation, error) {
+	list, err := s.conversations(ctx, selectConversations+` AND c.id = $2`, userID, id)
 	if err != nil {
 		return chat.Conversation{}, err
 	}
@@ -81,67 +87,36 @@ func (s *Store) Conversation(ctx context.Context, id string) (chat.Conversation,
 	return list[0], nil
 }
 
-// Conversations returns all conversations of a user, oldest first.
+// Conversations returns all conversations that a user is a member of, oldest first.
 func (s *Store) Conversations(ctx context.Context, userID string) ([]chat.Conversation, error) {
-	return s.conversations(ctx, selectConversations+
-		`WHERE c.id IN (SELECT conversation_id FROM members WHERE user_id = $1) ORDER BY c.created_at, c.id, u.name`, userID)
+	return s.conversations(ctx, selectConversations+` ORDER BY c.created_at, c.id`, userID)
 }
 
-func (s *Store) conversations(ctx context.Context, query string, arg any) ([]chat.Conversation, error) {
+func (s *Store) conversations(ctx context.Context, query string, args ...any) ([]chat.Conversation, error) {
 	var out []chat.Conversation
-	err := scanAll(ctx, s.read, query, []any{arg}, func(rows *sql.Rows) error {
+	var direct []string
+	err := scanAll(ctx, s.read, query, args, func(rows *sql.Rows) error {
 		var c chat.Conversation
-		var u chat.User
-		if err := rows.Scan(&c.ID, &c.LastSeq, &u.ID, &u.Name, &u.Tenant); err != nil {
-			return err
+		err := rows.Scan(&c.ID, &c.Group, &c.Name, &c.Count, &c.LastSeq, &c.Role)
+		if !c.Group {
+			direct = append(direct, c.ID)
 		}
-		if len(out) == 0 || out[len(out)-1].ID != c.ID {
-			out = append(out, c)
-		}
-		last := &out[len(out)-1]
-		last.Members = append(last.Members, u)
-		return nil
-	})
-	return out, s.dialect.classify("select conversations", err)
-}
-
-// Heads returns the last sequence number of each conversation of each user that has any.
-func (s *Store) Heads(ctx context.Context, userIDs ...string) (map[string]map[string]int64, error) {
-	list, err := json.Marshal(userIDs)
-	if err != nil {
-		return nil, fmt.Errorf("encode user ids: %w", err)
-	}
-	out := make(map[string]map[string]int64, len(userIDs))
-	err = scanAll(ctx, s.read, s.dialect.headsOf, []any{string(list)}, func(rows *sql.Rows) error {
-		var user, conversation string
-		var seq int64
-		if err := rows.Scan(&user, &conversation, &seq); err != nil {
-			return err
-		}
-		if out[user] == nil {
-			out[user] = make(map[string]int64)
-		}
-		out[user][conversation] = seq
-		return nil
-	})
-	return out, s.dialect.classify("select heads", err)
-}
-
-// querier is a database or a transaction.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-func scanAll(ctx context.Context, q querier, query string, args []any, scan func(*sql.Rows) error) error {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
+		out = append(out, c)
 		return err
+	})
+	if err != nil || len(direct) == 0 {
+		return out, s.dialect.classify("select conversations", err)
 	}
-	defer rows.Close() // Err below reports what matters
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
+	people := make(map[string][]chat.User, len(direct))
+	err = s.query(ctx, s.read, "select people", s.dialect.peopleOf, direct, func(rows *sql.Rows) error {
+		var id string
+		var u chat.User
+		err := rows.Scan(&id, &u.ID, &u.Name, &u.Tenant)
+		people[id] = append(people[id], u)
+		return err
+	})
+	for i := range out {
+		out[i].Members = people[out[i].ID]
 	}
-	return rows.Err()
+	return out, err
 }

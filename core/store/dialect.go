@@ -16,19 +16,30 @@ type dialect struct {
 	lockMigrations string
 
 	// Statements of Append; $1 is JSON.
-	lockConversations string // [id] -> id, last_seq
-	membersOf         string // [id] -> conversation_id, user_id
+	lockConversations string // [id] -> id, last_seq, member_seq, is a group
+	membersOf         string // [id] -> id, member_seq, user_id, name, role
 	existing          string // [{c,s,k}] -> conversation_id, sender_id, client_id, seq
-	insertMessages    string // [{c,q,s,n,k,t,a,r}]
-	setLastSeq        string // [{c,q}]
-	// headsOf: [user id] -> user_id, conversation_id, last_seq
-	headsOf string
+	targets           string // [{c,q}] -> conversation_id, seq, kind, sender_id, sent_at, recalled
+	insertMessages    string // [entryRow]
+	changeMessages    string // [messageRow]
+	changeMembers     string // [memberRow]
+	setHeads          string // [headRow]
+	standingOf        string // lockConversations without the lock
+	// headsOf: [user id] -> user_id, conversation_id, joined_seq, last seq that it sees
+	headsOf  string
+	peopleOf string // [id] -> conversation_id, user_id, name, tenant
+	countsOf string // [user id] -> user_id, number of its conversations
+	usersOf  string // [name] -> id, name, tenant
 
 	// permanent says that a statement failed because of its data.
 	permanent func(error) bool
 	// unique says that it failed because a unique key exists already.
 	unique func(error) bool
 }
+
+// onMember ends changeMembers: a joined_seq below 0 is no new one.
+const onMember = `ON CONFLICT (conversation_id, user_id) DO UPDATE SET role = excluded.role, left_seq = excluded.left_seq,
+	joined_seq = CASE WHEN excluded.joined_seq < 0 THEN members.joined_seq ELSE excluded.joined_seq END`
 
 // classify names the step and says by chat.ErrUnstorable and chat.ErrExists what kind of
 // failure it was; nil stays nil.

@@ -5,148 +5,111 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
 )
 
-// Messages returns at most limit messages of a conversation after a sequence number, in
-// order. It does not check membership.
-func (s *Store) Messages(ctx context.Context, conversation string, after int64, limit int) ([]protocol.Message, error) {
+// selectEntries reads what a user ($2) may see of a conversation ($1). The text of an
+// edit is that of the message it names, as that stands now.
+const selectEntries = `SELECT m.seq, m.client_id, m.sender, CASE WHEN m.kind = 'edited' THEN COALESCE(t.text, '') ELSE m.text END,
+		m.sent_at, m.trace_id, m.reply_to, m.edited, m.recalled, m.event
+	FROM members b JOIN messages m ON m.conversation_id = b.conversation_id AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq)
+	LEFT JOIN messages t ON m.kind = 'edited' AND t.conversation_id = m.conversation_id AND t.seq = m.target
+	WHERE b.conversation_id = $1 AND b.user_id = $2 AND `
+
+// Messages returns at most limit entries of a conversation after a sequence number, in
+// order, of those that the user may see; chat.ErrNotFound where it never was a member.
+// Messages that were edited or recalled have their newest text.
+func (s *Store) Messages(ctx context.Context, userID, conversation string, after int64, limit int) ([]protocol.Message, error) {
+	return s.entries(ctx, selectEntries+`m.seq > $3 ORDER BY m.seq LIMIT $4`, userID, conversation, after, limit)
+}
+
+// MessagesBefore is Messages backwards: the newest entries before a sequence number, in
+// order all the same.
+func (s *Store) MessagesBefore(ctx context.Context, userID, conversation string, before int64, limit int) ([]protocol.Message, error) {
+	out, err := s.entries(ctx, selectEntries+`m.seq < $3 ORDER BY m.seq DESC LIMIT $4`, userID, conversation, before, limit)
+	slices.Reverse(out)
+	return out, err
+}
+
+func (s *Store) entries(ctx context.Context, query, userID, conversation string, from int64, limit int) ([]protocol.Message, error) {
 	out := make([]protocol.Message, 0, min(limit, 64))
-	err := scanAll(ctx, s.read, `SELECT seq, client_id, sender, text, sent_at, trace_id FROM messages
-		WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`, []any{conversation, after, limit},
-		func(rows *sql.Rows) error {
-			m := protocol.Message{Conversation: conversation}
-			var at int64
-			if err := rows.Scan(&m.Seq, &m.ClientID, &m.Sender, &m.Text, &at, &m.TraceID); err != nil {
-				return err
-			}
-			m.SentAt = time.UnixMicro(at).UTC()
-			out = append(out, m)
-			return nil
-		})
-	return out, s.dialect.classify("select messages", err)
-}
-
-// row is a record as the JSON that the dialects' statements read.
-type row struct {
-	Conversation string `json:"c"`
-	Seq          int64  `json:"q"`
-	SenderID     string `json:"s"`
-	Sender       string `json:"n"`
-	ClientID     string `json:"k"`
-	Text         string `json:"t"`
-	SentAt       int64  `json:"a"`
-	TraceID      string `json:"r"`
-}
-
-// Append stores a batch in one transaction: all of it or nothing. It gives each record
-// its number by chat.Number under a lock on the conversations, so numbers have no gaps
-// whichever process stores, and a record that was stored before keeps the number it
-// has. Records that can never be stored are marked as refused and do not stop the
-// others. chat.ErrUnstorable says that the database refused some row of the batch.
-func (s *Store) Append(ctx context.Context, records []chat.Record) ([]chat.Numbered, error) {
-	var out []chat.Numbered
-	err := s.inTx(ctx, func(tx *sql.Tx) error {
-		state, err := s.lockState(ctx, tx, records)
-		if err != nil {
-			return err
-		}
-		out = chat.Number(records, state)
-		return s.insert(ctx, tx, out)
+	err := scanAll(ctx, s.read, query, []any{conversation, userID, from, limit}, func(rows *sql.Rows) error {
+		m, err := scanEntry(rows)
+		m.Conversation = conversation
+		out = append(out, m)
+		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("append messages: %w", err)
+		return nil, s.dialect.classify("select messages", err)
+	}
+	if len(out) == 0 {
+		return out, s.wasMember(ctx, userID, conversation)
 	}
 	return out, nil
 }
 
-// lockState reads what chat.Number needs and holds the conversations until the
-// transaction ends.
-func (s *Store) lockState(ctx context.Context, tx *sql.Tx, records []chat.Record) (chat.State, error) {
-	ids := make([]string, 0, len(records))
-	keys := make([]row, 0, len(records))
-	state := chat.State{LastSeq: map[string]int64{}, Members: map[string][]string{}, Existing: map[chat.Key]int64{}}
-	seen := map[string]bool{}
-	for _, r := range records {
-		if !seen[r.Conversation] {
-			seen[r.Conversation] = true
-			ids = append(ids, r.Conversation)
-		}
-		keys = append(keys, row{Conversation: r.Conversation, SenderID: r.SenderID, ClientID: r.ClientID})
+func scanEntry(rows *sql.Rows) (protocol.Message, error) {
+	var m protocol.Message
+	var at, edited, recalled int64
+	var event string
+	if err := rows.Scan(&m.Seq, &m.ClientID, &m.Sender, &m.Text, &at, &m.TraceID, &m.ReplyTo, &edited, &recalled, &event); err != nil {
+		return m, err
 	}
-	err := s.query(ctx, tx, "lock conversations", s.dialect.lockConversations, ids, func(rows *sql.Rows) error {
-		var id string
-		var seq int64
-		err := rows.Scan(&id, &seq)
-		state.LastSeq[id] = seq
-		return err
-	})
-	if err != nil {
-		return state, err
+	m.SentAt, m.Edited, m.Recalled = time.UnixMicro(at).UTC(), edited > 0 && recalled == 0, recalled > 0
+	if event == "" {
+		return m, nil
 	}
-	err = s.query(ctx, tx, "select members", s.dialect.membersOf, ids, func(rows *sql.Rows) error {
-		var id, user string
-		err := rows.Scan(&id, &user)
-		state.Members[id] = append(state.Members[id], user)
-		return err
-	})
-	if err != nil {
-		return state, err
+	m.Event = &protocol.Event{}
+	if err := json.Unmarshal([]byte(event), m.Event); err != nil {
+		return m, fmt.Errorf("event of seq %d: %w", m.Seq, err)
 	}
-	err = s.query(ctx, tx, "select existing", s.dialect.existing, keys, func(rows *sql.Rows) error {
-		var k chat.Key
-		var seq int64
-		err := rows.Scan(&k.Conversation, &k.SenderID, &k.ClientID, &seq)
-		state.Existing[k] = seq
-		return err
-	})
-	return state, err
+	return m, nil
 }
 
-func (s *Store) insert(ctx context.Context, tx *sql.Tx, numbered []chat.Numbered) error {
-	var rows, heads []row
-	at := map[string]int{} // conversation -> index in heads
-	for _, n := range numbered {
-		if n.Refused != "" || n.Duplicate {
-			continue
-		}
-		rows = append(rows, row{
-			Conversation: n.Conversation, Seq: n.Seq, SenderID: n.SenderID, Sender: n.Sender, ClientID: n.ClientID,
-			Text: n.Text, SentAt: n.SentAt.UnixMicro(), TraceID: n.TraceID,
-		})
-		i, ok := at[n.Conversation]
-		if !ok {
-			i = len(heads)
-			at[n.Conversation] = i
-			heads = append(heads, row{Conversation: n.Conversation})
-		}
-		heads[i].Seq = n.Seq
+// wasMember is nil where the user is or was a member, else chat.ErrNotFound.
+func (s *Store) wasMember(ctx context.Context, userID, conversation string) error {
+	var n int
+	err := s.read.QueryRowContext(ctx, `SELECT COUNT(*) FROM members WHERE conversation_id = $1 AND user_id = $2`, conversation, userID).Scan(&n)
+	if err == nil && n == 0 {
+		err = chat.ErrNotFound
 	}
-	if len(rows) == 0 {
+	return s.dialect.classify("select membership", err)
+}
+
+// Target returns what decides about an edit, a recall or a reply of a user that names
+// an entry; chat.ErrNotFound where the user sees none of that number.
+func (s *Store) Target(ctx context.Context, userID, conversation string, seq int64) (chat.Target, error) {
+	var out chat.Target
+	err := error(chat.ErrNotFound)
+	query := `SELECT m.kind, m.sender_id, m.sent_at, m.recalled FROM members b JOIN messages m ON m.conversation_id = b.conversation_id
+		WHERE b.conversation_id = $1 AND b.user_id = $2 AND m.seq = $3 AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq)`
+	if failed := scanAll(ctx, s.read, query, []any{conversation, userID, seq}, func(rows *sql.Rows) error {
+		out, err = scanTarget(rows)
+		return err
+	}); failed != nil {
+		err = failed
+	}
+	return out, s.dialect.classify("select message", err)
+}
+
+// Heads returns what each user that has any conversation may see of each.
+func (s *Store) Heads(ctx context.Context, userIDs ...string) (map[string]map[string]chat.Span, error) {
+	out := make(map[string]map[string]chat.Span, len(userIDs))
+	err := s.query(ctx, s.read, "select heads", s.dialect.headsOf, userIDs, func(rows *sql.Rows) error {
+		var user, conversation string
+		var joined, last int64
+		if err := rows.Scan(&user, &conversation, &joined, &last); err != nil {
+			return err
+		}
+		if out[user] == nil {
+			out[user] = make(map[string]chat.Span)
+		}
+		out[user][conversation] = chat.Span{After: max(joined-1, 0), Last: last}
 		return nil
-	}
-	if err := s.exec(ctx, tx, "insert messages", s.dialect.insertMessages, rows); err != nil {
-		return err
-	}
-	return s.exec(ctx, tx, "set last_seq", s.dialect.setLastSeq, heads)
-}
-
-func (s *Store) query(ctx context.Context, tx *sql.Tx, step, query string, list any, scan func(*sql.Rows) error) error {
-	arg, err := json.Marshal(list)
-	if err != nil {
-		return fmt.Errorf("%s: encode: %w", step, err)
-	}
-	return s.dialect.classify(step, scanAll(ctx, tx, query, []any{string(arg)}, scan))
-}
-
-func (s *Store) exec(ctx context.Context, tx *sql.Tx, step, query string, list any) error {
-	arg, err := json.Marshal(list)
-	if err != nil {
-		return fmt.Errorf("%s: encode: %w", step, err)
-	}
-	_, err = tx.ExecContext(ctx, query, string(arg))
-	return s.dialect.classify(step, err)
+	})
+	return out, err
 }

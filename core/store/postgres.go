@@ -26,17 +26,33 @@ func postgresDialect() dialect {
 	return dialect{
 		name:              "postgres",
 		lockMigrations:    `SELECT pg_advisory_xact_lock(7219641308)`,
-		lockConversations: `SELECT id, last_seq FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
-		membersOf:         `SELECT conversation_id, user_id FROM members WHERE conversation_id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL FROM conversations WHERE id IN ` + ids,
+		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role FROM conversations c JOIN members m ON m.conversation_id = c.id
+			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
 			FROM jsonb_to_recordset($1::jsonb) AS j(c text, s text, k text) JOIN messages m
 			ON m.conversation_id = j.c AND m.sender_id = j.s AND m.client_id = j.k`,
-		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id)
-			SELECT j.c, j.q, j.s, j.n, j.k, j.t, j.a, j.r
-			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, s text, n text, k text, t text, a bigint, r text)`,
-		setLastSeq: `UPDATE conversations SET last_seq = j.q FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint) WHERE conversations.id = j.c`,
-		headsOf: `SELECT m.user_id, c.id, c.last_seq FROM members m JOIN conversations c ON c.id = m.conversation_id
-			WHERE m.user_id IN ` + ids,
+		targets: `SELECT m.conversation_id, m.seq, m.kind, m.sender_id, m.sent_at, m.recalled
+			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint) JOIN messages m ON m.conversation_id = j.c AND m.seq = j.q`,
+		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id, kind, target, event, reply_to)
+			SELECT j.c, j.q, j.s, j.n, j.k, j.t, j.a, j.r, j.i, j.g, j.e, j.p
+			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, s text, n text, k text, t text, a bigint, r text, i text, g bigint, e text, p bigint)`,
+		changeMessages: `UPDATE messages SET text = j.t, edited = GREATEST(edited, j.e), recalled = GREATEST(recalled, j.x)
+			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, t text, e bigint, x bigint)
+			WHERE messages.conversation_id = j.c AND messages.seq = j.q`,
+		changeMembers: `INSERT INTO members (conversation_id, user_id, role, joined_seq, left_seq)
+			SELECT j.c, j.u, j.o, j.j, j.l FROM jsonb_to_recordset($1::jsonb) AS j(c text, u text, o bigint, j bigint, l bigint)
+			` + onMember,
+		setHeads: `UPDATE conversations SET last_seq = j.q, member_seq = j.v, member_count = j.m,
+				name = CASE WHEN j.n = '' THEN name ELSE j.n END
+			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, v bigint, m bigint, n text) WHERE conversations.id = j.c`,
+		headsOf: `SELECT m.user_id, c.id, m.joined_seq, CASE WHEN m.left_seq > 0 THEN m.left_seq ELSE c.last_seq END
+			FROM members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id IN ` + ids,
+		peopleOf: `SELECT m.conversation_id, u.id, u.name, u.tenant FROM members m JOIN users u ON u.id = m.user_id
+			WHERE m.conversation_id IN ` + ids + ` ORDER BY u.name`,
+		countsOf: `SELECT user_id, COUNT(*) FROM members WHERE left_seq = 0 AND user_id IN ` + ids + ` GROUP BY user_id`,
+		usersOf:  `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
 		permanent: func(err error) bool {
 			switch c := postgresCode(err); {
 			case len(c) == 5 && (c[:2] == "22" || c[:2] == "23"): // data exception, integrity constraint violation

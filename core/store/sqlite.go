@@ -39,17 +39,34 @@ func sqliteDialect() dialect {
 	const ids = `(SELECT value FROM json_each($1))`
 	return dialect{
 		name:              "sqlite",
-		lockConversations: `SELECT id, last_seq FROM conversations WHERE id IN ` + ids,
-		membersOf:         `SELECT conversation_id, user_id FROM members WHERE conversation_id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL FROM conversations WHERE id IN ` + ids,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL FROM conversations WHERE id IN ` + ids,
+		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role FROM conversations c JOIN members m ON m.conversation_id = c.id
+			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
 			FROM json_each($1) j JOIN messages m
 			ON m.conversation_id = j.value ->> 'c' AND m.sender_id = j.value ->> 's' AND m.client_id = j.value ->> 'k'`,
-		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id)
-			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 's', j.value ->> 'n', j.value ->> 'k', j.value ->> 't', j.value ->> 'a', j.value ->> 'r'
+		targets: `SELECT m.conversation_id, m.seq, m.kind, m.sender_id, m.sent_at, m.recalled
+			FROM json_each($1) j JOIN messages m ON m.conversation_id = j.value ->> 'c' AND m.seq = j.value ->> 'q'`,
+		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id, kind, target, event, reply_to)
+			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 's', j.value ->> 'n', j.value ->> 'k', j.value ->> 't', j.value ->> 'a', j.value ->> 'r',
+				j.value ->> 'i', j.value ->> 'g', j.value ->> 'e', j.value ->> 'p'
 			FROM json_each($1) j`,
-		setLastSeq: `UPDATE conversations SET last_seq = j.value ->> 'q' FROM json_each($1) j WHERE conversations.id = j.value ->> 'c'`,
-		headsOf: `SELECT m.user_id, c.id, c.last_seq FROM members m JOIN conversations c ON c.id = m.conversation_id
-			WHERE m.user_id IN ` + ids,
+		changeMessages: `UPDATE messages SET text = j.value ->> 't', edited = MAX(edited, j.value ->> 'e'), recalled = MAX(recalled, j.value ->> 'x')
+			FROM json_each($1) j WHERE messages.conversation_id = j.value ->> 'c' AND messages.seq = j.value ->> 'q'`,
+		changeMembers: `INSERT INTO members (conversation_id, user_id, role, joined_seq, left_seq)
+			SELECT j.value ->> 'c', j.value ->> 'u', j.value ->> 'o', j.value ->> 'j', j.value ->> 'l' FROM json_each($1) j WHERE true
+			` + onMember,
+		setHeads: `UPDATE conversations SET last_seq = j.value ->> 'q', member_seq = j.value ->> 'v',
+				member_count = j.value ->> 'm',
+				name = CASE WHEN j.value ->> 'n' = '' THEN name ELSE j.value ->> 'n' END
+			FROM json_each($1) j WHERE conversations.id = j.value ->> 'c'`,
+		headsOf: `SELECT m.user_id, c.id, m.joined_seq, CASE WHEN m.left_seq > 0 THEN m.left_seq ELSE c.last_seq END
+			FROM members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id IN ` + ids,
+		peopleOf: `SELECT m.conversation_id, u.id, u.name, u.tenant FROM members m JOIN users u ON u.id = m.user_id
+			WHERE m.conversation_id IN ` + ids + ` ORDER BY u.name`,
+		countsOf: `SELECT user_id, COUNT(*) FROM members WHERE left_seq = 0 AND user_id IN ` + ids + ` GROUP BY user_id`,
+		usersOf:  `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
 		permanent: func(err error) bool {
 			switch sqliteCode(err) & 0xff {
 			case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG:

@@ -7,7 +7,8 @@
 // Several core processes may share one database, one SQLite file included.
 //
 // It gives sequence numbers by the pure rule of [chat.Number] and stores nothing about
-// Kafka. It has no cache. Its users are core/account, core/api, core/session and
+// Kafka. Its only cache is that of members, which the database itself keeps right: see
+// rosters. Its users are core/account, core/api, core/session and
 // core/deliver, each by a small interface of its own.
 package store
 
@@ -72,8 +73,12 @@ type Store struct {
 	write   *sql.DB
 	read    *sql.DB // the same as write for PostgreSQL
 	dialect dialect
+	rosters *rosters
 	epoch   string
 }
+
+// rememberedMembers bounds what is remembered, at some 100 bytes each.
+const rememberedMembers = 500_000
 
 // Open connects, applies the migrations that are missing and reads the epoch. It
 // refuses a database that a newer program has migrated.
@@ -89,6 +94,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Redacted(), err)
 	}
+	s.rosters = newRosters(rememberedMembers)
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Redacted(), err), s.Close())
 	}

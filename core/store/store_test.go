@@ -108,8 +108,8 @@ func TestDirectConversationIsOneForAPair(t *testing.T) {
 				t.Fatalf("several conversations: %v", ids)
 			}
 		}
-		want := chat.Conversation{ID: ids[0], Members: []chat.User{ann, bob}}
-		got, err := s.Conversation(t.Context(), ids[0])
+		want := chat.Conversation{ID: ids[0], Members: []chat.User{ann, bob}, Count: 2}
+		got, err := s.Conversation(t.Context(), ann.ID, ids[0])
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("%v %s", err, diff)
 		}
@@ -118,7 +118,7 @@ func TestDirectConversationIsOneForAPair(t *testing.T) {
 		if diff := cmp.Diff([]chat.Conversation{got, other}, list); diff != "" || err != nil {
 			t.Errorf("list: %v %s", err, diff)
 		}
-		if _, err := s.Conversation(t.Context(), "none"); !errors.Is(err, chat.ErrNotFound) {
+		if _, err := s.Conversation(t.Context(), ann.ID, "none"); !errors.Is(err, chat.ErrNotFound) {
 			t.Errorf("unknown conversation: %v", err)
 		}
 		if _, err := s.Direct(t.Context(), "x", bob, cid, 1, at); !errors.Is(err, chat.ErrLimit) {
@@ -160,7 +160,7 @@ func TestAppendNumbersWithoutGaps(t *testing.T) {
 			t.Errorf("duplicates: %+v", again)
 		}
 		heads, err := s.Heads(t.Context(), ann.ID, bob.ID, "nobody")
-		want := map[string]map[string]int64{ann.ID: {"ab": 4}, bob.ID: {"ab": 4, "bc": 1}}
+		want := map[string]map[string]chat.Span{ann.ID: {"ab": {Last: 4}}, bob.ID: {"ab": {Last: 4}, "bc": {Last: 1}}}
 		if diff := cmp.Diff(want, heads); diff != "" || err != nil {
 			t.Errorf("heads: %v %s", err, diff)
 		}
@@ -181,18 +181,18 @@ func TestMessagesPageInOrder(t *testing.T) {
 		if _, err := s.Append(t.Context(), batch); err != nil {
 			t.Fatal(err)
 		}
-		page, err := s.Messages(t.Context(), "ab", 0, 1)
+		page, err := s.Messages(t.Context(), ann.ID, "ab", 0, 1)
 		want := []protocol.Message{{
 			Conversation: "ab", Seq: 1, ClientID: "awkward", Sender: "ann", Text: awkward.Text, SentAt: at, TraceID: awkward.TraceID,
 		}}
 		if diff := cmp.Diff(want, page); diff != "" || err != nil {
 			t.Errorf("%v %s", err, diff)
 		}
-		page, err = s.Messages(t.Context(), "ab", 7, 100)
+		page, err = s.Messages(t.Context(), ann.ID, "ab", 7, 100)
 		if err != nil || len(page) != 3 || page[0].Seq != 8 || page[2].Seq != 10 {
 			t.Errorf("%v %+v", err, page)
 		}
-		if page, err := s.Messages(t.Context(), "ab", 10, 100); err != nil || len(page) != 0 {
+		if page, err := s.Messages(t.Context(), ann.ID, "ab", 10, 100); err != nil || len(page) != 0 {
 			t.Errorf("after the head: %v %+v", err, page)
 		}
 	})
@@ -247,7 +247,7 @@ func TestProcessesShareADatabase(t *testing.T) {
 		wg.Wait()
 		want := int64(batches / 2 * size * (processes + 1))
 		for _, conversation := range []string{"ab", "xy"} {
-			list, err := s.Messages(t.Context(), conversation, 0, 10000)
+			list, err := s.Messages(t.Context(), bob.ID, conversation, 0, 10000)
 			if err != nil || int64(len(list)) != want {
 				t.Fatalf("%s: %v, %d messages, want %d", conversation, err, len(list), want)
 			}

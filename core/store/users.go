@@ -37,3 +37,15 @@ func (s *Store) User(ctx context.Context, name string) (chat.User, error) {
 	u, _, err := s.Credentials(ctx, name)
 	return u, err
 }
+
+// Users returns the users of the given names that there are, in any order.
+func (s *Store) Users(ctx context.Context, names []string) ([]chat.User, error) {
+	out := make([]chat.User, 0, len(names))
+	err := s.query(ctx, s.read, "select users", s.dialect.usersOf, names, func(rows *sql.Rows) error {
+		var u chat.User
+		err := rows.Scan(&u.ID, &u.Name, &u.Tenant)
+		out = append(out, u)
+		return err
+	})
+	return out, err
+}

@@ -9,6 +9,7 @@ const maxAside = 256
 // inbox puts the messages of all conversations in order. It is a pure value: it
 // does not lock, call back or wait.
 type inbox struct {
+	user   string // name
 	tracks map[string]*track
 	// Counters of what the network did, for [Stats].
 	duplicates, dropped int64
@@ -19,8 +20,8 @@ type track struct {
 	aside map[int64]protocol.Message
 }
 
-func newInbox(positions map[string]int64) *inbox {
-	b := &inbox{tracks: make(map[string]*track, len(positions))}
+func newInbox(user string, positions map[string]int64) *inbox {
+	b := &inbox{user: user, tracks: make(map[string]*track, len(positions))}
 	for conversation, seq := range positions {
 		b.tracks[conversation] = &track{last: seq}
 	}
@@ -31,12 +32,16 @@ func newInbox(positions map[string]int64) *inbox {
 // gap says that the message was set aside because earlier ones are missing.
 //
 // A conversation that is not followed yet starts with whatever comes first, as the
-// server sends those "from their next message on".
+// server sends those "from their next message on". One that the user was added to, also
+// not for the first time, starts with the entry that says so.
 func (b *inbox) push(m protocol.Message) (ready []protocol.Message, gap bool) {
 	t := b.tracks[m.Conversation]
 	if t == nil {
 		t = &track{last: m.Seq - 1}
 		b.tracks[m.Conversation] = t
+	}
+	if m.Seq > t.last+1 && m.Begins(b.user) {
+		t.begin(m.Seq)
 	}
 	switch {
 	case m.Seq <= t.last:
@@ -69,6 +74,16 @@ func (b *inbox) push(m protocol.Message) (ready []protocol.Message, gap bool) {
 		t.last = next.Seq
 	}
 	return ready, len(t.aside) > 0
+}
+
+// begin gives up what came before seq, and waits for nothing before it.
+func (t *track) begin(seq int64) {
+	t.last = seq - 1
+	for early := range t.aside {
+		if early < seq {
+			delete(t.aside, early)
+		}
+	}
 }
 
 // follow makes the conversation known at seq unless it is already.

@@ -27,7 +27,7 @@ func TestInbox(t *testing.T) {
 		{"resumed", map[string]int64{"c": 5}, []int64{4, 5, 6}, []int64{6}, false, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := newInbox(tt.start)
+			b := newInbox("ann", tt.start)
 			var got []int64
 			var gap bool
 			for _, seq := range tt.in {
@@ -51,7 +51,7 @@ func TestInbox(t *testing.T) {
 }
 
 func TestInboxIsBounded(t *testing.T) {
-	b := newInbox(map[string]int64{"c": 0})
+	b := newInbox("ann", map[string]int64{"c": 0})
 	for seq := int64(2); seq < maxAside+100; seq++ {
 		b.push(protocol.Message{Conversation: "c", Seq: seq})
 	}
@@ -81,7 +81,7 @@ func FuzzInbox(f *testing.F) {
 			}
 		}
 		rng.Shuffle(len(wire), func(i, j int) { wire[i], wire[j] = wire[j], wire[i] })
-		b := newInbox(map[string]int64{"c": 0})
+		b := newInbox("ann", map[string]int64{"c": 0})
 		next := int64(1)
 		for _, seq := range wire {
 			ready, _ := b.push(protocol.Message{Conversation: "c", Seq: seq})
@@ -96,4 +96,26 @@ func FuzzInbox(f *testing.F) {
 			t.Fatalf("seed %d: %d of %d given out, broken %v", seed, next-1, n, b.broken())
 		}
 	})
+}
+
+// TestInboxBeginsAnew: who is added to a group, again or for the first time, has missed
+// nothing before; who only sees that others are added has.
+func TestInboxBeginsAnew(t *testing.T) {
+	added := func(seq int64, names ...string) protocol.Message {
+		return protocol.Message{Conversation: "g", Seq: seq, Event: &protocol.Event{Kind: protocol.EventAdded, Members: names}}
+	}
+	b := newInbox("ann", map[string]int64{"g": 3})
+	if ready, gap := b.push(added(7, "bob")); len(ready) != 0 || !gap {
+		t.Errorf("another was added: %v %v", ready, gap)
+	}
+	if ready, gap := b.push(protocol.Message{Conversation: "g", Seq: 10}); len(ready) != 0 || !gap {
+		t.Errorf("early: %v %v", ready, gap)
+	}
+	ready, gap := b.push(added(9, "bob", "ann"))
+	if len(ready) != 2 || ready[0].Seq != 9 || ready[1].Seq != 10 || gap || len(b.broken()) != 0 {
+		t.Errorf("added: %v %v %v", ready, gap, b.broken())
+	}
+	if ready, _ := b.push(added(9, "ann")); len(ready) != 0 {
+		t.Errorf("again: %v", ready)
+	}
 }

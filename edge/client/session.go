@@ -101,7 +101,7 @@ func (u *User) Session(cfg SessionConfig) *Session {
 	return &Session{
 		user:    u,
 		cfg:     cfg,
-		in:      newInbox(cfg.Positions),
+		in:      newInbox(u.profile.Name, cfg.Positions),
 		changed: make(chan struct{}),
 		ended:   make(chan struct{}),
 	}
@@ -257,14 +257,41 @@ func (s *Session) ready(ctx context.Context) (*conn, error) {
 // for a connection, and repeats under the same client id over reconnects, within
 // the bounds of Config.Retry and ctx.
 func (s *Session) Send(ctx context.Context, m protocol.Send) (protocol.Accepted, Served, error) {
+	return s.command(ctx, "ws send", protocol.Command{Send: &m})
+}
+
+// Edit replaces the text of a message of the user's own, as surely as Send.
+func (s *Session) Edit(ctx context.Context, m protocol.Edit) (protocol.Accepted, Served, error) {
+	return s.command(ctx, "ws edit", protocol.Command{Edit: &m})
+}
+
+// Recall takes back a message, as surely as Send.
+func (s *Session) Recall(ctx context.Context, m protocol.Recall) (protocol.Accepted, Served, error) {
+	return s.command(ctx, "ws recall", protocol.Command{Recall: &m})
+}
+
+// command has something accepted.
+func (s *Session) command(ctx context.Context, op string, cmd protocol.Command) (a protocol.Accepted, served Served, err error) {
+	f, served, err := s.do(ctx, op, cmd)
+	switch {
+	case err != nil:
+		return a, served, err
+	case f.Accepted == nil:
+		return a, served, fmt.Errorf("%s: reply is neither accepted nor an error", op)
+	}
+	return *f.Accepted, served, nil
+}
+
+// do makes the attempts of a command that may be repeated.
+func (s *Session) do(ctx context.Context, op string, cmd protocol.Command) (protocol.Frame, Served, error) {
 	cfg := s.user.c.cfg
 	unknown := false
 	for i := 0; ; i++ {
 		start := time.Now()
-		accepted, served, wrote, err := s.sendOnce(ctx, m)
-		s.user.c.observe(Attempt{Op: "ws send", Start: start, Took: time.Since(start), Served: served, Err: err})
+		f, served, wrote, err := s.once(ctx, cmd)
+		s.user.c.observe(Attempt{Op: op, Start: start, Took: time.Since(start), Served: served, Err: err})
 		if err == nil {
-			return accepted, served, nil
+			return f, served, nil
 		}
 		temporary, maybe := judge(err)
 		unknown = unknown || maybe && wrote
@@ -272,31 +299,26 @@ func (s *Session) Send(ctx context.Context, m protocol.Send) (protocol.Accepted,
 			continue
 		}
 		if unknown {
-			return accepted, served, fmt.Errorf("ws send: %w: %w", ErrUnknownOutcome, err)
+			return f, served, fmt.Errorf("%s: %w: %w", op, ErrUnknownOutcome, err)
 		}
-		return accepted, served, fmt.Errorf("ws send: %w", err)
+		return f, served, fmt.Errorf("%s: %w", op, err)
 	}
 }
 
-// sendOnce makes one attempt; wrote says whether the server may have seen it.
-func (s *Session) sendOnce(ctx context.Context, m protocol.Send) (a protocol.Accepted, by Served, wrote bool, err error) {
+// once makes one attempt; wrote says whether the server may have seen it.
+func (s *Session) once(ctx context.Context, cmd protocol.Command) (f protocol.Frame, by Served, wrote bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.user.c.cfg.Timeout)
 	defer cancel()
 	c, err := s.ready(ctx)
 	if err != nil {
-		return a, by, false, err
+		return f, by, false, err
 	}
 	by = Served{Group: c.hello.Group, Pool: c.hello.Pool, Node: c.hello.Node}
-	f, wrote, err := c.do(ctx, protocol.Command{Send: &m})
-	switch {
-	case err != nil:
-		return a, by, wrote, err
-	case f.Error != nil:
-		return a, by, true, f.Error
-	case f.Accepted == nil:
-		return a, by, true, errors.New("reply is neither accepted nor an error")
+	f, wrote, err = c.do(ctx, cmd)
+	if err == nil && f.Error != nil {
+		err = f.Error
 	}
-	return *f.Accepted, by, true, nil
+	return f, by, wrote, err
 }
 
 // Follow makes the session expect a conversation's messages after seq, so that a

@@ -33,8 +33,12 @@ type Me struct {
 // Conversation is a conversation the user is a member of.
 type Conversation struct {
 	ID      string   `json:"id"`
-	Members []string `json:"members"`
-	LastSeq int64    `json:"last_seq"` // of the newest stored message
+	Kind    string   `json:"kind"`         // direct or group
+	Name    string   `json:"name"`         // of a group
+	Members []string `json:"members"`      // of a direct one; a group's are paged by Members
+	Count   int      `json:"member_count"` // of members
+	Role    string   `json:"role"`         // the user's: member, admin or owner
+	LastSeq int64    `json:"last_seq"`     // of the newest stored entry
 }
 
 // Page is a part of a conversation's history, in seq order.
@@ -137,25 +141,60 @@ func (u *User) Conversations(ctx context.Context) ([]Conversation, Served, error
 }
 
 // Send sends a message by REST; it is durable when Send returns without an error.
-// ClientID must be unique among the sender's messages: it is what makes repeating safe.
+// ClientID must be unique among what the sender sends: it is what makes repeating safe.
 func (u *User) Send(ctx context.Context, m protocol.Send) (protocol.Accepted, Served, error) {
-	var out protocol.Accepted
-	served, err := u.c.do(ctx, call{
-		op: "send", method: http.MethodPost, token: u.token, key: m.ClientID, out: &out,
-		path: "/v1/conversations/" + url.PathEscape(m.Conversation) + "/messages",
-		in:   map[string]string{"client_id": m.ClientID, "text": m.Text},
+	in := map[string]any{"client_id": m.ClientID, "text": m.Text}
+	if m.ReplyTo != 0 {
+		in["reply_to"] = m.ReplyTo
+	}
+	return u.accept(ctx, call{op: "send", method: http.MethodPost, key: m.ClientID, path: conversationPath(m.Conversation, "messages"), in: in})
+}
+
+// Edit replaces the text of a message of the user's own.
+func (u *User) Edit(ctx context.Context, m protocol.Edit) (protocol.Accepted, Served, error) {
+	return u.accept(ctx, call{
+		op: "edit", method: http.MethodPatch, key: m.ClientID, path: conversationPath(m.Conversation, "messages", strconv.FormatInt(m.Seq, 10)),
+		in: map[string]string{"client_id": m.ClientID, "text": m.Text},
 	})
+}
+
+// Recall takes back a message of the user's own or, as an admin of a group, anybody's.
+func (u *User) Recall(ctx context.Context, m protocol.Recall) (protocol.Accepted, Served, error) {
+	return u.accept(ctx, call{op: "recall", method: http.MethodDelete, path: conversationPath(m.Conversation, "messages", strconv.FormatInt(m.Seq, 10))})
+}
+
+// accept makes a call that is answered when something is durable in the log.
+func (u *User) accept(ctx context.Context, q call) (out protocol.Accepted, served Served, err error) {
+	q.token, q.out = u.token, &out
+	served, err = u.c.do(ctx, q)
 	return out, served, err
 }
 
-// History gives up to limit messages after seq; a shorter page than asked for does
+func conversationPath(id string, parts ...string) string {
+	path := "/v1/conversations/" + url.PathEscape(id)
+	for _, p := range parts {
+		path += "/" + url.PathEscape(p)
+	}
+	return path
+}
+
+// History gives up to limit entries after seq; a shorter page than asked for does
 // not mean the end, an empty one does.
 func (u *User) History(ctx context.Context, conversation string, after int64, limit int) (Page, Served, error) {
+	return u.history(ctx, conversation, "after", after, limit)
+}
+
+// HistoryBefore gives the newest entries before seq, oldest first; an empty page is the
+// beginning of what the user may see.
+func (u *User) HistoryBefore(ctx context.Context, conversation string, before int64, limit int) (Page, Served, error) {
+	return u.history(ctx, conversation, "before", before, limit)
+}
+
+func (u *User) history(ctx context.Context, conversation, from string, seq int64, limit int) (Page, Served, error) {
 	var p Page
-	q := url.Values{"after": {strconv.FormatInt(after, 10)}, "limit": {strconv.Itoa(limit)}}
+	q := url.Values{from: {strconv.FormatInt(seq, 10)}, "limit": {strconv.Itoa(limit)}}
 	served, err := u.c.do(ctx, call{
-		op: "history", method: http.MethodGet, token: u.token, out: &p,
-		path: "/v1/conversations/" + url.PathEscape(conversation) + "/messages?" + q.Encode(),
+		op: "history", method: http.MethodGet, token: u.token, out: &p, path: conversationPath(conversation, "messages") + "?" + q.Encode(),
 	})
 	return p, served, err
 }

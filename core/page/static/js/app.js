@@ -121,10 +121,10 @@ export class App {
     this.#view.conversations(this.#summaries());
   }
 
-  #add({ id, members = [], last_seq }) {
+  #add({ id, name = "", members = [], last_seq }) {
     let conversation = this.#conversations.get(id);
     if (!conversation) {
-      const peer = members.find((name) => name !== this.#me.user.name) ?? this.#me.user.name;
+      const peer = name || (members.find((other) => other !== this.#me.user.name) ?? this.#me.user.name);
       conversation = { id, peer, timeline: new Timeline(), filling: null };
       this.#conversations.set(id, conversation);
     }
@@ -178,7 +178,8 @@ export class App {
   }
 
   #take(conversation, messages) {
-    const added = messages.flatMap((m) => conversation.timeline.add(m));
+    const added = messages.flatMap((m) => conversation.timeline.add(m, this.#begins(m)));
+    conversation.peer = added.findLast((m) => m.event?.name)?.event.name ?? conversation.peer;
     for (const m of added) if (m.sender === this.#me.user.name) this.#outbox.delivered(m.conversation, m.client_id);
     if (conversation.timeline.gap) this.#fill(conversation, HEAL_MS);
     if (added.length === 0) return;
@@ -188,6 +189,10 @@ export class App {
       if (this.#view.atEnd) this.#markRead();
     }
     this.#view.conversations(this.#summaries());
+  }
+
+  #begins({ event }) {
+    return ["created", "added"].includes(event?.kind) && event.members.includes(this.#me.user.name);
   }
 
   // fill reads forward from the last message until nothing is known to be missing.
@@ -310,7 +315,7 @@ export class App {
       .map(({ id, peer, timeline }) => ({
         id,
         peer,
-        last: timeline.messages.at(-1),
+        last: timeline.messages.findLast((m) => !m.event),
         unread: this.#unread(id, timeline),
         open: id === this.#open,
       }))
@@ -320,7 +325,7 @@ export class App {
   // unread counts what others wrote; what is not loaded counts whoever wrote it.
   #unread(id, { start, messages }) {
     const read = this.#read[id] ?? 0;
-    return Math.max(0, start - read) + messages.filter((m) => m.seq > read && m.sender !== this.#me.user.name).length;
+    return Math.max(0, start - read) + messages.filter((m) => !m.event && m.seq > read && m.sender !== this.#me.user.name).length;
   }
 
   #saveSoon() {

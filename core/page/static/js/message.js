@@ -9,6 +9,19 @@ const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "nu
 
 export const day = (time) => h("li", { class: "day" }, h("span", {}, dayFormat.format(new Date(time))));
 
+/** change says in words what an entry that is no message has changed. */
+export const change = ({ sender, event }) => {
+  const who = (event.members ?? []).join(", ");
+  const words = {
+    created: () => `${sender} created ${event.name}`,
+    added: () => `${sender} added ${who}`,
+    removed: () => (who === sender ? `${sender} left` : `${sender} removed ${who}`),
+    role: () => `${sender} made ${who} ${event.role}`,
+    renamed: () => `${sender} renamed the group to ${event.name}`,
+  };
+  return h("li", { class: "day" }, h("span", {}, words[event.kind]?.() ?? ""));
+};
+
 function create(m, own) {
   return h("li", { class: own ? "message own" : "message" },
     h("span", { class: "visually-hidden" }, own ? "You: " : `${m.sender}: `),
@@ -23,14 +36,16 @@ function create(m, own) {
 function update(el, m, on) {
   const [time, sent, traceButton, retry, discard] = el.querySelector(".meta").children;
   const state = m.seq ? "delivered" : m.state;
-  if (el.dataset.state === state && el.dataset.trace === (m.trace_id ?? "")) return;
+  put(el.querySelector(".bubble"), m.recalled ? "Message recalled" : m.text);
+  if (el.dataset.state === state && el.dataset.trace === (m.trace_id ?? "") && el.dataset.edited === String(m.edited ?? false)) return;
+  el.dataset.edited = String(m.edited ?? false);
   el.dataset.state = state;
   el.dataset.trace = m.trace_id ?? "";
   put(time, clock(m.sent_at));
   time.dateTime = m.sent_at;
   time.title = new Date(m.sent_at).toLocaleString();
   const own = el.classList.contains("own");
-  put(sent, m.seq ? `${own ? "Delivered " : ""}#${m.seq}` : STATES[state] + (state === "failed" && m.error ? `: ${m.error}` : ""));
+  put(sent, m.seq ? `${own ? "Delivered " : ""}#${m.seq}${m.edited ? " edited" : ""}` : STATES[state] + (state === "failed" && m.error ? `: ${m.error}` : ""));
   traceButton.hidden = !m.trace_id;
   if (m.trace_id) trace(traceButton, m.trace_id);
   retry.hidden = discard.hidden = state !== "failed";

@@ -22,10 +22,12 @@ export class Timeline {
 
   /**
    * add takes a message as it came and returns those that are new and in order now.
-   * A message that is already there gives none.
+   * A message that is already there gives none. begins says that nothing before it is
+   * for this user, who was just added.
    */
-  add(message) {
+  add(message, begins = false) {
     const { seq } = message;
+    if (begins && this.last !== null && seq > this.last + 1) this.last = seq - 1;
     if (this.last === null || seq > this.last + 1) {
       if (this.#early.size < MAX_EARLY) this.#early.set(seq, message);
       return [];
@@ -40,7 +42,15 @@ export class Timeline {
     }
     for (const old of this.#early.keys()) if (old <= this.last) this.#early.delete(old);
     this.messages.push(...added);
+    for (const m of added) this.#apply(m);
     return added;
+  }
+
+  // apply does to a message that is shown what an edit or a recall says.
+  #apply({ event, text }) {
+    if (!event?.target) return;
+    const target = this.messages.find((m) => m.seq === event.target);
+    if (target) Object.assign(target, { text, edited: event.kind === "edited", recalled: event.kind === "recalled" });
   }
 
   /** prepend takes older messages, oldest first, that end where this begins. */

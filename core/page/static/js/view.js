@@ -1,7 +1,7 @@
 // The chat on screen. It holds no state that matters: app.js tells it what to show.
 
 import { $, arrange, h, put, toast } from "./dom.js";
-import { message, day } from "./message.js";
+import { change, message, day } from "./message.js";
 import { sentence } from "./welcome.js";
 
 const STATES = {
@@ -195,6 +195,10 @@ export class View {
     let date = "";
     for (const m of [...timeline.messages, ...unsent.map((e) => ({ ...e, sender: this.#user }))]) {
       if (date !== (date = new Date(m.sent_at).toDateString())) items.push(this.#element(`day ${date}`, () => day(m.sent_at)));
+      if (m.event) {
+        if (!m.event.target) items.push(this.#element(`event ${m.seq}`, () => change(m)));
+        continue;
+      }
       const el = this.#element(`${m.sender} ${m.client_id}`, () => message.create(m, m.sender === this.#user));
       message.update(el, m, this.#on);
       items.push(el);

@@ -1,0 +1,139 @@
+package chat
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tracegate/tracegate/core/protocol"
+)
+
+// Standing is what decides about a record of a conversation.
+type Standing struct {
+	LastSeq int64
+	Roster  *Roster
+}
+
+// Target is a message that an edit, a recall or a reply names.
+type Target struct {
+	Kind     protocol.EventKind // empty: only a message can be a target
+	SenderID string
+	SentAt   time.Time
+	Recalled bool
+}
+
+// Allow says whether the sender of a record may do that: nil, or what is in the way.
+// It is asked twice, before the record is accepted, so that the sender gets a clear
+// answer, and when it is numbered, which decides.
+func Allow(s Standing, r Record) *protocol.Error {
+	actor, ok := s.Roster.Find(r.SenderID)
+	if !ok {
+		return NoConversation()
+	}
+	switch r.Kind {
+	case "", protocol.EventEdited, protocol.EventRecalled:
+		return nil
+	case protocol.EventAdded, protocol.EventRemoved, protocol.EventRole, protocol.EventRenamed:
+		if !s.Roster.Group {
+			return invalid("conversation", "is not a group: its members and name cannot change")
+		}
+		return allowChange(s.Roster, actor, r)
+	default:
+		return invalid("kind", "cannot be asked for")
+	}
+}
+
+// NoConversation is the answer to who is not a member, whether there is one or not.
+func NoConversation() *protocol.Error {
+	return protocol.NewError(protocol.CodeNotFound, "conversation", "there is no such conversation of yours")
+}
+
+func denied(field, format string, args ...any) *protocol.Error {
+	return protocol.NewError(protocol.CodePermissionDenied, field, fmt.Sprintf(format, args...))
+}
+
+func allowChange(roster *Roster, actor Member, r Record) *protocol.Error {
+	switch r.Kind {
+	case protocol.EventAdded:
+		if actor.Role < RoleAdmin {
+			return denied("members", "only an admin may add members")
+		}
+		if n := len(roster.Members) + len(newcomers(roster, r.Members)); n > MaxMembers {
+			return protocol.NewError(protocol.CodeTooLarge, "members", fmt.Sprintf("the group would have %d members, at most %d are allowed", n, MaxMembers))
+		}
+	case protocol.EventRemoved:
+		return allowRemove(roster, actor, r.Members[0])
+	case protocol.EventRole:
+		if actor.Role < RoleOwner {
+			return denied("role", "only the owner may give roles")
+		}
+		if r.Members[0].ID == actor.ID && r.Role != RoleOwner {
+			return denied("role", "the owner must make somebody else the owner instead")
+		}
+		if _, ok := roster.Find(r.Members[0].ID); !ok {
+			return protocol.NewError(protocol.CodeNotFound, "name", "name is not a member")
+		}
+	case protocol.EventRenamed:
+		if actor.Role < RoleAdmin {
+			return denied("name", "only an admin may rename the group")
+		}
+	}
+	return nil
+}
+
+func allowRemove(roster *Roster, actor, whom Member) *protocol.Error {
+	m, ok := roster.Find(whom.ID)
+	switch {
+	case !ok:
+		return protocol.NewError(protocol.CodeNotFound, "name", "name is not a member")
+	case m.ID == actor.ID && m.Role == RoleOwner && len(roster.Members) > 1:
+		return denied("name", "the owner must make somebody else the owner before leaving")
+	case m.ID != actor.ID && (actor.Role < RoleAdmin || m.Role >= actor.Role):
+		return denied("name", "a %s may not remove a %s", actor.Role, m.Role)
+	}
+	return nil
+}
+
+// AllowTarget says whether the sender of an edit or a recall may do that to a message.
+func AllowTarget(s Standing, r Record, t Target) *protocol.Error {
+	actor, _ := s.Roster.Find(r.SenderID)
+	own := t.SenderID == r.SenderID
+	switch {
+	case t.Kind != "":
+		return invalid("seq", "is not a message")
+	case r.Kind == protocol.EventEdited && !own:
+		return denied("seq", "only its sender may edit a message")
+	case r.Kind == protocol.EventEdited && t.Recalled:
+		return denied("seq", "the message has been recalled")
+	case r.Kind == protocol.EventRecalled && !own && actor.Role < RoleAdmin:
+		return denied("seq", "only its sender or an admin may recall a message")
+	}
+	return nil
+}
+
+// Already says that a record that is allowed would change nothing.
+func Already(s Standing, r Record, t Target) bool {
+	switch r.Kind {
+	case protocol.EventAdded:
+		return len(newcomers(s.Roster, r.Members)) == 0
+	case protocol.EventRole:
+		m, _ := s.Roster.Find(r.Members[0].ID)
+		return m.Role == r.Role
+	case protocol.EventRecalled:
+		return t.Recalled
+	default:
+		return false
+	}
+}
+
+// newcomers are those of the list who are not in the roster, each once.
+func newcomers(roster *Roster, list []Member) []Member {
+	var out []Member
+	for _, m := range list {
+		_, in := roster.Find(m.ID)
+		if !in && !slices.ContainsFunc(out, func(o Member) bool { return o.ID == m.ID }) {
+			out = append(out, m)
+		}
+	}
+	return out
+}

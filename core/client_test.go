@@ -1,0 +1,141 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/edge/client"
+)
+
+// sdkUser is a user of the Go client with a live session.
+type sdkUser struct {
+	*client.User
+	live *client.Session
+	got  chan protocol.Message
+}
+
+func (n *node) sdkUser(name string) *sdkUser {
+	n.t.Helper()
+	cfg := client.DefaultConfig()
+	cfg.Address, cfg.Timeout = n.url, 20*time.Second
+	c, err := client.New(cfg)
+	must(n.t, err)
+	n.t.Cleanup(c.Close)
+	_, _, err = c.Register(n.t.Context(), name, password)
+	must(n.t, err)
+	u := &sdkUser{got: make(chan protocol.Message, 1000)}
+	u.User, _, err = c.Login(n.t.Context(), name, password)
+	must(n.t, err)
+	u.live = u.Session(client.SessionConfig{OnMessage: func(m protocol.Message) { u.got <- m }})
+	background(n.t, func(ctx context.Context) error {
+		if err := u.live.Run(ctx); ctx.Err() == nil {
+			return err
+		}
+		return nil
+	})
+	must(n.t, u.live.WaitReady(n.t.Context()))
+	return u
+}
+
+// accepted waits until the user has got the entry that a call has made.
+func (u *sdkUser) accepted(t *testing.T, a protocol.Accepted, _ client.Served, err error) protocol.Message {
+	t.Helper()
+	must(t, err)
+	return u.until(t, a.ClientID)
+}
+
+func (u *sdkUser) until(t *testing.T, clientID string) protocol.Message {
+	t.Helper()
+	for {
+		select {
+		case m := <-u.got:
+			if m.ClientID == clientID {
+				return m
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("%s never came", clientID)
+		}
+	}
+}
+
+// TestGoClientSpeaksAllOfIt uses the calls of the Go client once each, the session's over
+// an end of the connection as well.
+func TestGoClientSpeaksAllOfIt(t *testing.T) {
+	n := newWorld(t).start0()
+	ann, bob, cid := n.sdkUser("ann"), n.sdkUser("bob"), n.sdkUser("cid")
+	ctx := t.Context()
+	g, _, err := ann.CreateGroup(ctx, "g1", "lunch", "bob")
+	must(t, err)
+	if again, _, err := ann.CreateGroup(ctx, "g1", "lunch", "bob"); err != nil || again.ID != g.ID {
+		t.Errorf("%v %+v", err, again)
+	}
+	bob.until(t, "created."+g.ID)
+	message := func(id string) protocol.Send { return protocol.Send{Conversation: g.ID, ClientID: id, Text: id} }
+	send := func(u *sdkUser, m protocol.Send, sees *sdkUser) protocol.Message {
+		a, served, err := u.live.Send(ctx, m)
+		return sees.accepted(t, a, served, err)
+	}
+	first := send(bob, message("m1"), ann)
+	a, s, err := ann.AddMembers(ctx, g.ID, "cid")
+	if m := cid.accepted(t, a, s, err); m.Seq != first.Seq+1 || !m.Begins("cid") {
+		t.Errorf("got %+v", m)
+	}
+	a, s, err = ann.SetRole(ctx, g.ID, "bob", "admin")
+	cid.accepted(t, a, s, err)
+	a, s, err = bob.Rename(ctx, g.ID, "dinner")
+	cid.accepted(t, a, s, err)
+	reply := message("r1")
+	reply.ReplyTo = first.Seq
+	a, s, err = ann.Send(ctx, reply)
+	if m := bob.accepted(t, a, s, err); m.ReplyTo != first.Seq {
+		t.Errorf("got %+v", m)
+	}
+	a, s, err = bob.live.Edit(ctx, protocol.Edit{Conversation: g.ID, Seq: first.Seq, ClientID: "e1", Text: "edited"})
+	if m := ann.accepted(t, a, s, err); m.Text != "edited" || m.Event.Target != first.Seq {
+		t.Errorf("got %+v", m)
+	}
+	a, s, err = bob.Edit(ctx, protocol.Edit{Conversation: g.ID, Seq: first.Seq, ClientID: "e2", Text: "again"})
+	ann.accepted(t, a, s, err)
+	a, s, err = ann.live.Recall(ctx, protocol.Recall{Conversation: g.ID, Seq: first.Seq})
+	bob.accepted(t, a, s, err)
+	_, _, err = ann.Recall(ctx, protocol.Recall{Conversation: g.ID, Seq: first.Seq})
+	must(t, err)
+	_, _, err = ann.Edit(ctx, protocol.Edit{Conversation: g.ID, Seq: first.Seq, ClientID: "e3", Text: "x"})
+	if e, ok := errors.AsType[*protocol.Error](err); !ok || e.Code != protocol.CodePermissionDenied || e.Field != "seq" {
+		t.Errorf("edit another's: %v", err)
+	}
+	page, _, err := bob.HistoryBefore(ctx, g.ID, first.Seq+1, 1)
+	if err != nil || len(page.Messages) != 1 || !page.Messages[0].Recalled || page.Messages[0].Text != "" {
+		t.Errorf("%v %+v", err, page)
+	}
+	a, s, err = bob.RemoveMember(ctx, g.ID, "cid")
+	cid.accepted(t, a, s, err)
+	send(ann, message("m2"), bob)
+	a, s, err = ann.AddMembers(ctx, g.ID, "cid")
+	cid.accepted(t, a, s, err)
+	if m := send(ann, message("m3"), cid); m.Text != "m3" {
+		t.Errorf("got %+v", m)
+	}
+	members, _, err := cid.Members(ctx, g.ID, "", 2)
+	must(t, err)
+	rest, _, err := cid.Members(ctx, g.ID, members.Next, 2)
+	must(t, err)
+	if len(members.Members) != 2 || len(rest.Members) != 1 || rest.Next != "" {
+		t.Errorf("%+v %+v", members, rest)
+	}
+	a, s, err = cid.Leave(ctx, g.ID)
+	bob.accepted(t, a, s, err)
+	got, _, err := bob.Conversation(ctx, g.ID)
+	want := client.Conversation{ID: g.ID, Kind: "group", Name: "dinner", Count: 2, Role: "admin", LastSeq: got.LastSeq}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v %s", err, diff)
+	}
+	if st := cid.live.Stats(); st.Repairs != 0 {
+		t.Errorf("to be added again was taken for a gap: %+v", st)
+	}
+}

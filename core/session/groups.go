@@ -1,0 +1,86 @@
+package session
+
+import (
+	"context"
+
+	"github.com/tracegate/tracegate/core/chat"
+)
+
+// groupPush is an entry of a group on its way to those of its members that are here.
+type groupPush struct {
+	conversation string
+	version, seq int64
+	frame        []byte
+}
+
+// groupQueue bounds the pushes that wait for a roster to be read.
+const groupQueue = 1024
+
+// rememberedGroups bounds the rosters that the loop has at hand. They are the store's
+// own, so that one costs little.
+const rememberedGroups = 4096
+
+// DeliverAll is Deliver for all members of a conversation. It does not block. Of members
+// and connections here, it looks each of the fewer ones up among the others; what that
+// costs is small beside writing to those that it finds.
+func (h *Hub) DeliverAll(members *chat.Roster, conversation string, seq int64, frame []byte) {
+	if len(members.Members) <= h.Sockets() {
+		for _, m := range members.Members {
+			h.Deliver(m.ID, conversation, seq, frame)
+		}
+		return
+	}
+	h.each(func(c *conn) {
+		if _, ok := members.Find(c.who.User.ID); ok {
+			c.deliver(conversation, seq, frame)
+		}
+	})
+}
+
+// Group takes a push for all members of a group. It does not block: where too many wait,
+// the push is dropped, and the tick finds what it would have told.
+func (h *Hub) Group(conversation string, version, seq int64, frame []byte) {
+	select {
+	case h.groups <- groupPush{conversation, version, seq, frame}:
+	default:
+		h.metrics.groupsDropped.Inc()
+	}
+}
+
+// groupLoop delivers pushes to groups in the order in which they come.
+func (h *Hub) groupLoop(ctx context.Context) {
+	known := map[string]*chat.Roster{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p := <-h.groups:
+			h.deliverGroup(ctx, known, p)
+		}
+	}
+}
+
+// deliverGroup delivers a push to the members as they were when the entry was numbered.
+// Where that roster is not to be had, because the members have changed since, those of
+// now are only told that there is something to read: the store knows who may.
+func (h *Hub) deliverGroup(ctx context.Context, known map[string]*chat.Roster, p groupPush) {
+	roster := known[p.conversation]
+	if roster == nil || roster.Version != p.version {
+		ctx, cancel := context.WithTimeout(ctx, h.cfg.WriteTimeout)
+		standing, err := h.deps.History.Standing(ctx, p.conversation)
+		cancel()
+		if err != nil {
+			h.metrics.storeErrors.Inc() // the tick asks again
+			return
+		}
+		roster = standing.Roster
+		if len(known) >= rememberedGroups {
+			clear(known)
+		}
+		known[p.conversation] = roster
+	}
+	if roster.Version != p.version {
+		p.frame = nil
+	}
+	h.DeliverAll(roster, p.conversation, p.seq, p.frame)
+}

@@ -1,0 +1,84 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/tracegate/tracegate/core/protocol"
+)
+
+// Member is a member of a conversation.
+type Member struct {
+	Name string `json:"name"`
+	Role string `json:"role"` // member, admin or owner
+}
+
+// Members is a page of a conversation's members. Next is what the next page comes after;
+// empty on the last one.
+type Members struct {
+	Members []Member `json:"members"`
+	Next    string   `json:"next"`
+}
+
+// CreateGroup makes a group of the user, its owner, and others (names). Repeated under
+// the same client id it is the same group.
+func (u *User) CreateGroup(ctx context.Context, clientID, name string, members ...string) (Conversation, Served, error) {
+	var out Conversation
+	served, err := u.c.do(ctx, call{
+		op: "create group", method: http.MethodPost, path: "/v1/conversations", token: u.token, key: clientID, out: &out,
+		in: map[string]any{"client_id": clientID, "name": name, "members": members},
+	})
+	return out, served, err
+}
+
+// Conversation asks for one conversation of the user's.
+func (u *User) Conversation(ctx context.Context, id string) (Conversation, Served, error) {
+	var out Conversation
+	served, err := u.c.do(ctx, call{op: "conversation", method: http.MethodGet, path: conversationPath(id), token: u.token, out: &out})
+	return out, served, err
+}
+
+// Members lists up to limit members after Next of the page before; empty for the first.
+func (u *User) Members(ctx context.Context, conversation, after string, limit int) (Members, Served, error) {
+	var out Members
+	q := url.Values{"after": {after}, "limit": {strconv.Itoa(limit)}}
+	served, err := u.c.do(ctx, call{
+		op: "members", method: http.MethodGet, path: conversationPath(conversation, "members") + "?" + q.Encode(), token: u.token, out: &out,
+	})
+	return out, served, err
+}
+
+// AddMembers adds people to a group. As with the other changes, accepted means that it is
+// in the conversation's log; it takes effect with the entry that has the client id of the
+// answer. Those who are members already are left out.
+func (u *User) AddMembers(ctx context.Context, conversation string, names ...string) (protocol.Accepted, Served, error) {
+	return u.accept(ctx, call{
+		op: "add members", method: http.MethodPost, key: conversation, path: conversationPath(conversation, "members"),
+		in: map[string]any{"members": names},
+	})
+}
+
+// RemoveMember removes somebody, or the user itself, from a group. Who is not a member
+// (any more) is not_found.
+func (u *User) RemoveMember(ctx context.Context, conversation, name string) (protocol.Accepted, Served, error) {
+	return u.accept(ctx, call{op: "remove member", method: http.MethodDelete, path: conversationPath(conversation, "members", name)})
+}
+
+// Leave removes the user itself.
+func (u *User) Leave(ctx context.Context, conversation string) (protocol.Accepted, Served, error) {
+	return u.RemoveMember(ctx, conversation, u.profile.Name)
+}
+
+// SetRole gives a member a role; giving owner away makes the user an admin.
+func (u *User) SetRole(ctx context.Context, conversation, name, role string) (protocol.Accepted, Served, error) {
+	return u.accept(ctx, call{
+		op: "set role", method: http.MethodPut, path: conversationPath(conversation, "members", name), in: map[string]string{"role": role},
+	})
+}
+
+// Rename gives a group another name.
+func (u *User) Rename(ctx context.Context, conversation, name string) (protocol.Accepted, Served, error) {
+	return u.accept(ctx, call{op: "rename", method: http.MethodPatch, path: conversationPath(conversation), in: map[string]string{"name": name}})
+}
