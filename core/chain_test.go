@@ -261,6 +261,8 @@ func TestConfigNamesTheKey(t *testing.T) {
 		"store.url":           func(c *core.Config) { c.Store.URL = "mysql://x" },
 		"queue.topic":         func(c *core.Config) { c.Queue.Topic = "" },
 		"fanout.addrs":        func(c *core.Config) { c.Fanout.Addrs = nil },
+		"signal.every":        func(c *core.Config) { c.Signal.Every = 0 },
+		"edit_within":         func(c *core.Config) { c.EditWithin = -1 },
 		"session.stale_after": func(c *core.Config) { c.Session.StaleAfter = 1 },
 		"account.bcrypt_cost": func(c *core.Config) { c.Account.BcryptCost = 31 },
 		"api.register":        func(c *core.Config) { c.API.Register.Burst = 0 },

@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ type sdkUser struct {
 	*client.User
 	live *client.Session
 	got  chan protocol.Message
+	told chan client.Signal
 }
 
 func (n *node) sdkUser(name string) *sdkUser {
@@ -28,10 +30,10 @@ func (n *node) sdkUser(name string) *sdkUser {
 	n.t.Cleanup(c.Close)
 	_, _, err = c.Register(n.t.Context(), name, password)
 	must(n.t, err)
-	u := &sdkUser{got: make(chan protocol.Message, 1000)}
+	u := &sdkUser{got: make(chan protocol.Message, 1000), told: make(chan client.Signal, 1000)}
 	u.User, _, err = c.Login(n.t.Context(), name, password)
 	must(n.t, err)
-	u.live = u.Session(client.SessionConfig{OnMessage: func(m protocol.Message) { u.got <- m }})
+	u.live = u.Session(client.SessionConfig{OnMessage: func(m protocol.Message) { u.got <- m }, OnSignal: func(s client.Signal) { u.told <- s }})
 	background(n.t, func(ctx context.Context) error {
 		if err := u.live.Run(ctx); ctx.Err() == nil {
 			return err
@@ -109,6 +111,27 @@ func TestGoClientSpeaksAllOfIt(t *testing.T) {
 	if e, ok := errors.AsType[*protocol.Error](err); !ok || e.Code != protocol.CodePermissionDenied || e.Field != "seq" {
 		t.Errorf("edit another's: %v", err)
 	}
+	r, _, err := bob.live.Mark(ctx, protocol.Mark{Conversation: g.ID, Read: first.Seq})
+	wantReceipt := protocol.Receipt{Conversation: g.ID, User: "bob", Read: first.Seq, Delivered: first.Seq}
+	if err != nil || r != wantReceipt {
+		t.Errorf("%v %+v", err, r)
+	}
+	if s := <-ann.told; s.Receipt == nil || *s.Receipt != wantReceipt {
+		t.Errorf("told %+v", s)
+	}
+	if r, _, err = bob.Mark(ctx, protocol.Mark{Conversation: g.ID, Delivered: 1}); err != nil || r != wantReceipt {
+		t.Errorf("%v %+v", err, r)
+	}
+	if s := <-ann.told; s.Receipt == nil {
+		t.Errorf("told %+v", s)
+	}
+	must(t, bob.live.Typing(ctx, g.ID))
+	if s := <-ann.told; s.Typing == nil || *s.Typing != (protocol.Typing{Conversation: g.ID, User: "bob"}) {
+		t.Errorf("told %+v", s)
+	}
+	if c, _, err := bob.Mute(ctx, g.ID, true); err != nil || !c.Muted || c.Read != first.Seq || c.Unread != 1 {
+		t.Errorf("%v %+v", err, c)
+	}
 	page, _, err := bob.HistoryBefore(ctx, g.ID, first.Seq+1, 1)
 	if err != nil || len(page.Messages) != 1 || !page.Messages[0].Recalled || page.Messages[0].Text != "" {
 		t.Errorf("%v %+v", err, page)
@@ -125,13 +148,14 @@ func TestGoClientSpeaksAllOfIt(t *testing.T) {
 	must(t, err)
 	rest, _, err := cid.Members(ctx, g.ID, members.Next, 2)
 	must(t, err)
-	if len(members.Members) != 2 || len(rest.Members) != 1 || rest.Next != "" {
+	listed := append(members.Members, rest.Members...)
+	if !slices.Contains(listed, client.Member{Name: "bob", Role: "admin", Read: first.Seq, Delivered: first.Seq}) || len(members.Members) != 2 || len(rest.Members) != 1 || rest.Next != "" {
 		t.Errorf("%+v %+v", members, rest)
 	}
 	a, s, err = cid.Leave(ctx, g.ID)
 	bob.accepted(t, a, s, err)
 	got, _, err := bob.Conversation(ctx, g.ID)
-	want := client.Conversation{ID: g.ID, Kind: "group", Name: "dinner", Count: 2, Role: "admin", LastSeq: got.LastSeq}
+	want := client.Conversation{ID: g.ID, Kind: "group", Name: "dinner", Count: 2, Role: "admin", LastSeq: got.LastSeq, Read: first.Seq, Unread: 3, Muted: true}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}

@@ -35,6 +35,7 @@ import (
 	"github.com/tracegate/tracegate/core/fault"
 	"github.com/tracegate/tracegate/core/queue"
 	"github.com/tracegate/tracegate/core/session"
+	"github.com/tracegate/tracegate/core/signal"
 	"github.com/tracegate/tracegate/core/store"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
@@ -53,6 +54,7 @@ type Config struct {
 	Queue   queue.Config
 	Fanout  fanout.Config
 	Store   store.Config
+	Signal  signal.Config
 
 	SendTimeout time.Duration // a sender whose message is not durable by then is told so
 	EditWithin  time.Duration // after it was sent, a message may not be edited any more; 0: always
@@ -66,7 +68,7 @@ func DefaultConfig() Config {
 	return Config{
 		Pool: semconv.PoolBaseline, Listen: "127.0.0.1:9101", Admin: "127.0.0.1:9201",
 		Account: account.DefaultConfig(), API: api.DefaultConfig(), Session: session.DefaultConfig(),
-		Queue: queue.DefaultConfig(), Fanout: fanout.DefaultConfig(), Store: store.DefaultConfig(),
+		Queue: queue.DefaultConfig(), Fanout: fanout.DefaultConfig(), Store: store.DefaultConfig(), Signal: signal.DefaultConfig(),
 		SendTimeout: 12 * time.Second, EditWithin: 24 * time.Hour, LameDuck: time.Second, DrainSpread: time.Second, DrainGrace: 8 * time.Second,
 	}
 }
@@ -78,7 +80,7 @@ func (c Config) Validate() error {
 		err error
 	}{
 		{"account", c.Account.Validate()}, {"api", c.API.Validate()}, {"session", c.Session.Validate()},
-		{"queue", c.Queue.Validate()}, {"fanout", c.Fanout.Validate()}, {"store", c.Store.Validate()},
+		{"queue", c.Queue.Validate()}, {"fanout", c.Fanout.Validate()}, {"store", c.Store.Validate()}, {"signal", c.Signal.Validate()},
 	} {
 		if part.err != nil {
 			return fmt.Errorf("%s.%w", part.key, part.err)
@@ -156,6 +158,7 @@ type process struct {
 	consumer *queue.Consumer
 	fanout   *fanout.Fanout
 	hub      *session.Hub
+	signals  *signal.Signals
 	handler  http.Handler
 }
 
@@ -212,8 +215,11 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 	if p.fanout, err = fanout.New(cfg.Fanout, cfg.Node, reg, p.log); err != nil {
 		return err
 	}
+	if p.signals, err = signal.New(cfg.Signal, p.store, p.fanout, time.Now, reg); err != nil {
+		return err
+	}
 	p.hub, err = session.New(cfg.Session, session.Deps{
-		Node: cfg.Node, Pool: cfg.Pool, History: p.store, Sender: acceptor, Fanout: p.fanout, Fault: p.fault,
+		Node: cfg.Node, Pool: cfg.Pool, History: p.store, Sender: acceptor, Signals: p.signals, Fanout: p.fanout, Fault: p.fault,
 		Tracer: deps.Tracing.Tracer("github.com/tracegate/tracegate/core/session"), Registerer: reg, Log: p.log,
 	})
 	if err != nil {
@@ -231,7 +237,7 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 		return err
 	}
 	p.handler, err = api.New(cfg.API, api.Deps{
-		Node: cfg.Node, Pool: cfg.Pool, Accounts: accounts, Conversations: p.store, History: p.store, Acceptor: acceptor, Announcer: deliverer,
+		Node: cfg.Node, Pool: cfg.Pool, Accounts: accounts, Conversations: p.store, History: p.store, Acceptor: acceptor, Announcer: deliverer, Signals: p.signals,
 		Sockets: p.hub, Presence: p.fanout, Fault: p.fault, Page: deps.Page, Healthy: p.ready.Load,
 		Tracing: deps.Tracing, Propagator: deps.Propagator, Registerer: reg, Now: time.Now, Log: p.log,
 	})
@@ -250,6 +256,7 @@ func (p *process) serve(ctx context.Context, deps Deps, listen, admin net.Listen
 	consumed := make(chan struct{})
 	g.Go(func() error { return p.fanout.Run(run, p.hub) })
 	g.Go(func() error { return p.hub.Run(run) })
+	g.Go(func() error { return p.signals.Run(run, p.hub) })
 	g.Go(func() error { defer close(consumed); return p.consumer.Run(consume) })
 	if deps.Placements != nil {
 		g.Go(func() error {

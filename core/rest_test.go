@@ -98,6 +98,12 @@ func TestRESTErrorsAreOfTheClosedList(t *testing.T) {
 		{"recall seq 0", "DELETE", messages + "/0", ann, "", protocol.CodeInvalidArgument, "seq"},
 		{"reply to nothing", "POST", messages, ann, `{"client_id":"1","text":"x","reply_to":7}`, protocol.CodeNotFound, "reply_to"},
 		{"reply to less", "POST", messages, ann, `{"client_id":"1","text":"x","reply_to":-7}`, protocol.CodeInvalidArgument, "reply_to"},
+		{"read nothing at all", "PUT", "/v1/conversations/" + id + "/receipt", ann, `{}`, protocol.CodeInvalidArgument, "read"},
+		{"read what is not there", "PUT", "/v1/conversations/" + id + "/receipt", ann, `{"read":1}`, protocol.CodeInvalidArgument, "read"},
+		{"get less than nothing", "PUT", "/v1/conversations/" + id + "/receipt", ann, `{"delivered":-1}`, protocol.CodeInvalidArgument, "delivered"},
+		{"have read other people's", "PUT", "/v1/conversations/" + id + "/receipt", eve, `{"read":1}`, protocol.CodeNotFound, "conversation"},
+		{"mute somehow", "PUT", "/v1/conversations/" + id + "/mute", ann, `{}`, protocol.CodeInvalidArgument, "muted"},
+		{"mute other people", "PUT", "/v1/conversations/" + id + "/mute", eve, `{"muted":true}`, protocol.CodeNotFound, "conversation"},
 		{"socket without upgrade", "GET", "/v1/ws", ann, "", protocol.CodeInvalidArgument, "upgrade"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

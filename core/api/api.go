@@ -113,7 +113,9 @@ type Conversations interface {
 	// Conversation answers chat.ErrNotFound where the user is not a member.
 	Conversation(ctx context.Context, userID, id string) (chat.Conversation, error)
 	// Members is a page in the order of ids, after one of them.
-	Members(ctx context.Context, conversation, after string, limit int) ([]chat.Member, error)
+	Members(ctx context.Context, conversation, after string, limit int) ([]chat.Listed, error)
+	// Mute answers chat.ErrNotFound where the user is not a member.
+	Mute(ctx context.Context, userID, conversation string, muted bool) error
 	// Full are those of the users that have limit conversations already.
 	Full(ctx context.Context, userIDs []string, limit int) (map[string]bool, error)
 }
@@ -133,6 +135,11 @@ type Acceptor interface {
 	Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done func(protocol.Accepted, error))
 	// Change takes a change of a group's members, roles or name.
 	Change(ctx context.Context, from chat.User, r chat.Record, traceID string, done func(protocol.Accepted, error))
+}
+
+// Signals takes how far a user has read; see core/signal.
+type Signals interface {
+	Mark(ctx context.Context, from chat.User, m protocol.Mark, done func(protocol.Receipt, error))
 }
 
 // Announcer shows a new group to its first members.
@@ -165,6 +172,7 @@ type Deps struct {
 	History       History
 	Acceptor      Acceptor
 	Announcer     Announcer
+	Signals       Signals
 	Sockets       Sockets
 	Presence      Presence
 	Fault         Fault
@@ -226,6 +234,8 @@ func (s *server) handler() http.Handler {
 		"POST /v1/conversations/{id}/members":          s.authed(s.postMembers),
 		"PUT /v1/conversations/{id}/members/{name}":    s.authed(s.putMember),
 		"DELETE /v1/conversations/{id}/members/{name}": s.authed(s.deleteMember),
+		"PUT /v1/conversations/{id}/receipt":           s.authed(s.putReceipt),
+		"PUT /v1/conversations/{id}/mute":              s.authed(s.putMute),
 		"POST /v1/conversations/{id}/messages":         s.authed(s.postMessage),
 		"GET /v1/conversations/{id}/messages":          s.authed(s.getMessages),
 		"PATCH /v1/conversations/{id}/messages/{seq}":  s.authed(s.patchMessage),

@@ -25,10 +25,13 @@ type conversation struct {
 	Count   int      `json:"member_count"`
 	Role    string   `json:"role"` // the caller's
 	LastSeq int64    `json:"last_seq"`
+	Read    int64    `json:"read"`   // seq
+	Unread  int      `json:"unread"` // messages of others; stops counting at chat.MaxUnread
+	Muted   bool     `json:"muted"`
 }
 
 func conversationOf(c chat.Conversation) conversation {
-	out := conversation{ID: c.ID, Kind: "direct", Name: c.Name, Count: c.Count, Role: c.Role.String(), LastSeq: c.LastSeq}
+	out := conversation{ID: c.ID, Kind: "direct", Name: c.Name, Count: c.Count, Role: c.Role.String(), LastSeq: c.LastSeq, Read: c.Read, Unread: c.Unread, Muted: c.Muted}
 	if c.Group {
 		out.Kind = "group"
 	}

@@ -14,8 +14,10 @@ import (
 
 // member is a member on the wire.
 type member struct {
-	Name string `json:"name"`
-	Role string `json:"role"`
+	Name      string `json:"name"`
+	Role      string `json:"role"`
+	Read      int64  `json:"read"`
+	Delivered int64  `json:"delivered"`
 }
 
 // getMembers pages members in an order of the server's; Next is left out on the last page.
@@ -41,7 +43,7 @@ func (s *server) getMembers(w http.ResponseWriter, r *http.Request, id account.I
 		Next    string   `json:"next,omitempty"`
 	}{Members: make([]member, 0, len(list))}
 	for _, m := range list {
-		out.Members = append(out.Members, member{Name: m.Name, Role: m.Role.String()})
+		out.Members = append(out.Members, member{Name: m.Name, Role: m.Role.String(), Read: m.Read, Delivered: m.Delivered})
 	}
 	if len(list) == int(limit) {
 		out.Next = list[len(list)-1].ID

@@ -70,20 +70,27 @@ func pathSeq(r *http.Request) (int64, error) {
 
 // accepted answers when something is durable in the log.
 func (s *server) accepted(w http.ResponseWriter, r *http.Request, accept func(done func(protocol.Accepted, error))) error {
+	a, err := await(r, accept)
+	if err != nil {
+		return err
+	}
+	return write(w, http.StatusAccepted, a)
+}
+
+// await waits for the one call of done, as long as the client does.
+func await[T any](r *http.Request, begin func(done func(T, error))) (T, error) {
 	type answer struct {
-		accepted protocol.Accepted
-		err      error
+		value T
+		err   error
 	}
 	answers := make(chan answer, 1)
-	accept(func(a protocol.Accepted, err error) { answers <- answer{a, err} })
+	begin(func(v T, err error) { answers <- answer{v, err} })
 	select {
 	case a := <-answers:
-		if a.err != nil {
-			return a.err
-		}
-		return write(w, http.StatusAccepted, a.accepted)
+		return a.value, a.err
 	case <-r.Context().Done():
-		return r.Context().Err()
+		var none T
+		return none, r.Context().Err()
 	}
 }
 

@@ -59,6 +59,50 @@ type Conversation struct {
 	Count   int    // of members
 	Role    Role
 	LastSeq int64 // of the newest stored entry, 0 when there is none
+	Read    int64 // up to where the member has read
+	Unread  int   // messages of others after that, of the newest UnreadWithin entries; at most MaxUnread
+	Muted   bool
+}
+
+// Bounds of counting what is unread.
+const (
+	MaxUnread    = 100
+	UnreadWithin = 1000
+)
+
+// Listed is a member as a list of members has it.
+type Listed struct {
+	Member
+	Read, Delivered int64
+}
+
+// Mark is how far a member has got.
+type Mark struct {
+	Conversation    string
+	UserID          string
+	Read, Delivered int64
+}
+
+// With is the mark that holds after both.
+func (m Mark) With(o Mark) Mark {
+	m.Read, m.Delivered = max(m.Read, o.Read), max(m.Delivered, o.Delivered, m.Read, o.Read)
+	return m
+}
+
+// CheckMark checks a mark of a member of a conversation that has lastSeq entries.
+func CheckMark(m Mark, lastSeq int64) *protocol.Error {
+	for _, f := range []struct {
+		field string
+		seq   int64
+	}{{"read", m.Read}, {"delivered", m.Delivered}} {
+		if f.seq < 0 || f.seq > lastSeq {
+			return invalid(f.field, "must be the seq of an entry")
+		}
+	}
+	if m.Read == 0 && m.Delivered == 0 {
+		return invalid("read", "or delivered must be given")
+	}
+	return nil
 }
 
 // Span is what a user may see of a conversation: the entries after After, up to Last. A

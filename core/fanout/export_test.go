@@ -12,7 +12,7 @@ func CheckCodec(t *testing.T, user string, b []byte) {
 	if !ok {
 		return
 	}
-	if p.Seq < 1 || user == "" && p.Version < 1 {
+	if p.Seq < 0 || user == "" && (p.Seq < 1 || p.Version < 1) {
 		t.Errorf("%q: %+v", b, p)
 	}
 	again, q, ok := decode(user, encode(node, p))

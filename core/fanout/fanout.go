@@ -78,7 +78,7 @@ func (c Config) Validate() error {
 }
 
 // Push is a stored entry on its way to one user or, where User is empty, to all members of
-// a group on all processes.
+// a group on all processes. One with Seq 0 is a signal: not stored anywhere, and to a user.
 type Push struct {
 	User         string // id
 	Version      int64  // of the group's roster, for the processes to know whom; not sent to one user
@@ -96,6 +96,8 @@ type Receiver interface {
 	Deliver(user, conversation string, seq int64, frame []byte)
 	// Group is Deliver for all members of a group, as they are by a version of its roster.
 	Group(conversation string, version, seq int64, frame []byte)
+	// Signal passes on what is stored nowhere.
+	Signal(user string, frame []byte)
 	// CatchUp says that pushes for a user may have been missed until now.
 	CatchUp(user string)
 	// CatchUpAll says that pushes to groups may have been.
@@ -314,7 +316,7 @@ func decode(user string, b []byte) (node string, p Push, ok bool) {
 	}
 	p = Push{User: user, Conversation: string(parts[1]), Frame: parts[3]}
 	var err error
-	if p.Seq, err = strconv.ParseInt(string(parts[2]), 10, 64); err != nil || p.Seq < 1 {
+	if p.Seq, err = strconv.ParseInt(string(parts[2]), 10, 64); err != nil || p.Seq < 0 || p.Seq == 0 && user == "" {
 		return "", p, false
 	}
 	if user == "" {

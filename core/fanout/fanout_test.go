@@ -42,6 +42,8 @@ func (i *inbox) Group(conversation string, version, seq int64, frame []byte) {
 	i.Deliver("group", fmt.Sprintf("%s@%d", conversation, version), seq, frame)
 }
 
+func (i *inbox) Signal(user string, frame []byte) { i.Deliver(user, "signal", 0, frame) }
+
 func (i *inbox) CatchUpAll() { i.CatchUp("all") }
 
 func (i *inbox) of(user string) []string {
@@ -138,6 +140,8 @@ func TestPushReachesTheUsersProcess(t *testing.T) {
 				t.Errorf("%s: %s", u, diff)
 			}
 		}
+		one.Publish([]fanout.Push{{User: "u3", Frame: []byte("typing")}})
+		eventually(t, "the signal", func() bool { return slices.Contains(two.in.of("u3"), "signal/0/typing") })
 		if got := one.in.of("u0"); len(got) != 0 {
 			t.Errorf("a process got its own pushes: %v", got)
 		}
@@ -284,12 +288,12 @@ func TestGarbageIsCounted(t *testing.T) {
 	eventually(t, "subscribed", func() bool { return n.in.subscribed("ann") == 1 })
 	client := redis.NewClient(&redis.Options{Addr: addr, Password: password})
 	defer client.Close()
-	for _, text := range []string{"", "x", "n\x00c\x00x\x00f", "n\x00c\x00-1\x00f", "n\x00c\x000\x00f"} {
+	for _, text := range []string{"", "x", "n\x00c\x00x\x00f", "n\x00c\x00-1\x00f", "n\x00c\x00\x00f"} {
 		if err := client.Publish(t.Context(), "tracegate:user:ann", text).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, text := range []string{"n\x00g\x001\x00", "n\x00g\x001\x00x\x00f", "n\x00g\x001\x000\x00f"} {
+	for _, text := range []string{"n\x00g\x001\x00", "n\x00g\x001\x00x\x00f", "n\x00g\x000\x001\x00f"} {
 		if err := client.Publish(t.Context(), "tracegate:groups", text).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -202,6 +202,9 @@ func (l *link) message(m *redis.Message, to Receiver) {
 	case user == "":
 		l.f.metrics.received.WithLabelValues("group").Inc()
 		to.Group(p.Conversation, p.Version, p.Seq, p.Frame)
+	case p.Seq == 0:
+		l.f.metrics.received.WithLabelValues("signal").Inc()
+		to.Signal(p.User, p.Frame)
 	default:
 		l.f.metrics.received.WithLabelValues("ok").Inc()
 		to.Deliver(p.User, p.Conversation, p.Seq, p.Frame)

@@ -66,6 +66,8 @@ type Command struct {
 	Send   *Send   `json:"send,omitempty"`
 	Edit   *Edit   `json:"edit,omitempty"`
 	Recall *Recall `json:"recall,omitempty"`
+	Mark   *Mark   `json:"mark,omitempty"`
+	Typing *Typing `json:"typing,omitempty"`
 	Resume *Resume `json:"resume,omitempty"`
 	Ping   *Ping   `json:"ping,omitempty"`
 }
@@ -92,6 +94,23 @@ type Edit struct {
 type Recall struct {
 	Conversation string `json:"conversation"`
 	Seq          int64  `json:"seq"`
+}
+
+// Mark says how far the user has read a conversation, and how far a device of its has
+// got (Delivered; what is read has been delivered). Positions only grow, so repeating it
+// is safe, and one Mark stands for all before it. Its reply, a Receipt with the positions
+// that hold now, is sent when they are durable.
+type Mark struct {
+	Conversation string `json:"conversation"`
+	Read         int64  `json:"read,omitempty"`
+	Delivered    int64  `json:"delivered,omitempty"`
+}
+
+// Typing says that the user is writing. It is kept nowhere; the reply repeats it. It
+// should be sent every few seconds, and at most once a second is passed on.
+type Typing struct {
+	Conversation string `json:"conversation"`
+	User         string `json:"user,omitempty"` // name; of a push
 }
 
 // Resume asks for what was missed: Positions maps a conversation to the last seq
@@ -122,6 +141,8 @@ type Frame struct {
 	Pong      *Ping      `json:"pong,omitempty"`
 	Hello     *Hello     `json:"hello,omitempty"`
 	Message   *Message   `json:"message,omitempty"`
+	Receipt   *Receipt   `json:"receipt,omitempty"`
+	Typing    *Typing    `json:"typing,omitempty"`
 	Reconnect *Reconnect `json:"reconnect,omitempty"`
 }
 
@@ -130,6 +151,15 @@ type Frame struct {
 type Accepted struct {
 	ClientID string `json:"client_id"`
 	TraceID  string `json:"trace_id"`
+}
+
+// Receipt is how far a user has got in a conversation. A push of it may get lost: the
+// positions are in the list of members, one's own in that of conversations.
+type Receipt struct {
+	Conversation string `json:"conversation"`
+	User         string `json:"user"` // name
+	Read         int64  `json:"read"`
+	Delivered    int64  `json:"delivered"`
 }
 
 // Resumed ends a replay: what was missed has been pushed before it.

@@ -96,7 +96,9 @@ func decode(b []byte) (protocol.Command, error) {
 
 func (c *conn) handle(cmd protocol.Command) {
 	set := 0
-	for _, is := range []bool{cmd.Send != nil, cmd.Edit != nil, cmd.Recall != nil, cmd.Resume != nil, cmd.Ping != nil} {
+	for _, is := range []bool{
+		cmd.Send != nil, cmd.Edit != nil, cmd.Recall != nil, cmd.Mark != nil, cmd.Typing != nil, cmd.Resume != nil, cmd.Ping != nil,
+	} {
 		if is {
 			set++
 		}
@@ -105,7 +107,7 @@ func (c *conn) handle(cmd protocol.Command) {
 	case cmd.ID == 0:
 		c.refuse("a command needs an id above 0")
 	case set != 1:
-		c.fail(cmd.ID, protocol.NewError(protocol.CodeInvalidArgument, "", "exactly one of send, edit, recall, resume and ping must be set"))
+		c.fail(cmd.ID, protocol.NewError(protocol.CodeInvalidArgument, "", "exactly one of send, edit, recall, mark, typing, resume and ping must be set"))
 	case !c.limiter.Allow():
 		c.hub.metrics.commands.WithLabelValues("limited").Inc()
 		c.fail(cmd.ID, protocol.NewError(protocol.CodeRateLimited, "", "too many commands"))
@@ -127,9 +129,13 @@ func (c *conn) handle(cmd protocol.Command) {
 	}
 }
 
-// dispatch hands a command that goes into the log to the sender.
+func (c *conn) fail(id uint32, err *protocol.Error) {
+	c.send(protocol.Frame{ID: id, Error: err})
+}
+
+// dispatch hands on a command whose answer may take its time.
 func (c *conn) dispatch(cmd protocol.Command) {
-	to, from := c.hub.deps.Sender, c.who.User
+	to, signals, from := c.hub.deps.Sender, c.hub.deps.Signals, c.who.User
 	switch {
 	case cmd.Send != nil:
 		c.accept("send", cmd.ID, func(ctx context.Context, trace string, done func(protocol.Accepted, error)) {
@@ -143,31 +149,43 @@ func (c *conn) dispatch(cmd protocol.Command) {
 		c.accept("recall", cmd.ID, func(ctx context.Context, trace string, done func(protocol.Accepted, error)) {
 			to.Recall(ctx, from, *cmd.Recall, trace, done)
 		})
+	case cmd.Mark != nil:
+		c.async("mark", cmd.ID, func(ctx context.Context, _ string, done func(protocol.Frame, error)) {
+			signals.Mark(ctx, from, *cmd.Mark, func(r protocol.Receipt, err error) { done(protocol.Frame{Receipt: &r}, err) })
+		})
+	case cmd.Typing != nil:
+		c.async("typing", cmd.ID, func(ctx context.Context, _ string, done func(protocol.Frame, error)) {
+			done(protocol.Frame{Typing: cmd.Typing}, signals.Typing(ctx, from, cmd.Typing.Conversation))
+		})
 	}
 }
 
-func (c *conn) fail(id uint32, err *protocol.Error) {
-	c.send(protocol.Frame{ID: id, Error: err})
+// accept hands something to the log; the reply is sent when it is durable.
+func (c *conn) accept(command string, id uint32, send func(context.Context, string, func(protocol.Accepted, error))) {
+	c.async(command, id, func(ctx context.Context, trace string, done func(protocol.Frame, error)) {
+		send(ctx, trace, func(a protocol.Accepted, err error) { done(protocol.Frame{Accepted: &a}, err) })
+	})
 }
 
-// accept hands something to the log; the reply is sent when it is durable. While too
-// many wait for that, the connection is not read.
-func (c *conn) accept(command string, id uint32, send func(context.Context, string, func(protocol.Accepted, error))) {
+// async does what a command asks for and replies when that is done. While too many wait
+// for that, the connection is not read.
+func (c *conn) async(command string, id uint32, do func(ctx context.Context, trace string, done func(protocol.Frame, error))) {
 	c.hub.metrics.commands.WithLabelValues(command).Inc()
 	c.slots <- struct{}{}
 	ctx, span := c.startSpan("ws " + command)
 	delay, fail := c.hub.deps.Fault.Roll()
-	done := func(a protocol.Accepted, err error) {
+	done := func(f protocol.Frame, err error) {
 		after(delay, func() {
-			c.reply(span, id, a, err)
+			f.ID = id
+			c.reply(span, f, err)
 			<-c.slots
 		})
 	}
 	if fail {
-		done(protocol.Accepted{}, protocol.NewError(protocol.CodeInternal, "", "injected fault"))
+		done(protocol.Frame{}, protocol.NewError(protocol.CodeInternal, "", "injected fault"))
 		return
 	}
-	send(ctx, span.SpanContext().TraceID().String(), done)
+	do(ctx, span.SpanContext().TraceID().String(), done)
 }
 
 // after calls f after a delay, at once where there is none.
@@ -179,10 +197,10 @@ func after(d time.Duration, f func()) {
 	time.AfterFunc(d, f)
 }
 
-func (c *conn) reply(span trace.Span, id uint32, a protocol.Accepted, err error) {
+func (c *conn) reply(span trace.Span, f protocol.Frame, err error) {
 	defer span.End()
 	if err == nil {
-		c.send(protocol.Frame{ID: id, Accepted: &a})
+		c.send(f)
 		return
 	}
 	pe, ok := errors.AsType[*protocol.Error](err)
@@ -191,11 +209,11 @@ func (c *conn) reply(span trace.Span, id uint32, a protocol.Accepted, err error)
 	}
 	if pe.Code.Status() >= 500 {
 		span.SetStatus(codes.Error, err.Error())
-		c.hub.deps.Log.Warn("ws send", "user", c.who.User.Name, "error", err)
+		c.hub.deps.Log.Warn("ws command", "user", c.who.User.Name, "error", err)
 	}
 	span.SetAttributes(attribute.String("error.type", string(pe.Code)))
 	c.hub.metrics.sendErrors.WithLabelValues(string(pe.Code)).Inc()
-	c.fail(id, pe)
+	c.fail(f.ID, pe)
 }
 
 // startSpan starts the trace of one command. It is a trace of its own, so that one

@@ -97,6 +97,15 @@ func (c *conn) deliver(conversation string, seq int64, frame []byte) {
 	}
 }
 
+// signal pushes a frame that nobody misses, where there is room.
+func (c *conn) signal(frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != live || !c.hasRoom() || !c.queue(frame) {
+		c.hub.metrics.signalsDropped.Inc()
+	}
+}
+
 // compare starts a replay when the store has more than was sent.
 func (c *conn) compare(heads map[string]chat.Span) {
 	c.mu.Lock()

@@ -133,6 +133,24 @@ func (s *sender) Recall(ctx context.Context, from chat.User, m protocol.Recall, 
 	s.Accept(ctx, from, protocol.Send{ClientID: fmt.Sprint("recall ", m.Seq)}, traceID, done)
 }
 
+// signals repeats what it is given; it refuses the conversation "none".
+type signals struct{}
+
+func (signals) Mark(_ context.Context, from chat.User, m protocol.Mark, done func(protocol.Receipt, error)) {
+	if m.Conversation == "none" {
+		done(protocol.Receipt{}, chat.NoConversation())
+		return
+	}
+	done(protocol.Receipt{Conversation: m.Conversation, User: from.Name, Read: m.Read, Delivered: m.Delivered}, nil)
+}
+
+func (signals) Typing(_ context.Context, _ chat.User, conversation string) error {
+	if conversation == "none" {
+		return chat.NoConversation()
+	}
+	return nil
+}
+
 // subscriptions notes who is subscribed.
 type subscriptions struct {
 	mu    sync.Mutex
@@ -187,7 +205,7 @@ func newRig(t testing.TB, edit func(*session.Config), opts ...sdktrace.TracerPro
 		edit(&cfg)
 	}
 	hub, err := session.New(cfg, session.Deps{
-		Node: "n1", Pool: "baseline", History: r.history, Sender: r.sender, Fanout: r.subs, Fault: noFault{},
+		Node: "n1", Pool: "baseline", History: r.history, Sender: r.sender, Signals: signals{}, Fanout: r.subs, Fault: noFault{},
 		Tracer: sdktrace.NewTracerProvider(opts...).Tracer("test"), Registerer: r.reg, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -183,3 +183,32 @@ func TestEditAndRecallAreCommands(t *testing.T) {
 		}
 	}
 }
+
+func TestMarksAndTypingAreCommandsAndSignalsArePushed(t *testing.T) {
+	r := newRig(t, nil)
+	c := r.open("")
+	r.hub.Signal("id-ann", []byte(`{"typing":{"conversation":"early"}}`)) // not live: dropped
+	c.resume(nil)
+	r.eventually("live", func() bool {
+		before := r.metric("core_signals_dropped_total")
+		r.hub.Signal("id-ann", []byte(`{"typing":{"conversation":"g","user":"bob"}}`))
+		return r.metric("core_signals_dropped_total") == before
+	})
+	if f := c.next(); f.Typing == nil || *f.Typing != (protocol.Typing{Conversation: "g", User: "bob"}) {
+		t.Errorf("got %+v", f)
+	}
+	id := c.write(protocol.Command{Mark: &protocol.Mark{Conversation: "g", Read: 3, Delivered: 4}})
+	if f := c.next(); f.ID != id || f.Receipt == nil || *f.Receipt != (protocol.Receipt{Conversation: "g", User: "ann", Read: 3, Delivered: 4}) {
+		t.Errorf("got %+v", f)
+	}
+	id = c.write(protocol.Command{Typing: &protocol.Typing{Conversation: "g"}})
+	if f := c.next(); f.ID != id || f.Typing == nil {
+		t.Errorf("got %+v", f)
+	}
+	for _, cmd := range []protocol.Command{{Mark: &protocol.Mark{Conversation: "none"}}, {Typing: &protocol.Typing{Conversation: "none"}}} {
+		id := c.write(cmd)
+		if f := c.next(); f.ID != id || f.Error == nil || f.Error.Code != protocol.CodeNotFound || f.Receipt != nil || f.Typing != nil {
+			t.Errorf("got %+v", f)
+		}
+	}
+}

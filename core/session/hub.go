@@ -25,6 +25,7 @@ type Deps struct {
 	Node, Pool string
 	History    History
 	Sender     Sender
+	Signals    Signals
 	Fanout     Subscriptions
 	Fault      Fault
 	Tracer     trace.Tracer
@@ -217,6 +218,17 @@ func (h *Hub) Deliver(user, conversation string, seq int64, frame []byte) {
 	h.mu.Unlock()
 	for _, c := range list {
 		c.deliver(conversation, seq, frame)
+	}
+}
+
+// Signal pushes what is stored nowhere to the connections that a user has here. It does
+// not block; a connection that is busy or not live yet goes without.
+func (h *Hub) Signal(user string, frame []byte) {
+	h.mu.Lock()
+	list := h.users[user]
+	h.mu.Unlock()
+	for _, c := range list {
+		c.signal(frame)
 	}
 }
 

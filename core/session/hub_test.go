@@ -66,6 +66,10 @@ func FuzzCommand(f *testing.F) {
 	f.Add(`{"id":1,"send":{"conversation":"a","client_id":"1","text":"x"}}`)
 	f.Add(`{"id":1,"resume":{"epoch":"e1","positions":{"a":-1}}}`)
 	f.Add(`{"id":4294967295,"ping":{}}`)
+	f.Add(`{"id":1,"edit":{"conversation":"a","seq":1,"client_id":"2","text":"x"}}`)
+	f.Add(`{"id":1,"recall":{"conversation":"a","seq":-1}}`)
+	f.Add(`{"id":1,"mark":{"conversation":"a","read":9223372036854775807}}`)
+	f.Add(`{"id":1,"typing":{"conversation":"a"}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		c := newRig(t, nil).open("")
 		if c.ws.WriteMessage(websocket.TextMessage, []byte(text)) != nil {

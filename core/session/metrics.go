@@ -9,8 +9,8 @@ import (
 )
 
 type metrics struct {
-	opened, pushed, dropped, replayed, storeErrors, groupsDropped   prometheus.Counter
-	closed, refused, commands, sendErrors, catchUps, resumes, moves *prometheus.CounterVec
+	opened, pushed, dropped, replayed, storeErrors, groupsDropped, signalsDropped prometheus.Counter
+	closed, refused, commands, sendErrors, catchUps, resumes, moves               *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, h *Hub) (metrics, error) {
@@ -25,18 +25,19 @@ func newMetrics(reg prometheus.Registerer, h *Hub) (metrics, error) {
 		return v
 	}
 	m := metrics{
-		opened:        counter("core_sockets_opened_total", "Connections opened."),
-		pushed:        counter("core_messages_pushed_total", "Messages queued to connections as they came."),
-		dropped:       counter("core_pushes_dropped_total", "Pushes that a connection had already."),
-		replayed:      counter("core_messages_replayed_total", "Messages queued to connections from the store."),
-		storeErrors:   counter("core_session_store_errors_total", "Reads of the store that failed and are tried again."),
-		groupsDropped: counter("core_group_pushes_dropped_total", "Pushes to groups dropped because too many waited; the tick finds what they would have told."),
+		opened:         counter("core_sockets_opened_total", "Connections opened."),
+		pushed:         counter("core_messages_pushed_total", "Messages queued to connections as they came."),
+		dropped:        counter("core_pushes_dropped_total", "Pushes that a connection had already."),
+		replayed:       counter("core_messages_replayed_total", "Messages queued to connections from the store."),
+		storeErrors:    counter("core_session_store_errors_total", "Reads of the store that failed and are tried again."),
+		groupsDropped:  counter("core_group_pushes_dropped_total", "Pushes to groups dropped because too many waited; the tick finds what they would have told."),
+		signalsDropped: counter("core_signals_dropped_total", "Receipts and typing not pushed to a connection that was busy or not live."),
 		closed: vec("core_sockets_closed_total", "Connections closed, by reason.", "reason",
 			"client", "lost", "too_large", "write", closeLabel(protocol.CloseShutdown), closeLabel(protocol.CloseSlow), closeLabel(protocol.CloseMoved),
 			closeLabel(protocol.CloseStale), closeLabel(protocol.CloseExpired), closeLabel(protocol.CloseProtocol)),
 		refused: vec("core_sockets_refused_total", "Connections refused, by reason.", "reason",
 			"origin", "handshake", "draining", "full", "user"),
-		commands:   vec("core_commands_total", "Commands by kind; limited ones were refused for their rate.", "command", "send", "edit", "recall", "resume", "ping", "limited"),
+		commands:   vec("core_commands_total", "Commands by kind; limited ones were refused for their rate.", "command", "send", "edit", "recall", "mark", "typing", "resume", "ping", "limited"),
 		sendErrors: vec("core_send_errors_total", "Sends over WebSocket that were answered with an error, by its code.", "code"),
 		catchUps:   vec("core_catch_ups_total", "Reads of missed messages from the store, by cause.", "cause", "resume", "gap", "hint", "tick"),
 		resumes:    vec("core_resumes_total", "Resumes answered, by whether all was recovered.", "recovered", "true", "false"),
@@ -45,7 +46,7 @@ func newMetrics(reg prometheus.Registerer, h *Hub) (metrics, error) {
 	sockets := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "core_sockets", Help: "Connections open."},
 		func() float64 { return float64(h.Sockets()) })
 	for _, c := range []prometheus.Collector{
-		m.opened, m.pushed, m.dropped, m.replayed, m.storeErrors, m.groupsDropped, m.closed, m.refused, m.commands, m.sendErrors, m.catchUps, m.resumes, m.moves, sockets,
+		m.opened, m.pushed, m.dropped, m.replayed, m.storeErrors, m.groupsDropped, m.signalsDropped, m.closed, m.refused, m.commands, m.sendErrors, m.catchUps, m.resumes, m.moves, sockets,
 	} {
 		if err := reg.Register(c); err != nil {
 			return m, err

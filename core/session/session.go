@@ -150,6 +150,15 @@ type Sender interface {
 	Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done func(protocol.Accepted, error))
 }
 
+// Signals takes what members tell each other beside the log.
+type Signals interface {
+	// Mark calls done exactly once, possibly before it returns, when the positions are
+	// durable.
+	Mark(ctx context.Context, from chat.User, m protocol.Mark, done func(protocol.Receipt, error))
+	// Typing does not wait for anybody.
+	Typing(ctx context.Context, from chat.User, conversation string) error
+}
+
 // Subscriptions makes pushes for users arrive at this process. Its methods do not wait.
 type Subscriptions interface {
 	Subscribe(user string)

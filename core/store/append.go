@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tracegate/tracegate/core/chat"
@@ -176,6 +178,9 @@ func (s *Store) writeChanges(ctx context.Context, tx *sql.Tx, c changes) error {
 	if len(c.entries) == 0 {
 		return nil
 	}
+	slices.SortFunc(c.members.rows, func(a, b memberRow) int {
+		return cmp.Or(cmp.Compare(a.Conversation, b.Conversation), cmp.Compare(a.User, b.User))
+	})
 	for _, step := range []struct {
 		name, query string
 		rows        any

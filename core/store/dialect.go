@@ -25,6 +25,7 @@ type dialect struct {
 	changeMembers     string // [memberRow]
 	setHeads          string // [headRow]
 	standingOf        string // lockConversations without the lock
+	mark              string // [markRow] -> conversation_id, user_id, read_seq, delivered_seq
 	// headsOf: [user id] -> user_id, conversation_id, joined_seq, last seq that it sees
 	headsOf  string
 	peopleOf string // [id] -> conversation_id, user_id, name, tenant

@@ -54,13 +54,13 @@ func (s *Store) Group(ctx context.Context, created chat.Record, limit int) (firs
 
 // Members returns at most limit members of a conversation in the order of their ids,
 // after one of them.
-func (s *Store) Members(ctx context.Context, conversation, after string, limit int) ([]chat.Member, error) {
-	out := make([]chat.Member, 0, min(limit, 64))
-	err := scanAll(ctx, s.read, `SELECT u.id, u.name, m.role FROM members m JOIN users u ON u.id = m.user_id
+func (s *Store) Members(ctx context.Context, conversation, after string, limit int) ([]chat.Listed, error) {
+	out := make([]chat.Listed, 0, min(limit, 64))
+	err := scanAll(ctx, s.read, `SELECT u.id, u.name, m.role, m.read_seq, m.delivered_seq FROM members m JOIN users u ON u.id = m.user_id
 		WHERE m.conversation_id = $1 AND m.user_id > $2 AND m.left_seq = 0 ORDER BY m.user_id LIMIT $3`, []any{conversation, after, limit},
 		func(rows *sql.Rows) error {
-			var m chat.Member
-			err := rows.Scan(&m.ID, &m.Name, &m.Role)
+			var m chat.Listed
+			err := rows.Scan(&m.ID, &m.Name, &m.Role, &m.Read, &m.Delivered)
 			out = append(out, m)
 			return err
 		})

@@ -20,7 +20,8 @@ func openPostgres(cfg Config) (*Store, error) {
 
 // postgresDialect runs at READ COMMITTED: lockConversations takes the row locks in the
 // order of ids, so two batches cannot wait for each other, and the statements after it
-// see all that was committed before the locks were given.
+// see all that was committed before the locks were given. Rows of members are locked in
+// the order of their keys for the same reason.
 func postgresDialect() dialect {
 	const ids = `(SELECT jsonb_array_elements_text($1::jsonb))`
 	return dialect{
@@ -47,6 +48,13 @@ func postgresDialect() dialect {
 		setHeads: `UPDATE conversations SET last_seq = j.q, member_seq = j.v, member_count = j.m,
 				name = CASE WHEN j.n = '' THEN name ELSE j.n END
 			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, v bigint, m bigint, n text) WHERE conversations.id = j.c`,
+		mark: `WITH j AS (
+				SELECT m.conversation_id, m.user_id, x.r, x.d FROM jsonb_to_recordset($1::jsonb) AS x(c text, u text, r bigint, d bigint)
+				JOIN members m ON m.conversation_id = x.c AND m.user_id = x.u AND m.left_seq = 0
+				ORDER BY m.conversation_id, m.user_id FOR UPDATE OF m)
+			UPDATE members SET read_seq = GREATEST(read_seq, j.r), delivered_seq = GREATEST(delivered_seq, j.d) FROM j
+			WHERE members.conversation_id = j.conversation_id AND members.user_id = j.user_id
+			RETURNING members.conversation_id, members.user_id, members.read_seq, members.delivered_seq`,
 		headsOf: `SELECT m.user_id, c.id, m.joined_seq, CASE WHEN m.left_seq > 0 THEN m.left_seq ELSE c.last_seq END
 			FROM members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id IN ` + ids,
 		peopleOf: `SELECT m.conversation_id, u.id, u.name, u.tenant FROM members m JOIN users u ON u.id = m.user_id

@@ -61,6 +61,9 @@ func sqliteDialect() dialect {
 				member_count = j.value ->> 'm',
 				name = CASE WHEN j.value ->> 'n' = '' THEN name ELSE j.value ->> 'n' END
 			FROM json_each($1) j WHERE conversations.id = j.value ->> 'c'`,
+		mark: `UPDATE members SET read_seq = MAX(read_seq, j.value ->> 'r'), delivered_seq = MAX(delivered_seq, j.value ->> 'd')
+			FROM json_each($1) j WHERE members.conversation_id = j.value ->> 'c' AND members.user_id = j.value ->> 'u' AND members.left_seq = 0
+			RETURNING conversation_id, user_id, read_seq, delivered_seq`,
 		headsOf: `SELECT m.user_id, c.id, m.joined_seq, CASE WHEN m.left_seq > 0 THEN m.left_seq ELSE c.last_seq END
 			FROM members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id IN ` + ids,
 		peopleOf: `SELECT m.conversation_id, u.id, u.name, u.tenant FROM members m JOIN users u ON u.id = m.user_id

@@ -11,8 +11,10 @@ import (
 
 // Member is a member of a conversation.
 type Member struct {
-	Name string `json:"name"`
-	Role string `json:"role"` // member, admin or owner
+	Name      string `json:"name"`
+	Role      string `json:"role"` // member, admin or owner
+	Read      int64  `json:"read"` // seq up to which it has read
+	Delivered int64  `json:"delivered"`
 }
 
 // Members is a page of a conversation's members. Next is what the next page comes after;
@@ -81,4 +83,25 @@ func (u *User) SetRole(ctx context.Context, conversation, name, role string) (pr
 // Rename gives a group another name.
 func (u *User) Rename(ctx context.Context, conversation, name string) (protocol.Accepted, Served, error) {
 	return u.accept(ctx, call{op: "rename", method: http.MethodPatch, path: conversationPath(conversation), in: map[string]string{"name": name}})
+}
+
+// Mark says how far the user has read, and how far this device has got; see protocol.Mark.
+// The positions are durable when it returns without an error.
+func (u *User) Mark(ctx context.Context, m protocol.Mark) (protocol.Receipt, Served, error) {
+	var out protocol.Receipt
+	served, err := u.c.do(ctx, call{
+		op: "mark", method: http.MethodPut, path: conversationPath(m.Conversation, "receipt"), token: u.token, out: &out,
+		in: map[string]int64{"read": m.Read, "delivered": m.Delivered},
+	})
+	return out, served, err
+}
+
+// Mute says whether the user wants to hear of a conversation.
+func (u *User) Mute(ctx context.Context, conversation string, muted bool) (Conversation, Served, error) {
+	var out Conversation
+	served, err := u.c.do(ctx, call{
+		op: "mute", method: http.MethodPut, path: conversationPath(conversation, "mute"), token: u.token, out: &out,
+		in: map[string]bool{"muted": muted},
+	})
+	return out, served, err
 }

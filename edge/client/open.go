@@ -222,6 +222,8 @@ func (s *Session) read(ctx context.Context, c *conn, succeed func()) error {
 			}
 		case f.Reconnect != nil:
 			move(f.Reconnect)
+		case f.Receipt != nil || f.Typing != nil:
+			s.cfg.OnSignal(Signal{Receipt: f.Receipt, Typing: f.Typing})
 		}
 	}
 }

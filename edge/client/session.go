@@ -52,8 +52,17 @@ type SessionConfig struct {
 	// OnMessage gets every message of the user's conversations (the user's own as
 	// well), one at a time. While it runs the connection is not read.
 	OnMessage func(protocol.Message)
+	// OnSignal gets receipts and typing of the user's conversations; some may be lost.
+	// While it runs the connection is not read.
+	OnSignal func(Signal)
 	// OnEvent is told of changes of state. It must not block or call the session.
 	OnEvent func(Event)
+}
+
+// Signal is what members tell each other beside the log; one of the two is set.
+type Signal struct {
+	Receipt *protocol.Receipt
+	Typing  *protocol.Typing
 }
 
 // Stats counts what the session had to make good.
@@ -94,6 +103,9 @@ type Session struct {
 func (u *User) Session(cfg SessionConfig) *Session {
 	if cfg.OnMessage == nil {
 		cfg.OnMessage = func(protocol.Message) {}
+	}
+	if cfg.OnSignal == nil {
+		cfg.OnSignal = func(Signal) {}
 	}
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
@@ -268,6 +280,28 @@ func (s *Session) Edit(ctx context.Context, m protocol.Edit) (protocol.Accepted,
 // Recall takes back a message, as surely as Send.
 func (s *Session) Recall(ctx context.Context, m protocol.Recall) (protocol.Accepted, Served, error) {
 	return s.command(ctx, "ws recall", protocol.Command{Recall: &m})
+}
+
+// Mark says how far the user has read, and how far this device has got; see
+// protocol.Mark. The positions are durable when it returns without an error.
+func (s *Session) Mark(ctx context.Context, m protocol.Mark) (r protocol.Receipt, served Served, err error) {
+	f, served, err := s.do(ctx, "ws mark", protocol.Command{Mark: &m})
+	switch {
+	case err != nil:
+		return r, served, err
+	case f.Receipt == nil:
+		return r, served, errors.New("ws mark: reply is neither a receipt nor an error")
+	}
+	return *f.Receipt, served, nil
+}
+
+// Typing tells the others that the user is typing. It is not repeated: the next one
+// comes soon.
+func (s *Session) Typing(ctx context.Context, conversation string) error {
+	if _, _, _, err := s.once(ctx, protocol.Command{Typing: &protocol.Typing{Conversation: conversation}}); err != nil {
+		return fmt.Errorf("ws typing: %w", err)
+	}
+	return nil
 }
 
 // command has something accepted.

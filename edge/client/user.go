@@ -39,6 +39,9 @@ type Conversation struct {
 	Count   int      `json:"member_count"` // of members
 	Role    string   `json:"role"`         // the user's: member, admin or owner
 	LastSeq int64    `json:"last_seq"`     // of the newest stored entry
+	Read    int64    `json:"read"`         // seq up to which the user has read
+	Unread  int      `json:"unread"`       // messages of others after that; 100 means 100 or more
+	Muted   bool     `json:"muted"`
 }
 
 // Page is a part of a conversation's history, in seq order.
