@@ -163,3 +163,49 @@ func TestGoClientSpeaksAllOfIt(t *testing.T) {
 		t.Errorf("to be added again was taken for a gap: %+v", st)
 	}
 }
+
+// TestBlockedUserCannotSend: by no process and by no way, and nobody else is touched.
+func TestBlockedUserCannotSend(t *testing.T) {
+	n := newWorld(t).start0()
+	ann, bob := n.sdkUser("ann"), n.sdkUser("bob")
+	ctx := t.Context()
+	talk, _, err := ann.Open(ctx, "bob")
+	must(t, err)
+	g, _, err := ann.CreateGroup(ctx, "g", "both", "bob")
+	must(t, err)
+	message := func(conversation, id string) protocol.Send {
+		return protocol.Send{Conversation: conversation, ClientID: id, Text: id}
+	}
+	a, s, err := bob.Send(ctx, message(talk.ID, "before"))
+	first := ann.accepted(t, a, s, err)
+	_, err = ann.Block(ctx, "bob")
+	must(t, err)
+	refused := func(what string, err error, field string) {
+		t.Helper()
+		if e, ok := errors.AsType[*protocol.Error](err); !ok || e.Code != protocol.CodePermissionDenied || e.Field != field || e.Temporary {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, _, err = bob.Send(ctx, message(talk.ID, "1"))
+	refused("by REST", err, "conversation")
+	_, _, err = bob.live.Send(ctx, message(talk.ID, "2"))
+	refused("by socket", err, "conversation")
+	_, _, err = bob.live.Edit(ctx, protocol.Edit{Conversation: talk.ID, Seq: first.Seq, ClientID: "3", Text: "x"})
+	refused("by an edit", err, "conversation")
+	refused("by typing", bob.live.Typing(ctx, talk.ID), "conversation")
+	_, _, err = bob.CreateGroup(ctx, "g", "trap", "ann")
+	refused("by a group", err, "members")
+	a, s, err = bob.live.Send(ctx, message(g.ID, "in-group"))
+	ann.accepted(t, a, s, err)
+	a, s, err = ann.Send(ctx, message(talk.ID, "4"))
+	bob.accepted(t, a, s, err)
+	if names, _, err := ann.Blocks(ctx, "", 10); err != nil || !cmp.Equal(names.Names, []string{"bob"}) || names.Next != "" {
+		t.Errorf("%v %+v", err, names)
+	}
+	_, err = ann.Unblock(ctx, "bob")
+	must(t, err)
+	a, s, err = bob.live.Send(ctx, message(talk.ID, "after"))
+	if m := ann.accepted(t, a, s, err); m.Seq != 3 {
+		t.Errorf("got seq %d: something came through", m.Seq)
+	}
+}

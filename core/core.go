@@ -237,7 +237,7 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 		return err
 	}
 	p.handler, err = api.New(cfg.API, api.Deps{
-		Node: cfg.Node, Pool: cfg.Pool, Accounts: accounts, Conversations: p.store, History: p.store, Acceptor: acceptor, Announcer: deliverer, Signals: p.signals,
+		Node: cfg.Node, Pool: cfg.Pool, Accounts: accounts, Conversations: p.store, Blocks: p.store, History: p.store, Acceptor: acceptor, Announcer: deliverer, Signals: p.signals,
 		Sockets: p.hub, Presence: p.fanout, Fault: p.fault, Page: deps.Page, Healthy: p.ready.Load,
 		Tracing: deps.Tracing, Propagator: deps.Propagator, Registerer: reg, Now: time.Now, Log: p.log,
 	})

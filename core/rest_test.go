@@ -104,6 +104,12 @@ func TestRESTErrorsAreOfTheClosedList(t *testing.T) {
 		{"have read other people's", "PUT", "/v1/conversations/" + id + "/receipt", eve, `{"read":1}`, protocol.CodeNotFound, "conversation"},
 		{"mute somehow", "PUT", "/v1/conversations/" + id + "/mute", ann, `{}`, protocol.CodeInvalidArgument, "muted"},
 		{"mute other people", "PUT", "/v1/conversations/" + id + "/mute", eve, `{"muted":true}`, protocol.CodeNotFound, "conversation"},
+		{"block nobody", "PUT", "/v1/blocks/nobody", ann, "", protocol.CodeNotFound, "name"},
+		{"block no name", "PUT", "/v1/blocks/A", ann, "", protocol.CodeInvalidArgument, "name"},
+		{"block oneself", "PUT", "/v1/blocks/ann", ann, "", protocol.CodeInvalidArgument, "name"},
+		{"unblock nobody", "DELETE", "/v1/blocks/nobody", ann, "", protocol.CodeNotFound, "name"},
+		{"blocks after nothing", "GET", "/v1/blocks?after=a%20b", ann, "", protocol.CodeInvalidArgument, "after"},
+		{"no blocks", "GET", "/v1/blocks?limit=0", ann, "", protocol.CodeInvalidArgument, "limit"},
 		{"socket without upgrade", "GET", "/v1/ws", ann, "", protocol.CodeInvalidArgument, "upgrade"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

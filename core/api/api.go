@@ -120,6 +120,17 @@ type Conversations interface {
 	Full(ctx context.Context, userIDs []string, limit int) (map[string]bool, error)
 }
 
+// Blocks is where is kept who blocks whom.
+type Blocks interface {
+	// Block answers chat.ErrLimit where the user blocks limit others already.
+	Block(ctx context.Context, userID, blockedID string, limit int, at time.Time) error
+	Unblock(ctx context.Context, userID, blockedID string) error
+	// Blocks is a page in the order of ids, after one of them.
+	Blocks(ctx context.Context, userID, after string, limit int) ([]chat.User, error)
+	// Blockers are those of the users who block one.
+	Blockers(ctx context.Context, userIDs []string, blockedID string) (map[string]bool, error)
+}
+
 // History is where entries are kept. Its methods answer chat.ErrNotFound where the user
 // never was a member, and else only what it may see.
 type History interface {
@@ -169,6 +180,7 @@ type Deps struct {
 	Node, Pool    string
 	Accounts      Accounts
 	Conversations Conversations
+	Blocks        Blocks
 	History       History
 	Acceptor      Acceptor
 	Announcer     Announcer
@@ -225,6 +237,9 @@ func (s *server) handler() http.Handler {
 		"GET /v1/users/{name}":                         s.authed(s.getUser),
 		"POST /v1/sessions":                            s.postSession,
 		"DELETE /v1/sessions/current":                  s.deleteSession,
+		"GET /v1/blocks":                               s.authed(s.getBlocks),
+		"PUT /v1/blocks/{name}":                        s.authed(s.putBlock),
+		"DELETE /v1/blocks/{name}":                     s.authed(s.deleteBlock),
 		"GET /v1/me":                                   s.authed(s.getMe),
 		"POST /v1/conversations":                       s.authed(s.postConversation),
 		"GET /v1/conversations":                        s.authed(s.getConversations),

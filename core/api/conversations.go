@@ -171,12 +171,18 @@ func (s *server) members(ctx context.Context, id account.Identity, names []strin
 	if err != nil {
 		return nil, err
 	}
+	blockers, err := s.deps.Blocks.Blockers(ctx, ids, id.User.ID)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]chat.Member, 0, len(users))
 	for _, name := range names {
 		u, known := byName[name]
 		switch {
 		case !known:
 			return nil, protocol.NewError(protocol.CodeNotFound, "members", "there is no user "+name)
+		case blockers[u.ID]:
+			return nil, protocol.NewError(protocol.CodePermissionDenied, "members", name+" has blocked you")
 		case full[u.ID]:
 			return nil, protocol.NewError(protocol.CodePermissionDenied, "members", name+" has too many conversations")
 		case !slices.ContainsFunc(out, func(m chat.Member) bool { return m.ID == u.ID }):

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -26,15 +25,11 @@ func (s *server) getMembers(w http.ResponseWriter, r *http.Request, id account.I
 	if err != nil {
 		return err
 	}
-	limit, err := number(r, "limit", defaultPage, 1, maxPage)
+	after, limit, err := page(r)
 	if err != nil {
 		return err
 	}
-	after := r.URL.Query().Get("after")
-	if after != "" && chat.CheckConversationID("after", after) != nil {
-		return protocol.NewError(protocol.CodeInvalidArgument, "after", "after must be the next of a page")
-	}
-	list, err := s.deps.Conversations.Members(r.Context(), c.ID, after, int(limit))
+	list, err := s.deps.Conversations.Members(r.Context(), c.ID, after, limit)
 	if err != nil {
 		return err
 	}
@@ -45,7 +40,7 @@ func (s *server) getMembers(w http.ResponseWriter, r *http.Request, id account.I
 	for _, m := range list {
 		out.Members = append(out.Members, member{Name: m.Name, Role: m.Role.String(), Read: m.Read, Delivered: m.Delivered})
 	}
-	if len(list) == int(limit) {
+	if len(list) == limit {
 		out.Next = list[len(list)-1].ID
 	}
 	return write(w, http.StatusOK, out)
@@ -110,14 +105,7 @@ func (s *server) patchConversation(w http.ResponseWriter, r *http.Request, id ac
 
 // pathMember is the user whom the path names. Whether it is a member is judged later.
 func (s *server) pathMember(r *http.Request) (chat.Member, error) {
-	name := r.PathValue("name")
-	if err := chat.CheckName("name", name); err != nil {
-		return chat.Member{}, err
-	}
-	u, err := s.deps.Conversations.User(r.Context(), name)
-	if errors.Is(err, chat.ErrNotFound) {
-		return chat.Member{}, protocol.NewError(protocol.CodeNotFound, "name", "name is not a member")
-	}
+	u, err := s.pathUser(r)
 	return chat.Member{ID: u.ID, Name: u.Name}, err
 }
 

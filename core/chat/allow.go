@@ -12,6 +12,7 @@ import (
 type Standing struct {
 	LastSeq int64
 	Roster  *Roster
+	Silent  []string // users of a direct conversation whom the other one blocks
 }
 
 // Target is a message that an edit, a recall or a reply names.
@@ -31,7 +32,9 @@ func Allow(s Standing, r Record) *protocol.Error {
 		return NoConversation()
 	}
 	switch r.Kind {
-	case "", protocol.EventEdited, protocol.EventRecalled:
+	case "", protocol.EventEdited:
+		return s.Speaks(actor.ID)
+	case protocol.EventRecalled:
 		return nil
 	case protocol.EventAdded, protocol.EventRemoved, protocol.EventRole, protocol.EventRenamed:
 		if !s.Roster.Group {
@@ -41,6 +44,14 @@ func Allow(s Standing, r Record) *protocol.Error {
 	default:
 		return invalid("kind", "cannot be asked for")
 	}
+}
+
+// Speaks says whether a member may say something; nil when it may.
+func (s Standing) Speaks(userID string) *protocol.Error {
+	if slices.Contains(s.Silent, userID) {
+		return denied("conversation", "the other one has blocked you")
+	}
+	return nil
 }
 
 // NoConversation is the answer to who is not a member, whether there is one or not.

@@ -336,3 +336,20 @@ func TestRolesHaveNames(t *testing.T) {
 		t.Error("king is a role")
 	}
 }
+
+func TestBlockedOneIsRefused(t *testing.T) {
+	st := chat.Standing{LastSeq: 4, Roster: chat.NewRoster(false, 0, []chat.Member{{ID: "u1"}, {ID: "u2"}}), Silent: []string{"u2"}}
+	own := chat.Place{Conversation: "c", Seq: 4}
+	records := []chat.Record{
+		{Conversation: "c", SenderID: "u2", ClientID: "1"}, {Conversation: "c", SenderID: "u1", ClientID: "1"},
+		{Conversation: "c", SenderID: "u2", ClientID: "2", Kind: protocol.EventEdited, Target: 4},
+		{Conversation: "c", SenderID: "u2", ClientID: "3", Kind: protocol.EventRecalled, Target: 4},
+	}
+	got := chat.Number(records, chat.State{Standing: map[string]chat.Standing{"c": st}, Targets: map[chat.Place]chat.Target{own: {SenderID: "u2"}}})
+	if got[0].Refused != chat.ReasonBlocked || got[1].Seq != 5 || got[2].Refused != chat.ReasonBlocked || got[3].Seq != 6 {
+		t.Errorf("got %+v", got)
+	}
+	if err := chat.Allow(st, records[0]); err == nil || err.Code != protocol.CodePermissionDenied || err.Field != "conversation" {
+		t.Errorf("got %v", err)
+	}
+}

@@ -14,6 +14,7 @@ const (
 	ReasonConversation Reason = "conversation" // there is no such conversation
 	ReasonNotMember    Reason = "not_member"   // the sender is not in it, or not any more
 	ReasonForbidden    Reason = "forbidden"    // Allow or AllowTarget says no, by now
+	ReasonBlocked      Reason = "blocked"      // the other one of a direct conversation blocks the sender
 	ReasonNoEffect     Reason = "no_effect"    // another record has done the same before it
 	ReasonTarget       Reason = "target"       // there is no message of that seq
 	ReasonRefused      Reason = "refused"      // the database refuses the row itself
@@ -22,7 +23,8 @@ const (
 // Reasons is the closed list, for those who want a counter for each.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonUndecodable, ReasonConversation, ReasonNotMember, ReasonForbidden, ReasonNoEffect, ReasonTarget, ReasonRefused,
+		ReasonUndecodable, ReasonConversation, ReasonNotMember, ReasonForbidden, ReasonBlocked,
+		ReasonNoEffect, ReasonTarget, ReasonRefused,
 	}
 }
 
@@ -131,8 +133,11 @@ func (b *batch) judge(now Standing, n *Numbered) Reason {
 		return ReasonNotMember
 	}
 	if err := Allow(now, n.Record); err != nil {
-		if err.Code == protocol.CodeNotFound { // somebody else has removed the member
+		switch {
+		case err.Code == protocol.CodeNotFound: // somebody else has removed the member
 			return ReasonNoEffect
+		case now.Speaks(n.SenderID) != nil:
+			return ReasonBlocked
 		}
 		return ReasonForbidden
 	}

@@ -321,6 +321,9 @@ func (s *Signals) Typing(ctx context.Context, from chat.User, conversation strin
 	if err != nil || len(standing.Roster.Members) > s.cfg.Shown {
 		return err
 	}
+	if no := standing.Speaks(from.ID); no != nil {
+		return no
+	}
 	frame, _ := json.Marshal(protocol.Frame{Typing: &protocol.Typing{Conversation: conversation, User: from.Name}}) // always encodes
 	others := slices.DeleteFunc(slices.Clone(standing.Roster.Members), func(m chat.Member) bool { return m.ID == from.ID })
 	select {

@@ -13,10 +13,7 @@ import (
 // when there is none. Concurrent calls for one pair return the same conversation. A
 // member that has limit conversations already makes it chat.ErrLimit.
 func (s *Store) Direct(ctx context.Context, id string, a, b chat.User, limit int, at time.Time) (chat.Conversation, error) {
-	pair := a.ID + "|" + b.ID
-	if b.ID < a.ID {
-		pair = b.ID + "|" + a.ID
-	}
+	pair := pairOf(a.ID, b.ID)
 	if existing, err := s.byPair(ctx, pair); err != nil || existing != "" {
 		if err != nil {
 			return chat.Conversation{}, err
@@ -34,6 +31,9 @@ func (s *Store) Direct(ctx context.Context, id string, a, b chat.User, limit int
 	return s.Conversation(ctx, a.ID, created)
 }
 
+// pairOf names the direct conversation of two users.
+func pairOf(a, b string) string { return min(a, b) + "|" + max(a, b) }
+
 // byPair returns "" when there is no such conversation.
 func (s *Store) byPair(ctx context.Context, pair string) (string, error) {
 	var id string
@@ -42,8 +42,12 @@ func (s *Store) byPair(ctx context.Context, pair string) (string, error) {
 }
 
 func (s *Store) createDirect(ctx context.Context, tx *sql.Tx, id, pair string, users []string, limit int, at time.Time) error {
-	r, err := tx.ExecContext(ctx, `INSERT INTO conversations (id, pair, created_at) VALUES ($1, $2, $3) ON CONFLICT (pair) DO NOTHING`,
-		id, pair, at.UnixMicro())
+	blocked, err := s.blocked(ctx, tx, pair)
+	if err != nil {
+		return err
+	}
+	r, err := tx.ExecContext(ctx, `INSERT INTO conversations (id, pair, created_at, blocked) VALUES ($1, $2, $3, $4) ON CONFLICT (pair) DO NOTHING`,
+		id, pair, at.UnixMicro(), blocked)
 	if err != nil {
 		return s.dialect.classify("insert conversation", err)
 	}

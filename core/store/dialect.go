@@ -16,7 +16,7 @@ type dialect struct {
 	lockMigrations string
 
 	// Statements of Append; $1 is JSON.
-	lockConversations string // [id] -> id, last_seq, member_seq, is a group
+	lockConversations string // [id] -> id, last_seq, member_seq, is a group, pair, blocked
 	membersOf         string // [id] -> id, member_seq, user_id, name, role
 	existing          string // [{c,s,k}] -> conversation_id, sender_id, client_id, seq
 	targets           string // [{c,q}] -> conversation_id, seq, kind, sender_id, sent_at, recalled
@@ -27,10 +27,14 @@ type dialect struct {
 	standingOf        string // lockConversations without the lock
 	mark              string // [markRow] -> conversation_id, user_id, read_seq, delivered_seq
 	// headsOf: [user id] -> user_id, conversation_id, joined_seq, last seq that it sees
-	headsOf  string
-	peopleOf string // [id] -> conversation_id, user_id, name, tenant
-	countsOf string // [user id] -> user_id, number of its conversations
-	usersOf  string // [name] -> id, name, tenant
+	headsOf string
+	// lockUsers: [id] -> id; held until the transaction ends
+	lockUsers string
+	// blockersOf: [user id], user id -> those of the list that block that one
+	blockersOf string
+	peopleOf   string // [id] -> conversation_id, user_id, name, tenant
+	countsOf   string // [user id] -> user_id, number of its conversations
+	usersOf    string // [name] -> id, name, tenant
 
 	// permanent says that a statement failed because of its data.
 	permanent func(error) bool

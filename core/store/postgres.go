@@ -27,8 +27,9 @@ func postgresDialect() dialect {
 	return dialect{
 		name:              "postgres",
 		lockMigrations:    `SELECT pg_advisory_xact_lock(7219641308)`,
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL FROM conversations WHERE id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked FROM conversations WHERE id IN ` + ids,
+		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids + ` ORDER BY id FOR NO KEY UPDATE`,
 		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role FROM conversations c JOIN members m ON m.conversation_id = c.id
 			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
@@ -59,8 +60,9 @@ func postgresDialect() dialect {
 			FROM members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id IN ` + ids,
 		peopleOf: `SELECT m.conversation_id, u.id, u.name, u.tenant FROM members m JOIN users u ON u.id = m.user_id
 			WHERE m.conversation_id IN ` + ids + ` ORDER BY u.name`,
-		countsOf: `SELECT user_id, COUNT(*) FROM members WHERE left_seq = 0 AND user_id IN ` + ids + ` GROUP BY user_id`,
-		usersOf:  `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
+		countsOf:   `SELECT user_id, COUNT(*) FROM members WHERE left_seq = 0 AND user_id IN ` + ids + ` GROUP BY user_id`,
+		blockersOf: `SELECT user_id FROM blocks WHERE blocked_id = $2 AND user_id IN ` + ids,
+		usersOf:    `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
 		permanent: func(err error) bool {
 			switch c := postgresCode(err); {
 			case len(c) == 5 && (c[:2] == "22" || c[:2] == "23"): // data exception, integrity constraint violation

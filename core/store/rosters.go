@@ -84,9 +84,12 @@ func (s *Store) standing(ctx context.Context, q querier, query string, ids []str
 		var id string
 		var st chat.Standing
 		fresh := &chat.Roster{}
-		if err := rows.Scan(&id, &st.LastSeq, &fresh.Version, &fresh.Group); err != nil {
+		var pair string
+		var blocked int
+		if err := rows.Scan(&id, &st.LastSeq, &fresh.Version, &fresh.Group, &pair, &blocked); err != nil {
 			return err
 		}
+		st.Silent = silent(pair, blocked)
 		if st.Roster = s.rosters.get(id, fresh.Version); st.Roster == nil {
 			missing[id], list = fresh, append(list, id)
 		}

@@ -39,8 +39,9 @@ func sqliteDialect() dialect {
 	const ids = `(SELECT value FROM json_each($1))`
 	return dialect{
 		name:              "sqlite",
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL FROM conversations WHERE id IN ` + ids,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL FROM conversations WHERE id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked FROM conversations WHERE id IN ` + ids,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked FROM conversations WHERE id IN ` + ids,
+		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids,
 		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role FROM conversations c JOIN members m ON m.conversation_id = c.id
 			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
@@ -68,8 +69,9 @@ func sqliteDialect() dialect {
 			FROM members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id IN ` + ids,
 		peopleOf: `SELECT m.conversation_id, u.id, u.name, u.tenant FROM members m JOIN users u ON u.id = m.user_id
 			WHERE m.conversation_id IN ` + ids + ` ORDER BY u.name`,
-		countsOf: `SELECT user_id, COUNT(*) FROM members WHERE left_seq = 0 AND user_id IN ` + ids + ` GROUP BY user_id`,
-		usersOf:  `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
+		countsOf:   `SELECT user_id, COUNT(*) FROM members WHERE left_seq = 0 AND user_id IN ` + ids + ` GROUP BY user_id`,
+		blockersOf: `SELECT user_id FROM blocks WHERE blocked_id = $2 AND user_id IN ` + ids,
+		usersOf:    `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
 		permanent: func(err error) bool {
 			switch sqliteCode(err) & 0xff {
 			case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG:

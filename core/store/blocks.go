@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/core/chat"
+)
+
+// Who of a pair blocks the other; see migration 0004.
+const (
+	firstBlocks = 1 << iota
+	secondBlocks
+)
+
+// silent are the users of a pair whose messages are refused.
+func silent(pair string, blocked int) []string {
+	first, second, _ := strings.Cut(pair, "|")
+	var out []string
+	if blocked&firstBlocks != 0 {
+		out = append(out, second)
+	}
+	if blocked&secondBlocks != 0 {
+		out = append(out, first)
+	}
+	return out
+}
+
+// Block makes a user's direct conversation with another one silent for that one, now and
+// when it is opened later. Repeating it changes nothing. A user who blocks limit others
+// already makes it chat.ErrLimit.
+func (s *Store) Block(ctx context.Context, userID, blockedID string, limit int, at time.Time) error {
+	return s.changeBlock(ctx, userID, blockedID, func(tx *sql.Tx) error {
+		var n int
+		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM blocks WHERE user_id = $1 AND blocked_id <> $2`, userID, blockedID).Scan(&n); err != nil {
+			return s.dialect.classify("count blocks", err)
+		}
+		if n >= limit {
+			return fmt.Errorf("insert block: %w", chat.ErrLimit)
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO blocks (user_id, blocked_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+			userID, blockedID, at.UnixMicro())
+		return s.dialect.classify("insert block", err)
+	})
+}
+
+// Unblock ends it.
+func (s *Store) Unblock(ctx context.Context, userID, blockedID string) error {
+	return s.changeBlock(ctx, userID, blockedID, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM blocks WHERE user_id = $1 AND blocked_id = $2`, userID, blockedID)
+		return s.dialect.classify("delete block", err)
+	})
+}
+
+// changeBlock changes the blocks of two users and writes what they mean now into their
+// direct conversation, if there is one.
+func (s *Store) changeBlock(ctx context.Context, userID, blockedID string, change func(*sql.Tx) error) error {
+	pair := pairOf(userID, blockedID)
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		if err := s.lockPair(ctx, tx, pair); err != nil {
+			return err
+		}
+		if err := change(tx); err != nil {
+			return err
+		}
+		blocked, err := s.blocked(ctx, tx, pair)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE conversations SET blocked = $2 WHERE pair = $1`, pair, blocked)
+		return s.dialect.classify("set blocked", err)
+	})
+}
+
+// lockPair holds two users until the transaction ends, so that a conversation that is
+// made and a block that is set at the same time see each other.
+func (s *Store) lockPair(ctx context.Context, tx *sql.Tx, pair string) error {
+	return s.query(ctx, tx, "lock users", s.dialect.lockUsers, strings.Split(pair, "|"), func(*sql.Rows) error { return nil })
+}
+
+// blocked is what the blocks of a pair mean, read under lockPair.
+func (s *Store) blocked(ctx context.Context, tx *sql.Tx, pair string) (blocked int, err error) {
+	if err := s.lockPair(ctx, tx, pair); err != nil {
+		return 0, err
+	}
+	first, second, _ := strings.Cut(pair, "|")
+	err = scanAll(ctx, tx, `SELECT user_id FROM blocks WHERE (user_id = $1 AND blocked_id = $2) OR (user_id = $2 AND blocked_id = $1)`,
+		[]any{first, second}, func(rows *sql.Rows) error {
+			var user string
+			err := rows.Scan(&user)
+			if user == first {
+				blocked |= firstBlocks
+			} else {
+				blocked |= secondBlocks
+			}
+			return err
+		})
+	return blocked, s.dialect.classify("select blocks", err)
+}
+
+// Blocks returns at most limit users whom a user blocks, in the order of their ids, after
+// one of them.
+func (s *Store) Blocks(ctx context.Context, userID, after string, limit int) ([]chat.User, error) {
+	out := make([]chat.User, 0, min(limit, 64))
+	err := scanAll(ctx, s.read, `SELECT u.id, u.name, u.tenant FROM blocks b JOIN users u ON u.id = b.blocked_id
+		WHERE b.user_id = $1 AND b.blocked_id > $2 ORDER BY b.blocked_id LIMIT $3`, []any{userID, after, limit},
+		func(rows *sql.Rows) error {
+			var u chat.User
+			err := rows.Scan(&u.ID, &u.Name, &u.Tenant)
+			out = append(out, u)
+			return err
+		})
+	return out, s.dialect.classify("select blocks", err)
+}
+
+// Blockers are those of the users who block one.
+func (s *Store) Blockers(ctx context.Context, userIDs []string, blockedID string) (map[string]bool, error) {
+	list, err := json.Marshal(userIDs)
+	if err != nil {
+		return nil, fmt.Errorf("encode user ids: %w", err)
+	}
+	out := map[string]bool{}
+	err = scanAll(ctx, s.read, s.dialect.blockersOf, []any{string(list), blockedID}, func(rows *sql.Rows) error {
+		var user string
+		err := rows.Scan(&user)
+		out[user] = true
+		return err
+	})
+	return out, s.dialect.classify("select blockers", err)
+}
