@@ -62,6 +62,8 @@ type ControlPlaneConfig struct {
 type CoreConfig struct {
 	Pools []PoolConfig  `mapstructure:"pools" doc:"core processes to run here, one a pool"`
 	Drain time.Duration `mapstructure:"drain" doc:"how long sockets may move away when a process stops"`
+
+	EditWithin time.Duration `mapstructure:"edit_within" doc:"how long after it was sent a message may be edited; 0: for ever"`
 }
 
 // PoolConfig is one core process.
@@ -128,7 +130,7 @@ func defaultConfig() Config {
 				{Name: "canary", Listen: "127.0.0.1:9102", Admin: "127.0.0.1:9202"},
 				{Name: "isolated", Listen: "127.0.0.1:9103", Admin: "127.0.0.1:9203"},
 			},
-			Drain: 10 * time.Second,
+			Drain: 10 * time.Second, EditWithin: 24 * time.Hour,
 		},
 		Observe:    ObserveConfig{OTLP: "127.0.0.1:4317", Console: "127.0.0.1:8090", Admin: "127.0.0.1:9211"},
 		ClickHouse: ClickHouseConfig{Embedded: true, Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate"},

@@ -37,6 +37,7 @@ func (c Config) validate() error {
 		atLeast("edge.concurrency", int64(c.Edge.Concurrency), 0),
 		atLeast("edge.drain", int64(c.Edge.Drain), 0),
 		atLeast("core.drain", int64(c.Core.Drain), 0),
+		atLeast("core.edit_within", int64(c.Core.EditWithin), 0),
 		atLeast("probe.connect", int64(c.Probe.Connect), 1),
 		atLeast("probe.scheduler", int64(c.Probe.Scheduler), 1),
 		checkDatabase(c.Database.URL),

@@ -168,6 +168,7 @@ func coreConfig(cfg Config, pool string) (core.Config, error) {
 	c.Fanout.Addrs, c.Fanout.Password = cfg.Redis.Addrs, redisPassword
 	c.Store.URL = cmp.Or(cfg.Database.URL, "sqlite:"+filepath.Join(cfg.Data, "core.db"))
 	c.DrainGrace = cfg.Core.Drain
+	c.EditWithin = cfg.Core.EditWithin
 	return c, nil
 }
 

@@ -262,7 +262,7 @@ func TestRemovedIsNotTold(t *testing.T) {
 		}
 		in := map[string]bool{"u0": true, "u1": true, "u2": true}
 		for _, n := range l.entries[1:] {
-			for _, m := range n.Record.Members {
+			for _, m := range n.Members {
 				switch n.Kind {
 				case protocol.EventAdded:
 					if in[m.ID] {
@@ -273,7 +273,7 @@ func TestRemovedIsNotTold(t *testing.T) {
 					delete(in, m.ID)
 				}
 			}
-			if !in[n.SenderID] && (n.Kind != protocol.EventRemoved || n.Record.Members[0].ID != n.SenderID) {
+			if !in[n.SenderID] && (n.Kind != protocol.EventRemoved || n.Members[0].ID != n.SenderID) {
 				t.Fatalf("seed %d: seq %d is of somebody who is not there", seed, n.Seq)
 			}
 			told := map[string]bool{}
@@ -308,7 +308,7 @@ func TestGroupHasABound(t *testing.T) {
 	got := chat.Number([]chat.Record{
 		{Kind: protocol.EventRemoved, Conversation: "g", SenderID: "u00000", ClientID: "1", Members: []chat.Member{{ID: "u00007"}}}, add,
 	}, chat.State{Standing: map[string]chat.Standing{"g": full}})
-	if got[0].Seq != 10 || got[1].Seq != 11 || len(got[1].Record.Members) != 1 || len(got[1].Roster.Members) != chat.MaxMembers {
+	if got[0].Seq != 10 || got[1].Seq != 11 || len(got[1].Members) != 1 || len(got[1].Roster.Members) != chat.MaxMembers {
 		t.Errorf("got %+v %+v", got[0].Refused, got[1].Refused)
 	}
 	if len(full.Roster.Members) != chat.MaxMembers || full.Roster.Members[7].ID != "u00007" {

@@ -129,7 +129,7 @@ func (d *Deliverer) push(pushes []fanout.Push, n chat.Numbered) []fanout.Push {
 		}
 	}
 	if n.Kind == protocol.EventRemoved { // not in the roster any more, but to be told
-		push.User = n.Record.Members[0].ID
+		push.User = n.Members[0].ID
 		d.local.Deliver(push.User, n.Conversation, n.Seq, frame)
 		pushes = append(pushes, push)
 	}

@@ -84,14 +84,16 @@ func (s *Store) wasMember(ctx context.Context, userID, conversation string) erro
 // an entry; chat.ErrNotFound where the user sees none of that number.
 func (s *Store) Target(ctx context.Context, userID, conversation string, seq int64) (chat.Target, error) {
 	var out chat.Target
-	err := error(chat.ErrNotFound)
+	found := false
 	query := `SELECT m.kind, m.sender_id, m.sent_at, m.recalled FROM members b JOIN messages m ON m.conversation_id = b.conversation_id
 		WHERE b.conversation_id = $1 AND b.user_id = $2 AND m.seq = $3 AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq)`
-	if failed := scanAll(ctx, s.read, query, []any{conversation, userID, seq}, func(rows *sql.Rows) error {
+	err := scanAll(ctx, s.read, query, []any{conversation, userID, seq}, func(rows *sql.Rows) (err error) {
+		found = true
 		out, err = scanTarget(rows)
 		return err
-	}); failed != nil {
-		err = failed
+	})
+	if err == nil && !found {
+		err = chat.ErrNotFound
 	}
 	return out, s.dialect.classify("select message", err)
 }
