@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -16,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
-	"github.com/tracegate/tracegate/controlplane/policy"
 )
 
 func (c *control) policyCommands() []*cobra.Command {
@@ -175,35 +172,5 @@ func printRevisions(w io.Writer, all []ctlapi.Revision) {
 		if r.Why != "" {
 			fmt.Fprintf(t, "\t\t\t\t%s\n", r.Why)
 		}
-	}
-}
-
-// validateCommand needs no running control plane.
-func (c *control) validateCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "validate FILE...", Short: "check policy documents, without a running control plane", Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, files []string) error {
-			bad := 0
-			for _, file := range files {
-				document, err := os.ReadFile(file)
-				if err != nil {
-					return err
-				}
-				_, err = policy.Parse(document)
-				var invalid *policy.Error
-				if !errors.As(err, &invalid) {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: valid\n", file)
-					continue
-				}
-				bad++
-				for _, p := range invalid.Problems {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s:%d: %s\n", filepath.ToSlash(file), p.Line, bytes.TrimSpace([]byte(p.Path+": "+p.Message)))
-				}
-			}
-			if bad > 0 {
-				return fmt.Errorf("%d of %d documents cannot be used", bad, len(files))
-			}
-			return nil
-		},
 	}
 }

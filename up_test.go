@@ -273,7 +273,7 @@ func operate(t *testing.T, p product) {
 	if err := os.WriteFile(changed, []byte(document), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	says(ctl("validate", changed), "valid")
+	says(ctl("validate", "--envoy", changed), "valid")
 	says(ctl("diff", changed), "+      - {name: teapot", "rds", "changed")
 	says(ctl("explain", "GET", "http://a.test/tea", "--policy", changed), "418", "by rule teapot")
 	says(ctl("explain", "GET", "http://a.test/v1/me", "-H", "x-env: canary", "-o", "json"), `"action": "serve"`, `"pool": "canary"`)

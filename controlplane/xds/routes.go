@@ -100,10 +100,10 @@ func virtualHost(name string, s hostSource) (*routev3.VirtualHost, error) {
 		out = append(out, serviceRoutes(svc)...)
 	}
 	return &routev3.VirtualHost{
-		Name:            name,
-		Domains:         []string{s.host},
-		Routes:          out,
-		RetryPolicy:     retryPolicy(retryOnUnsent), // where a route has no other
+		Name:        name,
+		Domains:     []string{s.host},
+		Routes:      out,
+		RetryPolicy: retryPolicy(retryOnUnsent), // where a route has no other
 		// Requests above this are not buffered for a retry; they are sent once.
 		RequestBodyBufferLimit: wrapperspb.UInt64(64 << 10),
 	}, nil

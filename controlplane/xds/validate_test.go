@@ -8,13 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/types/known/structpb"
-
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/edge/envoytest"
@@ -28,27 +21,14 @@ func accepted(t *testing.T, binary string, p plan.Plan) {
 	}
 }
 
-// validate asks the real Envoy (--mode validate) whether it takes the resources.
-// What comes by discovery is put where it would be used: routes and virtual hosts into the listener,
-// endpoints into clusters, keys into their filter. The Wasm filter stays away: its
-// module is no part of a plan.
+// validate asks the real Envoy whether it takes the resources.
 func validate(t *testing.T, binary string, p plan.Plan) ([]byte, error) {
 	t.Helper()
-	r, err := render(p)
+	s, err := Build(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As edge/bootstrap sets it.
-	runtime, err := structpb.NewStruct(map[string]any{"re2.max_program_size.error_level": 200})
-	if err != nil {
-		t.Fatal(err)
-	}
-	js, err := protojson.Marshal(&bootstrapv3.Bootstrap{
-		StaticResources: static(t, r),
-		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
-			Name: "static", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: runtime},
-		}}},
-	})
+	js, err := Static(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,40 +37,6 @@ func validate(t *testing.T, binary string, p plan.Plan) ([]byte, error) {
 		t.Fatal(err)
 	}
 	return exec.CommandContext(t.Context(), binary, "--mode", "validate", "-l", "warning", "-c", file).CombinedOutput()
-}
-
-func static(t *testing.T, r resources) *bootstrapv3.Bootstrap_StaticResources {
-	t.Helper()
-	l := r.listeners[0]
-	var hcm hcmv3.HttpConnectionManager
-	if err := l.FilterChains[0].Filters[0].GetTypedConfig().UnmarshalTo(&hcm); err != nil {
-		t.Fatal(err)
-	}
-	r.routes[0].VirtualHosts = append(r.routes[0].VirtualHosts, r.hosts...)
-	r.routes[0].Vhds = nil
-	hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: r.routes[0]}
-	var filters []*hcmv3.HttpFilter
-	for _, f := range hcm.HttpFilters {
-		if f.GetConfigDiscovery() == nil {
-			filters = append(filters, f)
-		} else if f.GetName() == JWTName {
-			filters = append(filters, &hcmv3.HttpFilter{Name: JWTName, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: r.extensions[0].GetTypedConfig()}})
-		}
-	}
-	hcm.HttpFilters = filters
-	l.FilterChains[0].Filters[0].ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: mustPack(&hcm)}
-	for _, c := range r.clusters {
-		if c.GetLoadAssignment() != nil {
-			continue
-		}
-		for _, e := range r.endpoints {
-			if e.GetClusterName() == c.GetName() {
-				c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
-				c.EdsClusterConfig, c.LoadAssignment = nil, e
-			}
-		}
-	}
-	return &bootstrapv3.Bootstrap_StaticResources{Listeners: r.listeners, Clusters: r.clusters}
 }
 
 func TestEnvoyAcceptsGoldenPlans(t *testing.T) {
