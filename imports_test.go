@@ -27,7 +27,7 @@ var libraries = map[string]struct {
 	where []string
 	why   string
 }{
-	"github.com/envoyproxy/go-control-plane":   {[]string{"controlplane/xds", "controlplane/server", "edge/", "wasm/bench"}, "Envoy's types end where a plan begins"},
+	"github.com/envoyproxy/go-control-plane":   {[]string{"controlplane/xds", "controlplane/server", "controlplane/bench", "edge/", "wasm/bench"}, "Envoy's types end where a plan begins"},
 	"github.com/ClickHouse/":                   {[]string{"observability/store", "observability/engine"}, "one place knows the trace store"},
 	"github.com/tetratelabs/proxy-wasm-go-sdk": {[]string{"wasm/filter", "wasm/stockgo"}, "the filter's thinking must run outside a filter"},
 	"database/sql":                             {[]string{"core/store"}, "one place knows SQL"},

@@ -105,7 +105,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	defer cutEdges()
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
-		return source.File[policy.Policy]{Path: cfg.Policy, Parse: policy.Parse, MaxSize: policy.MaxSize}.Run(ctx, policies)
+		return source.File[policy.Policy]{Path: cfg.Policy, Parse: new(policy.Reader).Parse, MaxSize: policy.MaxSize}.Run(ctx, policies)
 	})
 	work.Go(func() error {
 		return source.File[policy.Endpoints]{Path: cfg.Endpoints, Parse: policy.ParseEndpoints, MaxSize: policy.MaxSize}.Run(ctx, places)

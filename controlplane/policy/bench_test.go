@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -35,5 +36,21 @@ func BenchmarkParse(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkReread changes one service of many.
+func BenchmarkReread(b *testing.B) {
+	doc := large(500, 6)
+	other := bytes.Replace(doc, []byte("prefix: /p3"), []byte("prefix: /q3"), 1)
+	var r Reader
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if i%2 == 1 {
+			doc, other = other, doc
+		}
+		if _, err := r.Parse(doc); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -67,20 +67,45 @@ const MaxSize = 4 << 20
 
 // Parse reads a policy document. Its error is an [*Error].
 func Parse(data []byte) (Policy, error) {
+	p, _, err := parse(data, nil)
+	return p, err
+}
+
+// Reader reads one version of a document after the other. It takes services that
+// stand in the new one as they stood in the last from there, with their memory, and
+// neither decodes nor checks them again; what it returns is what [Parse] would. The
+// zero value has read nothing; it is for one goroutine.
+type Reader struct {
+	known map[digest]knownService
+}
+
+// Parse reads the next version. An error leaves the last good one in mind.
+func (r *Reader) Parse(data []byte) (Policy, error) {
+	p, known, err := parse(data, r.known)
+	if err != nil && r.known != nil {
+		p, known, err = parse(data, nil) // for the lines of what is wrong
+	}
+	if err == nil {
+		r.known = known
+	}
+	return p, err
+}
+
+func parse(data []byte, known map[digest]knownService) (Policy, map[digest]knownService, error) {
 	p := Policy{Failure: FailOpen, Decide: decide.DefaultPolicy()}
-	var d document
+	d := document{known: known}
 	if len(data) > MaxSize {
 		d.fail("", 0, "document has %d bytes, more than %d", len(data), MaxSize)
-		return Policy{}, d.err()
+		return Policy{}, nil, d.err()
 	}
 	d.parse(data, &p)
 	if len(d.problems) == 0 {
 		d.checkPolicy(&p)
 	}
 	if err := d.err(); err != nil {
-		return Policy{}, err
+		return Policy{}, nil, err
 	}
-	return p, nil
+	return p, d.learned(p), nil
 }
 
 // name is what services and pools may be called: it becomes part of cluster names

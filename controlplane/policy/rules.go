@@ -45,37 +45,61 @@ func (d *document) checkRules(p *Policy) {
 		return
 	}
 	taken := map[string]string{} // match -> name of the rule that has it
+	d.keys = make([][]string, len(p.Services))
 	for i := range p.Services {
-		names := map[string]bool{}
-		for j := range p.Services[i].Rules {
-			r, at := &p.Services[i].Rules[j], index(index("services", i)+".rules", j)
-			if r.Name == "" || len(r.Name) > 64 || !printable(r.Name) {
-				d.invalid(at+".name", "%q is not 1 to 64 printable characters", clip(r.Name))
+		at := index("services", i) + ".rules"
+		if k, ok := d.isKnown(i); ok {
+			d.keys[i] = k.keys
+		} else {
+			d.checkServiceRules(at, &p.Services[i], p)
+			for _, r := range p.Services[i].Rules {
+				for _, m := range r.Match {
+					d.keys[i] = append(d.keys[i], m.key())
+				}
 			}
-			if names[r.Name] {
-				d.invalid(at+".name", "rule %q appears twice", clip(r.Name))
-			}
-			names[r.Name] = true
-			if r.Service == "" {
-				r.Service = p.Services[i].Name
-			}
-			d.checkMatches(at+".match", r, taken)
-			d.checkRule(at, r, p)
 		}
+		d.checkTaken(at, p.Services[i].Rules, d.keys[i], taken)
 	}
 }
 
-func (d *document) checkMatches(at string, r *Rule, taken map[string]string) {
-	if n := len(r.Match); n == 0 || n > maxMatches {
-		d.invalid(at, "%d matches, not 1 to %d", n, maxMatches)
-		return
-	}
-	for i, m := range r.Match {
-		d.checkMatch(index(at, i), m)
-		if by, ok := taken[m.key()]; ok {
-			d.invalid(index(at, i), "never reached: rule %q above takes its requests", clip(by))
+func (d *document) checkServiceRules(path string, s *Service, p *Policy) {
+	names := map[string]bool{}
+	for j := range s.Rules {
+		r, at := &s.Rules[j], index(path, j)
+		if r.Name == "" || len(r.Name) > 64 || !printable(r.Name) {
+			d.invalid(at+".name", "%q is not 1 to 64 printable characters", clip(r.Name))
 		}
-		taken[m.key()] = r.Name
+		if names[r.Name] {
+			d.invalid(at+".name", "rule %q appears twice", clip(r.Name))
+		}
+		names[r.Name] = true
+		if r.Service == "" {
+			r.Service = s.Name
+		}
+		if n := len(r.Match); n == 0 || n > maxMatches {
+			d.invalid(at+".match", "%d matches, not 1 to %d", n, maxMatches)
+		} else {
+			for i, m := range r.Match {
+				d.checkMatch(index(at+".match", i), m)
+			}
+		}
+		d.checkRule(at, r, p)
+	}
+}
+
+// checkTaken finds matches that rules before take all requests from. keys are those
+// of all matches.
+func (d *document) checkTaken(path string, rules []Rule, keys []string, taken map[string]string) {
+	n := 0
+	for j, r := range rules {
+		for i := range r.Match {
+			key := keys[n]
+			n++
+			if by, ok := taken[key]; ok {
+				d.invalid(index(index(path, j)+".match", i), "never reached: rule %q above takes its requests", clip(by))
+			}
+			taken[key] = r.Name
+		}
 	}
 }
 

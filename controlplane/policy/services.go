@@ -30,8 +30,11 @@ func (d *document) checkServices(p *Policy) {
 			d.invalid(path+".name", "service %q appears twice", s.Name)
 		}
 		names[s.Name] = true
-		d.checkPools(path+".pools", s.Pools)
-		before = d.checkRoutes(path+".routes", s.Routes, before)
+		if _, ok := d.isKnown(i); !ok {
+			d.checkPools(path+".pools", s.Pools)
+			d.checkRoutes(path+".routes", s.Routes)
+		}
+		before = d.checkReached(path+".routes", s.Routes, before)
 	}
 	d.checkRules(p)
 }
@@ -55,24 +58,29 @@ func (d *document) checkPools(path string, pools []Pool) {
 	}
 }
 
-func (d *document) checkRoutes(path string, routes, before []Route) []Route {
+func (d *document) checkRoutes(path string, routes []Route) {
 	switch n := len(routes); {
 	case n == 0:
 		d.invalid(path, "no route")
 	case n > maxRoutes:
 		d.invalid(path, "%d routes, more than %d", n, maxRoutes)
-		return before
+		return
 	}
 	for i := range routes {
-		r, at := &routes[i], index(path, i)
-		d.checkRoute(at, r)
+		d.checkRoute(index(path, i), &routes[i])
+	}
+}
+
+// checkReached finds routes that others before take all requests from.
+func (d *document) checkReached(path string, routes, before []Route) []Route {
+	for i, r := range routes[:min(len(routes), maxRoutes)] {
 		for _, b := range before {
-			if covers(b, *r) {
-				d.invalid(at, "never reached: %q above takes its requests", b.Name)
+			if covers(b, r) {
+				d.invalid(index(path, i), "never reached: %q above takes its requests", b.Name)
 				break
 			}
 		}
-		before = append(before, *r)
+		before = append(before, r)
 	}
 	return before
 }

@@ -52,6 +52,11 @@ const maxProblems = 20
 type document struct {
 	lines    map[string]int
 	problems []Problem
+
+	known   map[digest]knownService // of the version before
+	digests []digest                // of services
+	text    []byte                  // to make digests of
+	keys    [][]string              // of the matches of services' rules
 }
 
 func (d *document) fail(path string, line int, format string, args ...any) {
@@ -124,6 +129,9 @@ func (d *document) value(n *yaml.Node, v reflect.Value, path string, depth int) 
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
 			d.scalar(n, v, path)
+			return
+		}
+		if s, ok := v.Addr().Interface().(*Service); ok && d.recall(n, s) {
 			return
 		}
 		d.mapping(n, v, path, depth)

@@ -24,6 +24,14 @@ const (
 // validation, so it is found here and not as a NACK.
 func Build(p plan.Plan) (*Snapshot, error) { return new(Builder).Build(p) }
 
+// Messages are what [Build] would marshal, for whoever serves it in another way.
+func Messages(p plan.Plan) ([NumTypes][]proto.Message, error) {
+	var out [NumTypes][]proto.Message
+	b := Builder{rendered: func(t Type, m proto.Message) { out[t] = append(out[t], m) }}
+	_, err := b.Build(p)
+	return out, err
+}
+
 // Builder renders one plan after the other and keeps what each resource was made
 // from: what has not changed is not rendered, validated, marshaled or hashed again.
 // The snapshot is the one that [Build] makes, to the byte. The zero value has nothing
@@ -42,7 +50,7 @@ type Builder struct {
 	rules    ruleTable
 	base     []service
 	sets     []poolSet
-	rendered func(Type, validated) // for tests; nil otherwise
+	rendered func(Type, proto.Message) // takes what would be marshaled, where not nil
 }
 
 // made is a resource and what it was made from.
@@ -119,11 +127,12 @@ func (b *Builder) resource(t Type, name string, render func() (validated, error)
 	if err != nil {
 		return Resource{}, fmt.Errorf("render %s %q: %w", t, name, err)
 	}
-	if b.rendered != nil {
-		b.rendered(t, m)
-	}
 	if err := m.ValidateAll(); err != nil {
 		return Resource{}, fmt.Errorf("validate %s %q: %w", t, name, err)
+	}
+	if b.rendered != nil {
+		b.rendered(t, m)
+		return Resource{Name: name}, nil
 	}
 	return NewResource(name, m)
 }

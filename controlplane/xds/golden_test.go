@@ -23,7 +23,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the expected files of the golden cases")
 
-// resources are the messages of a plan before they are marshaled.
+// resources are [Messages] by their types.
 type resources struct {
 	listeners  []*listenerv3.Listener
 	routes     []*routev3.RouteConfiguration
@@ -34,25 +34,23 @@ type resources struct {
 }
 
 func render(p plan.Plan) (resources, error) {
-	var out resources
-	b := Builder{rendered: func(t Type, m validated) {
-		switch m := m.(type) {
-		case *listenerv3.Listener:
-			out.listeners = append(out.listeners, m)
-		case *routev3.RouteConfiguration:
-			out.routes = append(out.routes, m)
-		case *routev3.VirtualHost:
-			out.hosts = append(out.hosts, m)
-		case *clusterv3.Cluster:
-			out.clusters = append(out.clusters, m)
-		case *endpointv3.ClusterLoadAssignment:
-			out.endpoints = append(out.endpoints, m)
-		case *corev3.TypedExtensionConfig:
-			out.extensions = append(out.extensions, m)
-		}
-	}}
-	_, err := b.Build(p)
-	return out, err
+	m, err := Messages(p)
+	return resources{
+		listeners:  as[*listenerv3.Listener](m[Listeners]),
+		routes:     as[*routev3.RouteConfiguration](m[Routes]),
+		hosts:      as[*routev3.VirtualHost](m[VirtualHosts]),
+		clusters:   as[*clusterv3.Cluster](m[Clusters]),
+		endpoints:  as[*endpointv3.ClusterLoadAssignment](m[Endpoints]),
+		extensions: as[*corev3.TypedExtensionConfig](m[Extensions]),
+	}, err
+}
+
+func as[M proto.Message](messages []proto.Message) []M {
+	var out []M
+	for _, m := range messages {
+		out = append(out, m.(M))
+	}
+	return out
 }
 
 // TestGolden renders testdata/<case>/plan.yaml and compares with the files beside

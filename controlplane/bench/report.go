@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/edge/envoy"
+)
+
+type report []result
+
+// quantity is something of a sample; in is how it is shown.
+type quantity struct {
+	name string
+	of   func(sample) float64
+	q    float64
+	unit string
+}
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func quantities() []quantity {
+	acked := func(s sample) float64 { return millis(s.acked) }
+	routed := func(s sample) float64 { return millis(s.routed) }
+	return []quantity{
+		{"route_change_p50", acked, 0.5, "ms"},
+		{"route_change_p99", acked, 0.99, "ms"},
+		{"first_request_p50", routed, 0.5, "ms"},
+		{"first_request_p99", routed, 0.99, "ms"},
+		{"change_cpu", func(s sample) float64 { return millis(s.CPU) }, 0.5, "ms"},
+		{"change_allocs", func(s sample) float64 { return float64(s.Allocs) }, 0.5, "objects"},
+		{"serving_cpu", func(s sample) float64 { return millis(s.cache.CPU) }, 0.5, "ms"},
+		{"serving_allocs", func(s sample) float64 { return float64(s.cache.Allocs) }, 0.5, "objects"},
+		{"change_bytes", func(s sample) float64 { return float64(s.Bytes) }, 0.5, "bytes"},
+	}
+}
+
+func (q quantity) at(samples []sample) float64 {
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		values[i] = q.of(s)
+	}
+	return quantile(values, q.q)
+}
+
+func quantile(v []float64, q float64) float64 {
+	slices.Sort(v)
+	if len(v) == 0 {
+		return 0
+	}
+	return v[min(len(v)-1, int(q*float64(len(v))))]
+}
+
+var titles = map[string]string{
+	"route_change_p50": "applied to acknowledged by all, p50", "route_change_p99": "the same, p99",
+	"first_request_p50": "applied to first request routed by Envoy, p50", "first_request_p99": "the same, p99",
+	"change_cpu": "CPU time of the control plane", "change_allocs": "its allocations", "change_bytes": "bytes it sends",
+	"serving_cpu": "CPU time without rendering", "serving_allocs": "allocations without rendering",
+}
+
+func (r report) table() string {
+	var b strings.Builder
+	b.WriteString("| a change of one rule among |")
+	for _, res := range r {
+		fmt.Fprintf(&b, " %d, ours | snapshot cache |", res.size.total())
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---:|", 2*len(r)) + "\n")
+	for _, q := range quantities() {
+		fmt.Fprintf(&b, "| %s |", titles[q.name])
+		for _, res := range r {
+			fmt.Fprintf(&b, " %s | %s |", shown(q.at(res.ours), q.unit), shown(q.at(res.peer), q.unit))
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("| reading the policy, before all that |")
+	for _, res := range r {
+		fmt.Fprintf(&b, " %s | |", shown(read.at(res.ours), read.unit))
+	}
+	return b.String() + "\n"
+}
+
+var read = quantity{"policy_read", func(s sample) float64 { return millis(s.read) }, 0.5, "ms"}
+
+func shown(v float64, unit string) string {
+	if unit == "ms" {
+		return fmt.Sprintf("%.1f ms", v)
+	}
+	s := fmt.Sprintf("%.0f", v)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// figures are of the largest size; those of the others have it in their names.
+func (r report) figures() string {
+	var b strings.Builder
+	for i, res := range r {
+		suffix := ""
+		if i < len(r)-1 {
+			suffix = fmt.Sprintf("_%d", res.size.total())
+		}
+		for _, q := range quantities() {
+			ours, peer := q.at(res.ours), q.at(res.peer)
+			fmt.Fprintf(&b, "figure %s%s %.2f %s vs snapshot_cache %.2f ratio %.4f\n", q.name, suffix, ours, q.unit, peer, ours/peer)
+		}
+		fmt.Fprintf(&b, "figure %s%s %.2f %s vs - - ratio -\n", read.name, suffix, read.at(res.ours), read.unit)
+	}
+	small, large := r[0], r[len(r)-1]
+	for _, q := range quantities() {
+		a, z := q.at(small.ours), q.at(large.ours)
+		fmt.Fprintf(&b, "figure %s_growth %.2f %s vs %d_rules %.2f ratio %.3f\n", q.name, z, q.unit, small.size.total(), a, z/a)
+	}
+	return b.String()
+}
+
+func describeMachine(ctx context.Context, c config) string {
+	binary, err := envoy.Find(ctx, c.envoy, "", slog.New(slog.DiscardHandler))
+	version := "unknown"
+	if err == nil {
+		version = versionOf(ctx, binary)
+	}
+	return fmt.Sprintf("%s, %d cores, %s/%s, load %s; Envoy %s, one worker; Go %s",
+		cpuModel(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, loadAverage(), version, strings.TrimPrefix(runtime.Version(), "go"))
+}
+
+func cpuModel() string {
+	raw, _ := os.ReadFile("/proc/cpuinfo") // elsewhere the model stays unknown
+	if m := regexp.MustCompile(`model name\s*:\s*(.*)`).FindSubmatch(raw); m != nil {
+		return string(m[1])
+	}
+	return "unknown CPU"
+}
+
+func loadAverage() string {
+	raw, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(raw))[:3], " ")
+}
+
+func versionOf(ctx context.Context, binary string) string {
+	out, err := exec.CommandContext(ctx, binary, "--version").Output()
+	if err != nil {
+		return "unknown"
+	}
+	if m := regexp.MustCompile(`version: [0-9a-f]+/([^/]+)/`).FindSubmatch(out); m != nil {
+		return string(m[1])
+	}
+	return "unknown"
+}
+
+func (r report) section(ctx context.Context, c config) string {
+	return fmt.Sprintf(`## What a routing change costs
+
+%s
+%d delta clients and one Envoy at each control plane, which is a process of its own; %d changes each, in turn. A change pins one rule, which has a host, to the other of two pools. The
+snapshot cache is go-control-plane's (delta ADS, one snapshot for all), fed with full snapshots of the same plan, all virtual hosts in one route configuration; rendering
+them is in its time, and shown apart. Clients, upstreams and both Envoys share the machine, so the times hold what these take. CPU, allocations and bytes are of the control plane's process, medians; reading
+the policy (parse and validate all of it) comes before and is in none of them. %s, %s.
+
+Repeat: `+"`go tool task bench:xds`", r.table(), c.clients, c.rounds, describeMachine(ctx, c), time.Now().UTC().Format(time.DateOnly))
+}
