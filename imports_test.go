@@ -16,7 +16,7 @@ const modulePath = "github.com/tracegate/tracegate/"
 var pure = map[string]bool{
 	"mesh/group": true, "mesh/placement": true, "observability/semconv": true, "observability/sli": true, "observability/contrast": true,
 	"wasm/color": true, "wasm/route": true, "core/protocol": true, "core/chat": true,
-	"controlplane/policy": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/plan": true, "controlplane/xds": true,
+	"controlplane/policy": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/backtest": true, "controlplane/plan": true, "controlplane/xds": true,
 	"controlplane/ctl/ctlapi": true, "controlplane/explain": true, "edge/bootstrap": true,
 	// small leaves that every folder may use
 	"mesh/webpage": true, "mesh/secret": true, "mesh/benchdoc": true,

@@ -265,7 +265,7 @@ func (l *loop) evaluate(m measurement) {
 	now := time.Now()
 	in := decide.Input{
 		Now: now, Causes: l.causes.at(now), Short: m.short, Long: m.long, Newest: l.newest,
-		Homes: w.homes(), Isolatable: w.isolatable(),
+		Homes: w.policy.Homes(), Isolatable: w.policy.Isolatable(),
 	}
 	if m.err != nil {
 		in.Unavailable = "statistics are not to be had: " + m.err.Error()
@@ -373,7 +373,7 @@ func (l *loop) order(r orderRequest) (decide.Decision, error) {
 	}
 	apply := l.state.Release
 	if r.action == decide.Isolate {
-		if len(w.isolatable()) == 0 {
+		if len(w.policy.Isolatable()) == 0 {
 			return decide.Decision{}, &protocol.Error{Code: protocol.CodeInvalidArgument, Message: "no service has a pool \"" + semconv.PoolIsolated + "\""}
 		}
 		apply = l.state.Isolate

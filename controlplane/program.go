@@ -33,19 +33,8 @@ type wish struct {
 
 func (w wish) complete() bool { return w.policy != nil && w.endpoints != nil }
 
-// homes maps each cohort's color to its pool.
-func (w wish) homes() map[group.Color]string {
-	out := map[group.Color]string{}
-	for _, c := range w.policy.Color.Cohorts {
-		if pool := w.policy.CohortPools[c.Name]; pool != "" {
-			out[policy.ColorOf(c)] = pool
-		}
-	}
-	return out
-}
-
 func (w wish) home(c group.Color) string {
-	if pool := w.homes()[c]; pool != "" {
+	if pool := w.policy.Homes()[c]; pool != "" {
 		return pool
 	}
 	return semconv.PoolBaseline
@@ -58,19 +47,6 @@ func (w wish) cohort(c group.Color) string {
 		}
 	}
 	return ""
-}
-
-// isolatable are the services that have a pool to isolate in.
-func (w wish) isolatable() map[string]bool {
-	out := map[string]bool{}
-	for _, s := range w.policy.Services {
-		for _, p := range s.Pools {
-			if p.Name == semconv.PoolIsolated {
-				out[s.Name] = true
-			}
-		}
-	}
-	return out
 }
 
 // programming is a plan that edges were given.

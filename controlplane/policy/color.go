@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/wasm/color"
 )
 
@@ -14,6 +15,30 @@ func ColorOf(c color.Cohort) group.Color {
 		return v
 	}
 	return group.ColorOf(c.Name)
+}
+
+// Homes maps the color of each cohort that has a pool of its own to it.
+func (p *Policy) Homes() map[group.Color]string {
+	out := map[group.Color]string{}
+	for _, c := range p.Color.Cohorts {
+		if pool := p.CohortPools[c.Name]; pool != "" {
+			out[ColorOf(c)] = pool
+		}
+	}
+	return out
+}
+
+// Isolatable are the services that have a pool to isolate in.
+func (p *Policy) Isolatable() map[string]bool {
+	out := map[string]bool{}
+	for _, s := range p.Services {
+		for _, pool := range s.Pools {
+			if pool.Name == semconv.PoolIsolated {
+				out[s.Name] = true
+			}
+		}
+	}
+	return out
 }
 
 // checkColor refuses what the filter would refuse: both compile the same policy

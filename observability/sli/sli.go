@@ -48,3 +48,19 @@ func (s Stats) QPS() float64 {
 	}
 	return float64(s.Requests) / d
 }
+
+// Second is what was counted for one group, service and pool in one second, with latencies
+// whole, so that seconds can be added up.
+type Second struct {
+	Group    group.ID
+	Color    group.Color
+	Env      string
+	Tenant   string
+	Service  string
+	Pool     string
+	Start    time.Time
+	Requests uint64
+	Errors   uint64
+	Latency  Histogram
+	Newest   time.Time
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/observability/sli"
 )
 
 // SaveDecision writes d. Saved again with the same ID and Time, the later one wins.
@@ -37,12 +38,22 @@ func (s *Store) SaveDecision(ctx context.Context, d decide.Decision) error {
 
 // Decisions returns the newest decisions first, limit of them at most.
 func (s *Store) Decisions(ctx context.Context, limit int) ([]decide.Decision, error) {
+	return s.decisions(ctx, "", limit)
+}
+
+// DecisionsIn returns the decisions that were taken in w, newest first, limit of them at
+// most.
+func (s *Store) DecisionsIn(ctx context.Context, w sli.Window, limit int) ([]decide.Decision, error) {
+	return s.decisions(ctx, "WHERE Time >= fromUnixTimestamp64Nano(?) AND Time < fromUnixTimestamp64Nano(?)", limit, w.From.UnixNano(), w.To.UnixNano())
+}
+
+func (s *Store) decisions(ctx context.Context, where string, limit int, args ...any) ([]decide.Decision, error) {
 	if limit < 1 {
 		return nil, fmt.Errorf("read decisions: limit %d is not positive", limit)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	rows, err := s.conn.Query(ctx, fmt.Sprintf("SELECT Record FROM traffic_decisions FINAL ORDER BY Time DESC, Id DESC LIMIT %d", limit))
+	rows, err := s.conn.Query(ctx, fmt.Sprintf("SELECT Record FROM traffic_decisions FINAL %s ORDER BY Time DESC, Id DESC LIMIT %d", where, limit), args...)
 	if err != nil {
 		return nil, fmt.Errorf("read decisions: %w", err)
 	}

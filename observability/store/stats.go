@@ -128,18 +128,69 @@ func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, key st
 	return out, nil
 }
 
+const secondsSQL = `
+SELECT Second AS Start, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool, sum(Requests), sum(Errors), sumMap(Latency), max(Newest)
+FROM traffic_group
+WHERE Grain = 1 AND Second BETWEEN %d AND %d AND NOT has({ignore:Array(String)}, TrafficRoute)
+GROUP BY Start, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool
+ORDER BY Start`
+
+// secondsAtOnce is how much of a window Seconds asks for in one query, which bounds the
+// memory that it takes of ClickHouse.
+const secondsAtOnce = 300
+
+// Seconds calls each with what was counted in every second of w, in the order of time, of
+// every group, service and pool that had a request; not of the routes to ignore. It ends
+// with the first error of each. One row at a time is held, however long w is.
+func (s *Store) Seconds(ctx context.Context, w sli.Window, ignore []string, each func(sli.Second) error) error {
+	w = Whole(w)
+	for from := w.From.Unix(); from < w.To.Unix(); from += secondsAtOnce {
+		if err := s.seconds(ctx, from, min(from+secondsAtOnce, w.To.Unix()), ignore, each); err != nil {
+			return fmt.Errorf("read seconds: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) seconds(ctx context.Context, from, to int64, ignore []string, each func(sli.Second) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"ignore": array(ignore)}))
+	rows, err := s.conn.Query(ctx, fmt.Sprintf(secondsSQL, from, to-1))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		st, h, err := scanSums(rows)
+		if err != nil {
+			return err
+		}
+		if err := each(sli.Second{
+			Group: st.Group, Color: st.Color, Env: st.Env, Tenant: st.Tenant, Service: st.Service, Pool: st.Pool,
+			Start: st.Window.From, Requests: st.Requests, Errors: st.Errors, Latency: h, Newest: st.Newest,
+		}); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
 func scanStats(rows driver.Rows) (sli.Stats, error) {
+	st, h, err := scanSums(rows)
+	st.P50, st.P95, st.P99 = h.Quantile(0.5), h.Quantile(0.95), h.Quantile(0.99)
+	return st, err
+}
+
+// scanSums reads one row of sums: statistics without quantiles, and what those are of.
+func scanSums(rows driver.Rows) (sli.Stats, sli.Histogram, error) {
 	var st sli.Stats
 	var id, color string
 	var latency map[int16]uint64
-	if err := rows.Scan(&st.Window.From, &id, &color, &st.Env, &st.Tenant, &st.Service, &st.Pool, &st.Requests, &st.Errors, &latency, &st.Newest); err != nil {
-		return st, err
-	}
-	h := sli.NewHistogram(latency)
+	err := rows.Scan(&st.Window.From, &id, &color, &st.Env, &st.Tenant, &st.Service, &st.Pool, &st.Requests, &st.Errors, &latency, &st.Newest)
 	st.Group = group.ID(id)
 	st.Color, _ = group.ParseColor(color)
-	st.P50, st.P95, st.P99 = h.Quantile(0.5), h.Quantile(0.95), h.Quantile(0.99)
-	return st, nil
+	return st, sli.NewHistogram(latency), err
 }
 
 // array writes a list of strings as ClickHouse reads a parameter of type Array(String).
