@@ -26,6 +26,8 @@ func ctlCommand(opts *options) *cobra.Command {
 		c.command("status", "what is served to which edge, and what is wrong", cobra.NoArgs, c.status),
 		c.command("groups", "every group, where it is served and how it fares", cobra.NoArgs, c.groups),
 		c.command("decisions", "the last decisions with their reasons", cobra.NoArgs, c.decisions),
+		c.tracesCommand(),
+		c.backtestCommand(),
 		c.orderCommand("isolate", "move a group to the isolated pool, until it is released", (*ctlapi.Client).Isolate),
 		c.orderCommand("release", "send a group back to its own pool, whoever moved it", (*ctlapi.Client).Release),
 	)
@@ -47,10 +49,7 @@ func (c *control) command(use, short string, args cobra.PositionalArgs, do call)
 	return &cobra.Command{
 		Use: use, Short: short, Args: args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if c.output != "text" && c.output != "json" {
-				return fmt.Errorf("--output: %q is neither text nor json", c.output)
-			}
-			cfg, err := c.opts.load()
+			cfg, err := c.load()
 			if err != nil {
 				return err
 			}
@@ -67,6 +66,13 @@ func (c *control) command(use, short string, args cobra.PositionalArgs, do call)
 			return c.print(cmd.OutOrStdout(), value, text)
 		},
 	}
+}
+
+func (c *control) load() (Config, error) {
+	if c.output != "text" && c.output != "json" {
+		return Config{}, fmt.Errorf("--output: %q is neither text nor json", c.output)
+	}
+	return c.opts.load()
 }
 
 func (c *control) print(w io.Writer, value any, text func(io.Writer)) error {

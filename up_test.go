@@ -23,6 +23,7 @@ import (
 
 	"github.com/tracegate/tracegate/edge/load"
 	"github.com/tracegate/tracegate/mesh/local"
+	"github.com/tracegate/tracegate/observability/engine/enginetest"
 )
 
 // binary builds tracegate as a release does, once: what users run, without the race
@@ -41,6 +42,7 @@ var binary = sync.OnceValues(func() (string, error) {
 var binaryFolder string
 
 func TestMain(m *testing.M) {
+	enginetest.Child()
 	dir, err := os.MkdirTemp("", "tracegate-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -44,9 +44,16 @@ const (
 
 // Main runs the tests, or the engine where this process is the child of one.
 func Main(m *testing.M) {
+	Child()
+	os.Exit(m.Run())
+}
+
+// Child runs the engine and does not return, where this process is the child of a test. A
+// TestMain that does more than [Main] calls it first.
+func Child() {
 	raw := os.Getenv(childEnv)
 	if raw == "" {
-		os.Exit(m.Run())
+		return
 	}
 	var cfg engine.Config
 	if err := json.Unmarshal([]byte(raw), &cfg); err != nil {
