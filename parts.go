@@ -86,7 +86,7 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	c.Notify = notify.Config{Hooks: cfg.ControlPlane.Webhooks, Console: "http://" + cfg.Observe.Console, Secret: secret.Text(webhook), Dir: c.Dir}
-	deps := controlplane.Deps{Stats: traces, Decisions: traces, Registry: newRegistry()}
+	deps := controlplane.Deps{Stats: traces, Decisions: traces, Why: traceWhy{traces}, Registry: newRegistry()}
 	if cfg.Probe.Enabled {
 		deps.Causes = newProbes(cfg.Probe.Admin)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/decide"
-	"github.com/tracegate/tracegate/observability/semconv"
 )
 
 // CauseSource suggests why pools are bad: kernel probes, for example.
@@ -88,11 +87,10 @@ const (
 func (l *loop) explain(found map[decide.Pool][]string, now time.Time) {
 	var rest []decide.Decision
 	for _, d := range l.unexplained {
-		d.Causes = found[decide.Pool{Service: d.Service, Name: d.FromPool}]
+		causes := found[decide.Pool{Service: d.Service, Name: d.FromPool}]
 		switch {
-		case len(d.Causes) > 0:
-			l.amend(d)
-			l.log.Info("explained", semconv.Group, string(d.Group), "causes", d.Causes, "after", now.Sub(d.Time).Round(time.Millisecond))
+		case len(causes) > 0:
+			l.addCauses(finding{d.ID, causes}, now)
 		case now.Sub(d.Time) < explainFor:
 			rest = append(rest, d)
 		}

@@ -35,6 +35,7 @@ type loop struct {
 	board    *ctl.Board
 	recorder *recorder
 	causes   *causes
+	whys     *whys
 	history  *history.Log
 	notifier *notify.Notifier
 	tracer   trace.Tracer
@@ -89,18 +90,16 @@ const (
 	goodFile    = "lastgood.json"
 )
 
-// newLoop loads what an earlier run left: the moves of groups, the last good
-// configuration, which edges get before any source has been read, and decisions.
-func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, why *causes, revisions *history.Log, tracer trace.Tracer, m *metrics, reg prometheus.Registerer, log *slog.Logger) (*loop, error) {
-	l := &loop{
-		cfg: cfg, edges: edges, board: board, recorder: rec, causes: why, history: revisions, tracer: tracer, metrics: m, log: log,
-		sources: map[string]ctlapi.Source{
-			"policy":    {File: cfg.Policy, Error: "not read yet"},
-			"endpoints": {File: cfg.Endpoints, Error: "not read yet"},
-		},
-		state: decide.State{Groups: map[group.ID]decide.GroupState{}},
-		stale: "no telemetry yet",
+// newLoop finishes a loop that has its parts. It loads what an earlier run left: the
+// moves of groups, the last good configuration, which edges get before any source has
+// been read, and decisions.
+func newLoop(l *loop, reg prometheus.Registerer) (*loop, error) {
+	l.sources = map[string]ctlapi.Source{
+		"policy":    {File: l.cfg.Policy, Error: "not read yet"},
+		"endpoints": {File: l.cfg.Endpoints, Error: "not read yet"},
 	}
+	l.state = decide.State{Groups: map[group.ID]decide.GroupState{}}
+	l.stale = "no telemetry yet"
 	if err := l.loadState(); err != nil {
 		return nil, err
 	}
@@ -109,7 +108,7 @@ func newLoop(cfg Config, edges *server.Server, board *ctl.Board, rec *recorder, 
 	if err != nil {
 		return nil, err
 	}
-	if l.notifier, err = notify.New(cfg.Notify, past, time.Now(), reg, log); err != nil {
+	if l.notifier, err = notify.New(l.cfg.Notify, past, time.Now(), reg, l.log); err != nil {
 		return nil, fmt.Errorf("prepare webhooks: %w", err)
 	}
 	journal, err := durable.OpenJournal(l.path(journalFile), journalSize)
@@ -141,7 +140,8 @@ func (l *loop) path(name string) string { return filepath.Join(l.cfg.Dir, name) 
 //  4. an edge connected, went, acknowledged or rejected;
 //  5. edges have taken too long to acknowledge;
 //  6. a rule's pin to a pool ends;
-//  7. the end.
+//  7. something became known of a decision;
+//  8. the end.
 func (l *loop) run(ctx context.Context, in inputs) error {
 	late, pin := time.NewTimer(l.cfg.AckTimeout), time.NewTimer(l.untilPin(time.Now()))
 	defer late.Stop()
@@ -165,6 +165,8 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 			l.settle(time.Now(), true)
 		case now := <-pin.C:
 			l.endPin(now)
+		case f := <-l.whys.found:
+			l.addCauses(f, time.Now())
 		case <-ctx.Done():
 			return nil
 		}

@@ -14,6 +14,7 @@ type metrics struct {
 	saves       *prometheus.CounterVec
 	queued      prometheus.Gauge
 	durable     *prometheus.CounterVec
+	whys        *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -49,7 +50,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		durable: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tracegate_durable_errors_total", Help: "Failed writes to the data folder, by file.",
 		}, []string{"file"}),
+		whys: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tracegate_explanations_total", Help: "Isolations whose traces were asked for a cause, by result: found, nothing_found, failed, dropped_queue_full.",
+		}, []string{"result"}),
 	}
-	reg.MustRegister(m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.saves, m.queued, m.durable)
+	reg.MustRegister(m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.saves, m.queued, m.durable, m.whys)
 	return m
 }

@@ -35,7 +35,8 @@ import (
 type Deps struct {
 	Stats     StatsSource
 	Decisions DecisionStore
-	Causes    CauseSource          // nil: decisions are not explained
+	Causes    CauseSource          // nil: decisions are not explained by probes
+	Why       WhySource            // nil: nor by traces
 	Tracing   trace.TracerProvider // nil: no spans
 	Registry  *prometheus.Registry
 
@@ -78,14 +79,18 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		edges    = server.New(cfg.Server, deps.Registry, log)
 		board    = ctl.NewBoard()
 		recorder = newRecorder(deps.Decisions, m, log)
-		why      = &causes{source: deps.Causes, log: log}
+		probes   = &causes{source: deps.Causes, log: log}
+		traces   = newWhys(deps.Why, m, log)
 		orders   = newOrders(cfg.Policy, revisions)
 		policies = make(chan source.Update[policy.Policy])
 		places   = make(chan source.Update[policy.Endpoints])
 		measured = make(chan measurement)
 		want     = make(chan windows, 1)
 	)
-	loop, err := newLoop(cfg, edges, board, recorder, why, revisions, tracer(deps.Tracing), m, deps.Registry, log)
+	loop, err := newLoop(&loop{
+		cfg: cfg, edges: edges, board: board, recorder: recorder, causes: probes, whys: traces, history: revisions,
+		tracer: tracer(deps.Tracing), metrics: m, log: log,
+	}, deps.Registry)
 	if err != nil {
 		return err
 	}
@@ -112,7 +117,8 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	})
 	work.Go(func() error { return measure(ctx, cfg, deps.Stats, want, measured) })
 	work.Go(func() error { return recorder.run(ctx) })
-	work.Go(func() error { return why.run(ctx) })
+	work.Go(func() error { return probes.run(ctx) })
+	work.Go(func() error { return traces.run(ctx) })
 	work.Go(func() error { return loop.notifier.Run(ctx) })
 	work.Go(func() error { return serveAPI(ctx, api, controlListener) })
 	work.Go(func() error {

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
@@ -54,6 +56,7 @@ type world struct {
 	placed string // pool that serves the sick group
 	saved  map[string]decide.Decision
 	causes map[decide.Pool][]string
+	why    []string
 	change chan struct{}
 }
 
@@ -97,6 +100,15 @@ func (w *world) Causes(context.Context) (map[decide.Pool][]string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.causes, nil
+}
+
+func (w *world) Why(_ context.Context, d decide.Decision, slow time.Duration) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d.Group != sick.ID() || d.FirstBad.IsZero() || slow != 500*time.Millisecond {
+		return nil, fmt.Errorf("asked why %+v, slow %s", d, slow)
+	}
+	return w.why, nil
 }
 
 // plane is a running control plane.
@@ -153,8 +165,8 @@ func runOn(t *testing.T, cfg Config, w *world, xdsListener net.Listener) *plane 
 	done := make(chan error, 1)
 	go func() {
 		done <- Run(ctx, cfg, Deps{
-			Causes: w,
-			Stats:  w, Decisions: w, Registry: prometheus.NewRegistry(), XDS: listeners[0], Control: listeners[1],
+			Causes: w, Why: w,
+			Stats: w, Decisions: w, Registry: prometheus.NewRegistry(), XDS: listeners[0], Control: listeners[1],
 		}, slog.New(slog.DiscardHandler))
 	}()
 	p := &plane{t: t, cfg: cfg, world: w, xds: listeners[0].Addr().String(), api: ctlapi.NewClient(listeners[1].Addr().String(), token), places: make(chan placement.Placement, 100)}
@@ -327,6 +339,41 @@ func TestCausesThatComeLaterAreAdded(t *testing.T) {
 	}, func() any { return w.saved })
 	if ds, err := p.api.Decisions(t.Context(), 1); err != nil || len(ds[0].Causes) != 1 {
 		t.Errorf("shown: %+v, %v", ds, err)
+	}
+}
+
+// TestTracesExplainAnIsolation: beside what the probes said, without what both said twice.
+func TestTracesExplainAnIsolation(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.p95[semconv.PoolCanary] = 800 * time.Millisecond
+	w.causes = map[decide.Pool][]string{{Service: "core", Name: "canary"}: {"connects take 1s"}}
+	w.why = []string{"connects take 1s", "dependency db1 takes 1s"}
+	p := run(t, testConfig(t), w)
+	servertest.Connect(t, p.xds, servertest.Options{})
+	eventually(t, "explained by both", func() bool {
+		ds := w.decisions(decide.Isolate)
+		return len(ds) == 1 && slices.Equal(ds[0].Causes, w.why) && !ds[0].Programmed.IsZero()
+	}, func() any { return w.decisions(decide.Isolate) })
+	if ds, err := p.api.Decisions(t.Context(), 1); err != nil || len(ds[0].Causes) != 2 {
+		t.Errorf("shown: %+v, %v", ds, err)
+	}
+}
+
+// TestWhysAreBounded: who asks never waits, and what is not asked is counted.
+func TestWhysAreBounded(t *testing.T) {
+	t.Parallel()
+	m := newMetrics(prometheus.NewRegistry())
+	w := newWhys(newWorld(), m, slog.New(slog.DiscardHandler))
+	for range maxWhys + 3 {
+		w.ask(decide.Decision{}, time.Second)
+	}
+	if n := testutil.ToFloat64(m.whys.WithLabelValues("dropped_queue_full")); n != 3 || len(w.asked) != maxWhys {
+		t.Errorf("%g dropped, %d wait", n, len(w.asked))
+	}
+	none := newWhys(nil, m, slog.New(slog.DiscardHandler))
+	if none.ask(decide.Decision{}, time.Second); len(none.asked) != 0 {
+		t.Error("asked without a source")
 	}
 }
 

@@ -1,0 +1,116 @@
+package controlplane
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// WhySource looks for what the bad requests have in common that led to an isolation, and
+// that the good ones have not: in their traces, for example.
+type WhySource interface {
+	// Why returns sentences, best first; slow is the latency from which on a request of
+	// the group counts as bad.
+	Why(ctx context.Context, d decide.Decision, slow time.Duration) ([]string, error)
+}
+
+const (
+	maxWhys    = 16
+	whyTimeout = 5 * time.Second
+)
+
+// whys asks a source about decisions that have taken effect, one at a time and outside of
+// the loop, which never waits for it.
+type whys struct {
+	source  WhySource // nil: none
+	metrics *metrics
+	log     *slog.Logger
+	asked   chan question
+	found   chan finding
+}
+
+type question struct {
+	decision decide.Decision
+	slow     time.Duration
+}
+
+// finding is what became known of a decision.
+type finding struct {
+	id     string
+	causes []string
+}
+
+func newWhys(source WhySource, m *metrics, log *slog.Logger) *whys {
+	return &whys{source: source, metrics: m, log: log, asked: make(chan question, maxWhys), found: make(chan finding)}
+}
+
+// ask never blocks: where too many questions wait, this one is not asked, counted.
+func (w *whys) ask(d decide.Decision, slow time.Duration) {
+	if w.source == nil {
+		return
+	}
+	select {
+	case w.asked <- question{d, slow}:
+	default:
+		w.metrics.whys.WithLabelValues("dropped_queue_full").Inc()
+	}
+}
+
+// run answers until ctx is done.
+func (w *whys) run(ctx context.Context) error {
+	for {
+		var q question
+		select {
+		case q = <-w.asked:
+		case <-ctx.Done():
+			return nil
+		}
+		causes, err := w.why(ctx, q)
+		switch {
+		case err != nil:
+			w.metrics.whys.WithLabelValues("failed").Inc()
+			w.log.Warn("no traces explain a decision", semconv.Group, string(q.decision.Group), "error", err)
+			continue
+		case len(causes) == 0:
+			w.metrics.whys.WithLabelValues("nothing_found").Inc()
+			continue
+		}
+		w.metrics.whys.WithLabelValues("found").Inc()
+		select {
+		case w.found <- finding{q.decision.ID, causes}:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (w *whys) why(ctx context.Context, q question) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
+	defer cancel()
+	return w.source.Why(ctx, q.decision, q.slow)
+}
+
+// addCauses adds to a decision what became known of it, whoever found it. One that the
+// board has forgotten stays as it is.
+func (l *loop) addCauses(f finding, now time.Time) {
+	view, _ := l.board.Read()
+	for _, e := range slices.Backward(view.Decisions) {
+		if e.ID != f.id {
+			continue
+		}
+		d := e.Decision
+		d.Causes = slices.Clone(d.Causes)
+		for _, c := range f.causes {
+			if !slices.Contains(d.Causes, c) {
+				d.Causes = append(d.Causes, c)
+			}
+		}
+		l.amend(d)
+		l.log.Info("explained", semconv.Group, string(d.Group), "causes", f.causes, "after", now.Sub(d.Time).Round(time.Millisecond))
+		return
+	}
+}
