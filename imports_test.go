@@ -34,6 +34,8 @@ var libraries = map[string]struct {
 	"github.com/jackc/pgx":                     {[]string{"core/store"}, "one place knows SQL"},
 	"github.com/twmb/franz-go":                 {[]string{"core/queue"}, "one place knows Kafka"},
 	"github.com/redis/go-redis":                {[]string{"core/fanout"}, "one place knows Redis"},
+	"github.com/centrifugal/centrifuge":        {[]string{"core/bench"}, "a peer of benchmarks, no part of the product"},
+	"github.com/lxzan/gws":                     {[]string{"core/bench"}, "a peer of benchmarks, no part of the product"},
 	"github.com/ebitengine/purego":             {[]string{"observability/engine"}, "one place calls C"},
 	"k8s.io/":                                  {[]string{"mesh/", "controlplane/source"}, "Kubernetes ends where a source begins"},
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/bpf"
+	"github.com/tracegate/tracegate/mesh/benchdoc"
 )
 
 type config struct {
@@ -112,9 +113,9 @@ func report(c config, last bpf.Snapshot, pairs [][2]sample) {
 		}
 		return out
 	}
-	rate := func(i int) float64 { return median(values(func(p [2]sample) float64 { return p[i].rate })) }
+	rate := func(i int) float64 { return benchdoc.Median(values(func(p [2]sample) float64 { return p[i].rate })) }
 	cpu := func(i int) float64 {
-		return median(values(func(p [2]sample) float64 { return float64(p[i].cpu) / float64(time.Microsecond) }))
+		return benchdoc.Median(values(func(p [2]sample) float64 { return float64(p[i].cpu) / float64(time.Microsecond) }))
 	}
 	rateLow, rateMid, rateHigh := spread(values(func(p [2]sample) float64 { return p[1].rate / p[0].rate }))
 	cpuLow, cpuMid, cpuHigh := spread(values(func(p [2]sample) float64 { return float64(p[1].cpu) / float64(p[0].cpu) }))
@@ -144,13 +145,5 @@ func slice(ctx context.Context, c config, server *child, probes bool) (sample, b
 
 func spread(v []float64) (low, mid, high float64) {
 	s := slices.Sorted(slices.Values(v))
-	return s[len(s)/4], median(v), s[(len(s)*3)/4]
-}
-
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	if len(s)%2 == 1 {
-		return s[len(s)/2]
-	}
-	return (s[len(s)/2-1] + s[len(s)/2]) / 2
+	return s[len(s)/4], benchdoc.Median(v), s[(len(s)*3)/4]
 }

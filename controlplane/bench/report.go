@@ -4,15 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/tracegate/tracegate/edge/envoy"
+	"github.com/tracegate/tracegate/mesh/benchdoc"
 )
 
 type report []result
@@ -128,24 +127,7 @@ func describeMachine(ctx context.Context, c config) string {
 	if err == nil {
 		version = versionOf(ctx, binary)
 	}
-	return fmt.Sprintf("%s, %d cores, %s/%s, load %s; Envoy %s, one worker; Go %s",
-		cpuModel(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, loadAverage(), version, strings.TrimPrefix(runtime.Version(), "go"))
-}
-
-func cpuModel() string {
-	raw, _ := os.ReadFile("/proc/cpuinfo") // elsewhere the model stays unknown
-	if m := regexp.MustCompile(`model name\s*:\s*(.*)`).FindSubmatch(raw); m != nil {
-		return string(m[1])
-	}
-	return "unknown CPU"
-}
-
-func loadAverage() string {
-	raw, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Join(strings.Fields(string(raw))[:3], " ")
+	return fmt.Sprintf("%s; Envoy %s, one worker", benchdoc.Machine(), version)
 }
 
 func versionOf(ctx context.Context, binary string) string {

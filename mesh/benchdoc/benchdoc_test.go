@@ -41,3 +41,23 @@ func TestWrite(t *testing.T) {
 		t.Error("a section without an end is replaced")
 	}
 }
+
+func TestMedianAndFigure(t *testing.T) {
+	for _, c := range []struct {
+		of   []float64
+		want float64
+	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{4, 1}, 2.5}, {[]float64{9, 1, 5}, 5}} {
+		if got := benchdoc.Median(c.of); got != c.want {
+			t.Errorf("median of %v is %v, want %v", c.of, got, c.want)
+		}
+	}
+	for want, got := range map[string]string{
+		"figure a 1.50 KB vs peer 3.00 ratio 0.500": benchdoc.Figure("a", "KB", 1.5, "peer", 3),
+		"figure a 1.50 KB vs peer 0.00 ratio -":     benchdoc.Figure("a", "KB", 1.5, "peer", 0),
+		"figure a 1200 KB vs - - ratio -":           benchdoc.Figure("a", "KB", 1200.4, "-", 0),
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +30,7 @@ func summarize(results []result) report {
 			for i, s := range res.samples {
 				values[i] = f(i, s)
 			}
-			return median(values)
+			return benchdoc.Median(values)
 		}
 		r = append(r, line{
 			variant:   res.variant,
@@ -42,15 +41,6 @@ func summarize(results []result) report {
 		})
 	}
 	return r
-}
-
-func median(v []float64) float64 {
-	slices.Sort(v)
-	n := len(v)
-	if n == 0 {
-		return 0
-	}
-	return (v[(n-1)/2] + v[n/2]) / 2
 }
 
 func (r report) table() string {

@@ -1,0 +1,132 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/tracegate/tracegate/core/accept"
+	"github.com/tracegate/tracegate/core/account"
+	"github.com/tracegate/tracegate/core/api"
+	"github.com/tracegate/tracegate/core/chat"
+	"github.com/tracegate/tracegate/core/fanout"
+	fanoutembedded "github.com/tracegate/tracegate/core/fanout/embedded"
+	"github.com/tracegate/tracegate/core/fault"
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/core/session"
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/semconv"
+)
+
+// ours is core's handler, with authentication, tracing and limits, and behind it the hub
+// with the fan-out over Redis: all that core.Run gives a connection. Only the store is
+// in memory, since its caches are not a connection's, and nothing is sent.
+func ours() server {
+	traffic := group.Group{Color: 0x5eed, Env: "prod", Tenant: "public"}
+	tokens := account.NewTokens(key(), time.Hour)
+	return server{
+		name: "ours", what: "core's handler and hub, with Redis; one conversation", redis: true,
+		wire: wire{
+			path: "/v1/ws", greeted: true,
+			header: func(i int) string { // what the edge sends
+				token, _, _ := tokens.Issue(user(i), time.Now()) // the key is good
+				return fmt.Sprintf("Authorization: Bearer %s\r\n%s: %s\r\nTraceparent: 00-%s%024x-%016x-03\r\nBaggage: %s=%s,%s=%s\r\n", token,
+					semconv.HeaderGroup, traffic.ID(), traffic.Color, i+1, i+1, semconv.Env, traffic.Env, semconv.Tenant, traffic.Tenant)
+			},
+			hello: func(i int) []string {
+				return []string{fmt.Sprintf(`{"id":1,"resume":{"epoch":"bench","positions":{%q:1}}}`, conversation(user(i).ID))}
+			},
+		},
+		handler: coreHandler,
+	}
+}
+
+// key signs the tokens of a run; it keeps no secret.
+func key() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) }
+
+func user(i int) chat.User {
+	return chat.User{ID: fmt.Sprintf("01890000-0000-7000-8000-%012x", i), Name: fmt.Sprintf("user-%d", i), Tenant: "public"}
+}
+
+// conversation is the one that a user is in: two users share one.
+func conversation(userID string) string {
+	var i int
+	_, _ = fmt.Sscanf(userID[24:], "%x", &i) // user made it
+	return fmt.Sprintf("01890000-0000-7000-9000-%012x", i/2)
+}
+
+func coreHandler(ctx context.Context, redis string, log *slog.Logger) (http.Handler, error) {
+	const node, pool = "bench", semconv.PoolBaseline
+	reg, tracing := prometheus.NewRegistry(), sdktrace.NewTracerProvider()
+	cfg := fanout.DefaultConfig()
+	cfg.Addrs, cfg.Password = []string{redis}, redisPassword
+	others, err := fanout.New(cfg, node, reg, log)
+	if err != nil {
+		return nil, err
+	}
+	acceptor, faults := accept.New(store{}, store{}, time.Second, time.Now), fault.New(time.Now)
+	hub, err := session.New(session.DefaultConfig(), session.Deps{
+		Node: node, Pool: pool, History: store{}, Sender: acceptor, Fanout: others, Fault: faults,
+		Tracer: tracing.Tracer("bench"), Registerer: reg, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := account.New(account.DefaultConfig(), key(), nil, time.Now, reg)
+	if err != nil {
+		return nil, err
+	}
+	go func() { _ = others.Run(ctx, hub) }() // these two end with the process
+	go func() { _ = hub.Run(ctx) }()
+	return api.New(api.DefaultConfig(), api.Deps{
+		Node: node, Pool: pool, Accounts: accounts, History: store{}, Acceptor: acceptor, Sockets: hub, Presence: others, Fault: faults,
+		Healthy: func() bool { return true }, Tracing: tracing, Registerer: reg, Now: time.Now, Log: log,
+		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
+	})
+}
+
+// store has one conversation for each user, with one message that all have seen.
+type store struct{}
+
+func (store) Heads(_ context.Context, users ...string) (map[string]map[string]int64, error) {
+	out := make(map[string]map[string]int64, len(users))
+	for _, u := range users {
+		out[u] = map[string]int64{conversation(u): 1}
+	}
+	return out, nil
+}
+
+func (store) Messages(context.Context, string, int64, int) ([]protocol.Message, error) {
+	return nil, nil
+}
+
+func (store) Epoch() string { return "bench" }
+
+func (store) Conversation(context.Context, string) (chat.Conversation, error) {
+	return chat.Conversation{}, chat.ErrNotFound
+}
+
+func (store) Accept(_ context.Context, _ chat.Record, done func(error)) { done(nil) }
+
+const redisPassword = "bench"
+
+// runRedis runs the embedded Redis in a process of its own.
+func runRedis(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	return fanoutembedded.Run(ctx, fanoutembedded.Config{Listen: "127.0.0.1:0", Password: redisPassword}, func(addr string) {
+		go func() {
+			defer stop()
+			_ = obey(addr, nil) // it ends with its input
+		}()
+	})
+}

@@ -1,0 +1,68 @@
+//go:build linux
+
+// Command bench measures core's connections against other WebSocket servers, each in a
+// process of its own and all in one run: what an idle connection with its session costs
+// (connections).
+//
+// Servers and load generator are copies of this binary with a role; they take orders on
+// standard input and answer on standard output (process.go). The clients are raw sockets
+// with canned bytes, from several loopback addresses, so that they are cheap and do not
+// run out of ports. Peers are third party libraries used as their own examples use them;
+// only this package imports them, so the product's binary does not have them.
+//
+// It is a tool: `go tool task bench:connections`.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+)
+
+type config struct {
+	connections int
+	pings       int
+	pingFor     time.Duration
+	rounds      int
+	write       string
+}
+
+func main() {
+	var c config
+	role := flag.String("role", "", "used by the program itself")
+	flag.IntVar(&c.connections, "connections", 15_000, "connections to each server")
+	flag.IntVar(&c.pings, "pings", 5_000, "pings a second over all connections, for the count of collections")
+	flag.DurationVar(&c.pingFor, "ping-for", 10*time.Second, "how long")
+	flag.IntVar(&c.rounds, "rounds", 3, "rounds; each measures every server once")
+	flag.StringVar(&c.write, "write", "", "markdown file whose section is replaced, or appended")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *role, flag.Arg(0), c); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, role, what string, c config) error {
+	switch role {
+	case "":
+	case "load":
+		return runLoad(ctx)
+	case "redis":
+		return runRedis(ctx)
+	default:
+		return runServer(ctx, role, flag.Arg(0))
+	}
+	switch what {
+	case "connections":
+		return connections(ctx, c, flag.Args()[1:])
+	default:
+		return fmt.Errorf("say what to measure: connections [server ...]")
+	}
+}

@@ -1,0 +1,67 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+// server is one of those that are compared.
+type server struct {
+	name  string
+	what  string
+	redis bool // wants the address of one
+	wire  wire
+	// handler makes what serves until ctx is done.
+	handler func(ctx context.Context, redis string, log *slog.Logger) (http.Handler, error)
+}
+
+// servers are what is compared, ours first.
+func servers() []server {
+	return []server{
+		ours(),
+		centrifugeServer("centrifuge", "the centrifuge library, as its examples use it; one channel", false),
+		centrifugeServer("centrifuge-tuned", "the same with its options for less memory: small read buffer, pooled write buffers, commands off the read loop, timer instead of a writer", true),
+		gwsServer(), gorillaServer(),
+	}
+}
+
+func serverNamed(name string) (server, error) {
+	for _, s := range servers() {
+		if s.name == name {
+			return s, nil
+		}
+	}
+	return server{}, fmt.Errorf("there is no server %q", name)
+}
+
+// runServer serves in a process of its own.
+func runServer(ctx context.Context, name, redis string) error {
+	if _, err := allowFiles(); err != nil {
+		return err
+	}
+	s, err := serverNamed(name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	h, err := s.handler(ctx, redis, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})))
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	defer srv.Close()
+	go func() { _ = srv.Serve(l) }() // ends with Close
+	return obey(l.Addr().String(), orders{"usage": order(measureUsage)})
+}
