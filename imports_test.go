@@ -15,7 +15,7 @@ const modulePath = "github.com/tracegate/tracegate/"
 // They may import each other and the leaves.
 var pure = map[string]bool{
 	"mesh/group": true, "mesh/placement": true, "observability/semconv": true, "observability/sli": true, "observability/contrast": true,
-	"wasm/color": true, "wasm/route": true, "core/protocol": true, "core/chat": true,
+	"wasm/color": true, "wasm/route": true, "core/protocol": true, "core/chat": true, "core/bucket": true,
 	"controlplane/policy": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/backtest": true, "controlplane/plan": true, "controlplane/xds": true,
 	"controlplane/ctl/ctlapi": true, "controlplane/explain": true, "edge/bootstrap": true,
 	// small leaves that every folder may use

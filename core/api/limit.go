@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"github.com/tracegate/tracegate/core/bucket"
 	"github.com/tracegate/tracegate/core/protocol"
 )
 
@@ -18,32 +17,30 @@ type limiter struct {
 	rate Rate
 
 	mu      sync.Mutex
-	buckets map[string]*rate.Limiter
+	buckets map[string]bucket.Bucket
 }
 
 const maxBuckets = 50_000
 
-func newLimiter(r Rate) *limiter { return &limiter{rate: r, buckets: map[string]*rate.Limiter{}} }
+func newLimiter(r Rate) *limiter { return &limiter{rate: r, buckets: map[string]bucket.Bucket{}} }
 
 func (l *limiter) allow(key string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.buckets[key]
-	if b == nil {
-		if len(l.buckets) >= maxBuckets {
-			l.forget(now)
-		}
-		b = rate.NewLimiter(rate.Limit(l.rate.PerSecond), l.rate.Burst)
-		l.buckets[key] = b
+	b, known := l.buckets[key]
+	if !known && len(l.buckets) >= maxBuckets {
+		l.forget(now)
 	}
-	return b.AllowN(now, 1)
+	ok := b.Take(now, l.rate.PerSecond, l.rate.Burst)
+	l.buckets[key] = b
+	return ok
 }
 
 // forget makes room: a bucket that is full again says nothing.
 func (l *limiter) forget(now time.Time) {
 	looked := 0
 	for key, b := range l.buckets { // Go starts anywhere
-		if b.TokensAt(now) >= float64(l.rate.Burst) || looked > 64 {
+		if b.Full(now) || looked > 64 {
 			delete(l.buckets, key)
 		}
 		if looked++; looked > 128 {
