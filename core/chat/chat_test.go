@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -284,7 +285,7 @@ func TestPositionsDeliverOnceInOrder(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		const head = 50
 		start := int64(r.IntN(10))
-		p := chat.Positions{"c": start}
+		p := chat.Positions{{Conversation: "c", Seq: start}}
 		var got []int64
 		catchUp := func() {
 			p.Behind(map[string]chat.Span{"c": {Last: head}}, func(c string, after int64) {
@@ -298,7 +299,7 @@ func TestPositionsDeliverOnceInOrder(t *testing.T) {
 		}
 		for range 40 {
 			seq := int64(1 + r.IntN(head))
-			before := p["c"]
+			before := p.At("c")
 			switch p.Next("c", seq) {
 			case chat.Deliver:
 				got = append(got, seq)
@@ -307,8 +308,8 @@ func TestPositionsDeliverOnceInOrder(t *testing.T) {
 					t.Fatalf("seed %d: %d dropped at %d", seed, seq, before)
 				}
 			case chat.Gap:
-				if seq <= before+1 || p["c"] != before {
-					t.Fatalf("seed %d: gap at %d by %d moved to %d", seed, before, seq, p["c"])
+				if seq <= before+1 || p.At("c") != before {
+					t.Fatalf("seed %d: gap at %d by %d moved to %d", seed, before, seq, p.At("c"))
 				}
 				if r.IntN(3) == 0 {
 					catchUp()
@@ -327,6 +328,34 @@ func TestPositionsDeliverOnceInOrder(t *testing.T) {
 	}
 }
 
+// TestPositionsOfManyConversations moves positions at random, beside a map.
+func TestPositionsOfManyConversations(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		var p chat.Positions
+		want := map[string]int64{}
+		for range 500 {
+			c := fmt.Sprint(r.IntN(40))
+			seq := want[c] + int64(r.IntN(4)) - 1
+			got := p.Next(c, seq)
+			switch {
+			case seq <= want[c] && got != chat.Drop, seq == want[c]+1 && got != chat.Deliver, seq > want[c]+1 && got != chat.Gap:
+				t.Fatalf("seed %d: %s: %d after %d is %v", seed, c, seq, want[c], got)
+			case got == chat.Deliver:
+				want[c] = seq
+			}
+		}
+		for c, seq := range want {
+			if p.At(c) != seq {
+				t.Fatalf("seed %d: %s at %d, want %d", seed, c, p.At(c), seq)
+			}
+		}
+		if !slices.IsSortedFunc(p, func(a, b chat.Position) int { return strings.Compare(a.Conversation, b.Conversation) }) || p.At("none") != 0 {
+			t.Fatalf("seed %d: %v", seed, p)
+		}
+	}
+}
+
 func TestResumeSaysWhetherAllIsThere(t *testing.T) {
 	heads := map[string]chat.Span{"a": {Last: 10}, "b": {After: 3, Last: 5}}
 	for _, c := range []struct {
@@ -336,13 +365,13 @@ func TestResumeSaysWhetherAllIsThere(t *testing.T) {
 		want      chat.Positions
 		recovered bool
 	}{
-		{"first connection", nil, true, chat.Positions{"a": 10, "b": 5}, true},
-		{"first connection without epoch", nil, false, chat.Positions{"a": 10, "b": 5}, true},
-		{"some missed", map[string]int64{"a": 7}, true, chat.Positions{"a": 7, "b": 5}, true},
-		{"nothing seen, and not all to be seen", map[string]int64{"a": 0, "b": 0}, true, chat.Positions{"a": 0, "b": 3}, true},
-		{"another epoch", map[string]int64{"a": 7}, false, chat.Positions{"a": 10, "b": 5}, false},
-		{"seen what is no longer there", map[string]int64{"a": 11, "b": 4}, true, chat.Positions{"a": 10, "b": 4}, false},
-		{"other people's conversation", map[string]int64{"x": 1}, true, chat.Positions{"a": 10, "b": 5}, true},
+		{"first connection", nil, true, chat.Positions{{"a", 10}, {"b", 5}}, true},
+		{"first connection without epoch", nil, false, chat.Positions{{"a", 10}, {"b", 5}}, true},
+		{"some missed", map[string]int64{"a": 7}, true, chat.Positions{{"a", 7}, {"b", 5}}, true},
+		{"nothing seen, and not all to be seen", map[string]int64{"a": 0, "b": 0}, true, chat.Positions{{"a", 0}, {"b", 3}}, true},
+		{"another epoch", map[string]int64{"a": 7}, false, chat.Positions{{"a", 10}, {"b", 5}}, false},
+		{"seen what is no longer there", map[string]int64{"a": 11, "b": 4}, true, chat.Positions{{"a", 10}, {"b", 4}}, false},
+		{"other people's conversation", map[string]int64{"x": 1}, true, chat.Positions{{"a", 10}, {"b", 5}}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, recovered := chat.Resume(heads, c.seen, c.sameEpoch)

@@ -8,7 +8,7 @@ import (
 
 // A push that comes too early is not shown: the gap is read from the store first.
 func ExamplePositions() {
-	p := chat.Positions{"lunch": 3}
+	p := chat.Positions{{Conversation: "lunch", Seq: 3}}
 	for _, seq := range []int64{4, 4, 6} {
 		switch p.Next("lunch", seq) {
 		case chat.Deliver:
@@ -16,7 +16,7 @@ func ExamplePositions() {
 		case chat.Drop:
 			fmt.Println(seq, "was pushed before")
 		case chat.Gap:
-			fmt.Println(seq, "waits: read the store after", p["lunch"])
+			fmt.Println(seq, "waits: read the store after", p.At("lunch"))
 		}
 	}
 	// Output:

@@ -264,7 +264,7 @@ func (c *conn) resume(id uint32, r *protocol.Resume) {
 	}
 	recovered := c.positions != nil || len(r.Positions) == 0
 	for conversation, seq := range r.Positions {
-		recovered = recovered && seq == c.positions[conversation]
+		recovered = recovered && seq == c.positions.At(conversation)
 	}
 	c.mu.Unlock()
 	c.send(protocol.Frame{ID: id, Resumed: &protocol.Resumed{Recovered: recovered}})

@@ -79,7 +79,7 @@ func (c *conn) deliver(conversation string, seq int64, frame []byte) {
 		c.dirty = true
 	case live:
 		if len(frame) == 0 {
-			if seq > c.positions[conversation] {
+			if seq > c.positions.At(conversation) {
 				c.startCatchUp("hint")
 			}
 			return
