@@ -217,25 +217,25 @@ func (f *Fanout) Healthy() bool {
 // Subscribe makes pushes for a user arrive. It does not wait: CatchUp tells when the
 // subscription stands.
 func (f *Fanout) Subscribe(user string) {
-	f.mu.Lock()
-	f.users[user] = struct{}{}
-	f.mu.Unlock()
-	f.wake(user)
+	f.change(user, func() { f.users[user] = struct{}{} })
 }
 
 // Unsubscribe ends it.
 func (f *Fanout) Unsubscribe(user string) {
-	f.mu.Lock()
-	delete(f.users, user)
-	f.mu.Unlock()
-	f.wake(user)
+	f.change(user, func() { delete(f.users, user) })
 }
 
-func (f *Fanout) wake(user string) {
+func (f *Fanout) change(user string, do func()) {
+	f.mu.Lock()
+	do()
 	l := f.links[0]
-	if f.sharded.Load() {
+	if f.sharded.Load() { // under the lock: a link that begins later sees all users
 		l = f.links[slotOf(user)]
 	}
+	if l.todo != nil {
+		l.todo[user] = struct{}{}
+	}
+	f.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -244,20 +244,6 @@ func (f *Fanout) wake(user string) {
 	case f.changed <- user:
 	default:
 	}
-}
-
-// wanted is the set of users whose channels belong to a link.
-func (f *Fanout) wanted(slot int) map[string]struct{} {
-	sharded := f.sharded.Load()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	out := make(map[string]struct{}, len(f.users)/f.width()+1)
-	for u := range f.users {
-		if !sharded || slotOf(u) == slot {
-			out[u] = struct{}{}
-		}
-	}
-	return out
 }
 
 func slotOf(user string) int {

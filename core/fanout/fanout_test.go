@@ -241,7 +241,7 @@ func TestRedisComesBack(t *testing.T) {
 			cfg.Timeout = 200 * time.Millisecond
 			one, two := start(t, cfg, "n1"), start(t, cfg, "n2")
 			two.Subscribe("ann")
-			eventually(t, "subscribed", func() bool { return two.in.subscribed("ann") == 1 })
+			eventually(t, "both are there", func() bool { return two.in.subscribed("ann") == 1 && one.Healthy() })
 			stop()
 			eventually(t, "not healthy", func() bool { return !two.Healthy() })
 			one.Publish([]fanout.Push{push("ann", 1)})
