@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -26,63 +27,91 @@ import (
 // maxPositions bounds a Resume; there cannot be more in a frame of the default limit.
 const maxPositions = 10_000
 
-// readLoop reads commands until the connection ends. Each is handled by a goroutine of
-// its own, one at a time: a stack that has grown for JSON would stay large for as long
-// as the connection is idle.
-func (c *conn) readLoop() {
+// readLoop reads commands until the connection ends. Each is read to its end and handled
+// by a goroutine of its own, one at a time: a stack that has grown for JSON would stay
+// large for as long as the connection is idle. What is left fits the 2 KB that a
+// goroutine starts with; with ws.ReadMessage here it would have 4 KB for good.
+func (c *conn) readLoop(ws *websocket.Conn) {
+	ws.SetReadLimit(c.hub.cfg.FrameLimit)
+	ws.SetPongHandler(func(string) error { c.seen(); return nil })
+	ws.SetPingHandler(func(data string) error { c.control(websocket.PongMessage, data); return nil })
+	ws.SetCloseHandler(func(int, string) error { return nil }) // see readEnded
 	var handling sync.WaitGroup
 	for {
-		kind, b, err := c.ws.ReadMessage()
+		kind, r, err := ws.NextReader()
 		if err != nil {
-			c.ended(readLabel(err))
-			_ = c.ws.Close()
+			c.readEnded(err)
 			return
 		}
-		c.seen()
-		if c.isClosed() {
-			continue // nobody could answer; the client will ask again elsewhere
-		}
-		handling.Go(func() { c.frame(kind, b) })
+		handling.Go(func() { c.frame(kind, r) })
 		handling.Wait()
 	}
 }
 
-func (c *conn) frame(kind int, b []byte) {
-	if kind != websocket.TextMessage {
-		c.refuse("frame must be text")
-		return
+func (c *conn) frame(kind int, r io.Reader) {
+	text := c.hub.borrow()
+	defer c.hub.giveBack(text)
+	if _, err := text.ReadFrom(r); err != nil {
+		return // the loop gets the same error
 	}
-	cmd, err := decode(b)
-	if err != nil {
-		c.refuse(err.Error())
-		return
+	b := text.Bytes() // what is decoded from it is copied
+	c.seen()
+	switch {
+	case c.isClosed(): // nobody could answer; the client will ask again elsewhere
+	case kind != websocket.TextMessage:
+		c.refuse(protocol.CloseProtocol, "frame must be text")
+	case !utf8.Valid(b): // the JSON decoder would replace what is not
+		c.refuse(websocket.CloseInvalidFramePayloadData, "frame is not valid UTF-8")
+	default:
+		cmd, err := decode(b)
+		if err != nil {
+			c.refuse(protocol.CloseProtocol, err.Error())
+			return
+		}
+		c.handle(cmd)
 	}
-	c.handle(cmd)
 }
 
-func readLabel(err error) string {
-	if websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway) {
-		return "client"
+// readEnded ends a connection that cannot be read any more.
+func (c *conn) readEnded(err error) {
+	_, network := errors.AsType[net.Error](err)
+	closed, ok := errors.AsType[*websocket.CloseError](err)
+	switch {
+	case ok && closed.Code != websocket.CloseAbnormalClosure: // a close frame
+		label := "lost"
+		if closed.Code == websocket.CloseNormalClosure || closed.Code == websocket.CloseGoingAway {
+			label = "client"
+		}
+		if c.farewell(closed.Code, label) {
+			c.linger()
+		}
+	case ok, network:
+		c.ended("lost")
+	case errors.Is(err, websocket.ErrReadLimit):
+		c.farewell(websocket.CloseMessageTooBig, "too_large")
+		c.linger()
+	default:
+		c.farewell(websocket.CloseProtocolError, closeLabel(protocol.CloseProtocol))
+		c.linger()
 	}
-	if errors.Is(err, websocket.ErrReadLimit) {
-		return "too_large"
-	}
-	return "lost"
+	_ = c.tcp.Close()
 }
+
+// linger reads what is still on its way, until the client hangs up or goodbye's deadline:
+// closing a connection with unread data resets it, and the client might never see the
+// close frame that tells it why.
+func (c *conn) linger() { _, _ = io.Copy(io.Discard, c.tcp) }
 
 // refuse ends a connection whose client does not speak the protocol. What it sends
 // until it is gone is read and thrown away by the caller's loop.
-func (c *conn) refuse(why string) {
+func (c *conn) refuse(code int, why string) {
 	c.send(protocol.Frame{Error: protocol.NewError(protocol.CodeInvalidArgument, "frame", why)})
-	c.close(protocol.CloseProtocol, "not the protocol", true)
+	c.close(code, true)
 }
 
 // decode reads one command strictly.
 func decode(b []byte) (protocol.Command, error) {
 	var cmd protocol.Command
-	if !utf8.Valid(b) { // the JSON decoder would replace what is not
-		return cmd, errors.New("frame is not valid UTF-8")
-	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&cmd); err != nil {
@@ -105,10 +134,10 @@ func (c *conn) handle(cmd protocol.Command) {
 	}
 	switch {
 	case cmd.ID == 0:
-		c.refuse("a command needs an id above 0")
+		c.refuse(protocol.CloseProtocol, "a command needs an id above 0")
 	case set != 1:
 		c.fail(cmd.ID, protocol.NewError(protocol.CodeInvalidArgument, "", "exactly one of send, edit, recall, mark, typing, resume and ping must be set"))
-	case !c.limiter.Allow():
+	case !c.commands.Take(time.Now(), c.hub.cfg.CommandRate, c.hub.cfg.CommandBurst):
 		c.hub.metrics.commands.WithLabelValues("limited").Inc()
 		c.fail(cmd.ID, protocol.NewError(protocol.CodeRateLimited, "", "too many commands"))
 	case cmd.Resume != nil:
@@ -135,7 +164,7 @@ func (c *conn) fail(id uint32, err *protocol.Error) {
 
 // dispatch hands on a command whose answer may take its time.
 func (c *conn) dispatch(cmd protocol.Command) {
-	to, signals, from := c.hub.deps.Sender, c.hub.deps.Signals, c.who.User
+	to, signals, from := c.hub.deps.Sender, c.hub.deps.Signals, c.user()
 	switch {
 	case cmd.Send != nil:
 		c.accept("send", cmd.ID, func(ctx context.Context, trace string, done func(protocol.Accepted, error)) {
@@ -171,14 +200,18 @@ func (c *conn) accept(command string, id uint32, send func(context.Context, stri
 // for that, the connection is not read.
 func (c *conn) async(command string, id uint32, do func(ctx context.Context, trace string, done func(protocol.Frame, error))) {
 	c.hub.metrics.commands.WithLabelValues(command).Inc()
-	c.slots <- struct{}{}
+	if c.slots == nil {
+		c.slots = make(chan struct{}, c.hub.cfg.MaxInFlight)
+	}
+	slots := c.slots
+	slots <- struct{}{}
 	ctx, span := c.startSpan("ws " + command)
 	delay, fail := c.hub.deps.Fault.Roll()
 	done := func(f protocol.Frame, err error) {
 		after(delay, func() {
 			f.ID = id
 			c.reply(span, f, err)
-			<-c.slots
+			<-slots
 		})
 	}
 	if fail {
@@ -209,7 +242,7 @@ func (c *conn) reply(span trace.Span, f protocol.Frame, err error) {
 	}
 	if pe.Code.Status() >= 500 {
 		span.SetStatus(codes.Error, err.Error())
-		c.hub.deps.Log.Warn("ws command", "user", c.who.User.Name, "error", err)
+		c.hub.deps.Log.Warn("ws command", "user", c.userName, "error", err)
 	}
 	span.SetAttributes(attribute.String("error.type", string(pe.Code)))
 	c.hub.metrics.sendErrors.WithLabelValues(string(pe.Code)).Inc()
@@ -220,18 +253,18 @@ func (c *conn) reply(span trace.Span, f protocol.Frame, err error) {
 // connection is not one endless trace, and its id has the color of the connection's
 // group, so that it counts for the group.
 func (c *conn) startSpan(name string) (context.Context, trace.Span) {
-	ctx := baggage.ContextWithBaggage(context.Background(), c.who.Baggage)
+	ctx := baggage.ContextWithBaggage(context.Background(), c.origin.baggage)
 	ctx = trace.ContextWithRemoteSpanContext(ctx, c.coloredParent())
 	opts := []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(
 			attribute.Bool(semconv.Entry, true),
 			attribute.String("http.route", name),
-			attribute.String("user.id", c.who.User.ID),
+			attribute.String("user.id", c.userID),
 		),
 	}
-	if c.who.Upgrade.IsValid() {
-		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: c.who.Upgrade}))
+	if up := c.upgrade.context(); up.IsValid() {
+		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: up}))
 	}
 	return c.hub.deps.Tracer.Start(ctx, name, opts...)
 }
@@ -243,7 +276,7 @@ func (c *conn) coloredParent() trace.SpanContext {
 	var sid trace.SpanID
 	_, _ = crand.Read(tid[4:]) // never fails
 	_, _ = crand.Read(sid[:])
-	binary.BigEndian.PutUint32(tid[:4], uint32(c.who.Group.Color))
+	binary.BigEndian.PutUint32(tid[:4], uint32(c.origin.group.Color))
 	return trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: tid, SpanID: sid, TraceFlags: trace.FlagsSampled | trace.FlagsRandom, Remote: true,
 	})

@@ -1,22 +1,25 @@
 package session
 
 import (
+	crand "crypto/rand"
+	"encoding/base32"
 	"encoding/json"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
-	"golang.org/x/time/rate"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tracegate/tracegate/core/bucket"
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
-	"github.com/tracegate/tracegate/mesh/group"
 )
 
 // state is how far a connection is with its messages.
-type state int
+type state uint8
 
 const (
 	waiting  state = iota // for the first command; nothing is pushed
@@ -26,18 +29,24 @@ const (
 
 // conn is one connection. mu guards everything below it and is never held while
 // something waits.
+//
+// There are many of them and most are idle, so it is kept small: times are unix
+// nanoseconds (8 bytes instead of 24), what only some need is made when they do (a
+// channel is 96 bytes), and what many have in common is shared (see origin).
 type conn struct {
 	hub      *Hub
-	ws       *websocket.Conn
-	id       string
-	who      Who
-	group    group.ID
-	born     time.Time
-	limiter  *rate.Limiter
-	slots    chan struct{} // sends waiting for the log
-	lastSeen atomic.Int64  // unix nanoseconds of the newest sign of life
+	tcp      *net.TCPConn // what is read from it goes through gorilla, see readLoop
+	origin   *origin
+	userID   string
+	userName string
+	id       [16]byte // see session
+	upgrade  spanIDs
+	expires  int64 // of the token
+	born     int64
+	lastSeen atomic.Int64 // the newest sign of life
 	lastPing atomic.Int64
-	gone     chan struct{} // closed when the connection is
+	commands bucket.Bucket // used by the one goroutine that handles a command
+	slots    chan struct{} // sends waiting for the log; made by the first of them
 
 	mu        sync.Mutex
 	state     state
@@ -45,21 +54,42 @@ type conn struct {
 	positions chat.Positions
 	out       outbox
 	moving    moving
+	gone      chan struct{} // closed when the connection is; nil while nobody waits for it
 }
 
-func newConn(h *Hub, ws *websocket.Conn, who Who) *conn {
+// spanIDs are what a link to a span needs of its context: a trace.SpanContext has 24
+// bytes more, for a trace state that links have no use for.
+type spanIDs struct {
+	trace trace.TraceID
+	span  trace.SpanID
+	flags trace.TraceFlags
+}
+
+func (s spanIDs) context() trace.SpanContext {
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: s.trace, SpanID: s.span, TraceFlags: s.flags, Remote: true})
+}
+
+func newConn(h *Hub, tcp *net.TCPConn, who Who) *conn {
+	up := who.Upgrade
 	c := &conn{
-		hub: h, ws: ws, id: newID(), who: who, group: who.Group.ID(), born: time.Now(),
-		limiter: rate.NewLimiter(rate.Limit(h.cfg.CommandRate), h.cfg.CommandBurst),
-		slots:   make(chan struct{}, h.cfg.MaxInFlight), gone: make(chan struct{}),
+		hub: h, tcp: tcp, userID: who.User.ID, userName: who.User.Name, upgrade: spanIDs{trace: up.TraceID(), span: up.SpanID(), flags: up.TraceFlags()},
+		expires: who.Expires.UnixNano(), born: time.Now().UnixNano(),
 	}
+	_, _ = crand.Read(c.id[:]) // never fails
 	c.seen()
-	ws.SetReadLimit(h.cfg.FrameLimit)
-	ws.SetPongHandler(func(string) error { c.seen(); return nil })
 	return c
 }
 
+func (c *conn) user() chat.User {
+	return chat.User{ID: c.userID, Name: c.userName, Tenant: c.origin.tenant}
+}
+
 func (c *conn) seen() { c.lastSeen.Store(time.Now().UnixNano()) }
+
+// session is the id that the client is told, and its token for the next connection.
+func (c *conn) session() string {
+	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(c.id[:])
+}
 
 // send queues a frame of the server.
 func (c *conn) send(f protocol.Frame) {
@@ -124,23 +154,47 @@ func (c *conn) compare(heads map[string]chat.Span) {
 }
 
 // tick does what is due at a time.
-func (c *conn) tick(now time.Time) {
-	silent := now.Sub(time.Unix(0, c.lastSeen.Load()))
+func (c *conn) tick(at time.Time) {
+	now := at.UnixNano()
+	silent := time.Duration(now - c.lastSeen.Load())
 	switch cfg := c.hub.cfg; {
-	case now.After(c.who.Expires):
-		c.close(protocol.CloseExpired, "token has expired", true)
+	case now > c.expires:
+		c.close(protocol.CloseExpired, true)
 	case silent >= cfg.StaleAfter:
-		c.close(protocol.CloseStale, "no sign of life", false)
-	case silent >= cfg.PingEvery && now.Sub(time.Unix(0, c.lastPing.Load())) >= cfg.PingEvery:
-		c.lastPing.Store(now.UnixNano())
-		c.ping()
+		c.close(protocol.CloseStale, false)
+	case silent >= cfg.PingEvery && time.Duration(now-c.lastPing.Load()) >= cfg.PingEvery:
+		c.lastPing.Store(now)
+		c.control(websocket.PingMessage, "")
 	}
 	c.mu.Lock()
-	if c.state == waiting && now.Sub(c.born) >= c.hub.cfg.ResumeWait {
+	if c.state == waiting && time.Duration(now-c.born) >= c.hub.cfg.ResumeWait {
 		c.begin(nil, 0)
 	}
 	c.mu.Unlock()
 	c.closeMoved(now)
+}
+
+// untilGone is closed when the connection is.
+func (c *conn) untilGone() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone == nil {
+		c.gone = make(chan struct{})
+		if c.out.closed {
+			close(c.gone)
+		}
+	}
+	return c.gone
+}
+
+// markClosed lets nothing more into the queue, and counts why the connection ends; mu is
+// held and the connection is not closed yet.
+func (c *conn) markClosed(label string) {
+	c.out.closed = true
+	if c.gone != nil {
+		close(c.gone)
+	}
+	c.hub.metrics.closed.WithLabelValues(label).Inc()
 }
 
 // jitter is a random part of d.

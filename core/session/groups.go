@@ -31,7 +31,7 @@ func (h *Hub) DeliverAll(members *chat.Roster, conversation string, seq int64, f
 		return
 	}
 	h.each(func(c *conn) {
-		if _, ok := members.Find(c.who.User.ID); ok {
+		if _, ok := members.Find(c.userID); ok {
 			c.deliver(conversation, seq, frame)
 		}
 	})

@@ -36,7 +36,7 @@ func TestGarbageClosesOneConnectionOnly(t *testing.T) {
 		"unknown field":    {websocket.TextMessage, `{"id":1,"pong":{}}`, protocol.CloseProtocol},
 		"no id":            {websocket.TextMessage, `{"ping":{}}`, protocol.CloseProtocol},
 		"id of text":       {websocket.TextMessage, `{"id":"1","ping":{}}`, protocol.CloseProtocol},
-		"not UTF-8":        {websocket.TextMessage, "{\"id\":1,\"send\":{\"text\":\"\xff\"}}", protocol.CloseProtocol},
+		"not UTF-8":        {websocket.TextMessage, "{\"id\":1,\"send\":{\"text\":\"\xff\"}}", websocket.CloseInvalidFramePayloadData},
 		"binary":           {websocket.BinaryMessage, `{"id":1,"ping":{}}`, protocol.CloseProtocol},
 		"deep":             {websocket.TextMessage, strings.Repeat("[", 20_000), protocol.CloseProtocol},
 		"too large":        {websocket.TextMessage, strings.Repeat(" ", 33<<10), websocket.CloseMessageTooBig},
@@ -75,7 +75,7 @@ func FuzzCommand(f *testing.F) {
 		if c.ws.WriteMessage(websocket.TextMessage, []byte(text)) != nil {
 			return
 		}
-		if _, err := c.read(); err != nil && websocket.IsUnexpectedCloseError(err, protocol.CloseProtocol, websocket.CloseMessageTooBig) {
+		if _, err := c.read(); err != nil && websocket.IsUnexpectedCloseError(err, protocol.CloseProtocol, websocket.CloseMessageTooBig, websocket.CloseInvalidFramePayloadData) {
 			t.Errorf("%q: %v", text, err)
 		}
 	})
@@ -441,7 +441,7 @@ func TestEveryCloseCodeHasItsCounter(t *testing.T) {
 			}
 		}
 	}
-	for _, reason := range []string{"client", "lost", "too_large", "write", "shutdown", "slow", "moved", "stale", "expired", "protocol"} {
+	for _, reason := range []string{"client", "lost", "too_large", "write", "shutdown", "slow", "moved", "stale", "expired", "protocol", "not_utf8"} {
 		if !have[reason] {
 			t.Errorf("no counter for %s", reason)
 		}

@@ -3,6 +3,7 @@ package session
 import (
 	"strconv"
 
+	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tracegate/tracegate/core/protocol"
@@ -34,7 +35,8 @@ func newMetrics(reg prometheus.Registerer, h *Hub) (metrics, error) {
 		signalsDropped: counter("core_signals_dropped_total", "Receipts and typing not pushed to a connection that was busy or not live."),
 		closed: vec("core_sockets_closed_total", "Connections closed, by reason.", "reason",
 			"client", "lost", "too_large", "write", closeLabel(protocol.CloseShutdown), closeLabel(protocol.CloseSlow), closeLabel(protocol.CloseMoved),
-			closeLabel(protocol.CloseStale), closeLabel(protocol.CloseExpired), closeLabel(protocol.CloseProtocol)),
+			closeLabel(protocol.CloseStale), closeLabel(protocol.CloseExpired), closeLabel(protocol.CloseProtocol), closeLabel(websocket.CloseInvalidFramePayloadData),
+			closeLabel(websocket.CloseInternalServerErr)),
 		refused: vec("core_sockets_refused_total", "Connections refused, by reason.", "reason",
 			"origin", "handshake", "draining", "full", "user"),
 		commands:   vec("core_commands_total", "Commands by kind; limited ones were refused for their rate.", "command", "send", "edit", "recall", "mark", "typing", "resume", "ping", "limited"),
@@ -56,23 +58,32 @@ func newMetrics(reg prometheus.Registerer, h *Hub) (metrics, error) {
 }
 
 // closeLabel names a close code in a metric.
-func closeLabel(code int) string {
+func closeLabel(code int) string { label, _ := closing(code); return label }
+
+// closeReason says the same to a person who looks at a connection.
+func closeReason(code int) string { _, reason := closing(code); return reason }
+
+func closing(code int) (label, reason string) {
 	switch code {
 	case protocol.CloseShutdown:
-		return "shutdown"
+		return "shutdown", "shutdown"
 	case protocol.CloseSlow:
-		return "slow"
+		return "slow", "too slow"
 	case protocol.CloseMoved:
-		return "moved"
+		return "moved", "moved"
 	case protocol.CloseStale:
-		return "stale"
+		return "stale", "no sign of life"
 	case protocol.CloseExpired:
-		return "expired"
+		return "expired", "token has expired"
 	case protocol.CloseForbidden:
-		return "forbidden"
+		return "forbidden", "forbidden"
 	case protocol.CloseProtocol:
-		return "protocol"
-	default:
-		return strconv.Itoa(code)
+		return "protocol", "not the protocol"
+	case websocket.CloseInvalidFramePayloadData:
+		return "not_utf8", "not UTF-8"
+	case websocket.CloseInternalServerErr:
+		return "internal", "internal error"
+	default: // the client's own, or gorilla's
+		return strconv.Itoa(code), ""
 	}
 }

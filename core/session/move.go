@@ -11,8 +11,8 @@ import (
 
 // moving is a connection that was asked to go elsewhere; guarded by its conn's mu.
 type moving struct {
-	until time.Time // when it is closed; zero when it has not been asked
-	code  int
+	until int64 // when it is closed; zero when it has not been asked
+	code  uint16
 }
 
 // move is what a group was asked lately, so that connections which come back (the
@@ -54,18 +54,19 @@ func (h *Hub) movePlaced(now time.Time) {
 	if !placed {
 		return
 	}
+	settled := placedAt.Add(h.cfg.MoveSettle).UnixNano()
 	due := map[group.ID]bool{} // decided once for each group
 	h.each(func(c *conn) {
-		if place.Pool(c.who.Group) == h.deps.Pool {
+		if place.Pool(c.origin.group) == h.deps.Pool {
 			c.stay()
 			return
 		}
-		ask, known := due[c.group]
+		ask, known := due[c.origin.id]
 		if !known {
-			ask = h.due(c.group, place.Version, now)
-			due[c.group] = ask
+			ask = h.due(c.origin.id, place.Version, now)
+			due[c.origin.id] = ask
 		}
-		if ask || c.born.Before(placedAt.Add(h.cfg.MoveSettle)) {
+		if ask || c.born < settled {
 			c.askToMove(now, h.cfg.MoveSpread, h.cfg.MoveGrace, protocol.CloseMoved, "placement")
 		}
 	})
@@ -93,9 +94,9 @@ func (h *Hub) due(g group.ID, version int64, now time.Time) bool {
 func (c *conn) askToMove(now time.Time, spread, grace time.Duration, code int, reason string) {
 	delay := jitter(spread)
 	c.mu.Lock()
-	asked := !c.moving.until.IsZero() || c.out.closed
+	asked := c.moving.until != 0 || c.out.closed
 	if !asked {
-		c.moving = moving{until: now.Add(delay + grace), code: code}
+		c.moving = moving{until: now.Add(delay + grace).UnixNano(), code: uint16(code)}
 	}
 	c.mu.Unlock()
 	if asked {
@@ -103,7 +104,7 @@ func (c *conn) askToMove(now time.Time, spread, grace time.Duration, code int, r
 	}
 	c.hub.metrics.moves.WithLabelValues(reason).Inc()
 	c.send(protocol.Frame{Reconnect: &protocol.Reconnect{
-		DelayMS: delay.Milliseconds(), GraceMS: grace.Milliseconds(), Resume: c.id, Reason: reason,
+		DelayMS: delay.Milliseconds(), GraceMS: grace.Milliseconds(), Resume: c.session(), Reason: reason,
 	}})
 }
 
@@ -117,11 +118,11 @@ func (c *conn) stay() {
 }
 
 // closeMoved closes a connection whose grace is over.
-func (c *conn) closeMoved(now time.Time) {
+func (c *conn) closeMoved(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m := c.moving; !m.until.IsZero() && now.After(m.until) {
-		c.closeLocked(m.code, "moved", true)
+	if m := c.moving; m.until != 0 && now > m.until {
+		c.closeLocked(int(m.code), true)
 	}
 }
 
@@ -177,17 +178,18 @@ func (h *Hub) Groups() []GroupSockets {
 	for _, list := range h.users {
 		counted := map[group.ID]bool{}
 		for _, c := range list {
-			g := byID[c.group]
+			o := c.origin
+			g := byID[o.id]
 			if g == nil {
-				g = &GroupSockets{Group: c.group, Color: c.who.Group.Color.String(), Env: c.who.Group.Env, Tenant: c.who.Group.Tenant}
+				g = &GroupSockets{Group: o.id, Color: o.group.Color.String(), Env: o.group.Env, Tenant: o.group.Tenant}
 				if h.placed {
-					g.Pool = h.place.Pool(c.who.Group)
+					g.Pool = h.place.Pool(o.group)
 				}
-				byID[c.group] = g
+				byID[o.id] = g
 			}
 			g.Sockets++
-			if !counted[c.group] {
-				counted[c.group] = true
+			if !counted[o.id] {
+				counted[o.id] = true
 				g.Users++
 			}
 		}

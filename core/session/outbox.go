@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"time"
@@ -12,34 +13,41 @@ import (
 
 // outbox is the queue of one connection. It is part of conn and guarded by its mu.
 type outbox struct {
-	frames   [][]byte // not yet taken by the writer
-	n, bytes int      // of frames that are not written, those the writer has taken included
-	ping     bool     // one is due
-	writing  bool     // the writer runs; it stays set when the connection ends
-	closed   bool     // nothing is taken any more
-	thrown   bool     // what was queued is not to be written either
-	code     int      // to close with
-	reason   string
+	frames   [][]byte      // texts, not yet taken by the writer
+	controls []byte        // whole control frames; they go first
+	n, bytes int32         // of texts that are not written, those the writer has taken included
+	code     uint16        // to close with
+	writing  bool          // the writer runs; it stays set when the connection ends
+	closed   bool          // nothing is taken any more
+	thrown   bool          // what was queued is not to be written either
+	said     bool          // the close frame has been written
+	hangUp   bool          // the client has closed: nothing comes after our close frame
 	room     chan struct{} // closed when there is room again; nil when nobody waits
 }
 
-// closeWait is how long a close frame may take, and how long the client may take to
-// answer it.
-const closeWait = time.Second
+const (
+	// closeWait is how long a close frame may take, and how long the client may take to
+	// answer it.
+	closeWait = time.Second
+	// maxControls bounds the answers to pings of a client that does not read them.
+	maxControls = 4 << 10
+	// writeSize is how much is put together for one system call.
+	writeSize = 16 << 10
+)
 
-// queue takes a frame, or closes the connection where that is too much; mu is held.
+// queue takes a text, or closes the connection where that is too much; mu is held.
 func (c *conn) queue(frame []byte) bool {
 	o := &c.out
 	if o.closed {
 		return false
 	}
-	if o.n >= c.hub.cfg.QueueFrames || o.bytes+len(frame) > c.hub.cfg.QueueBytes {
-		c.closeLocked(protocol.CloseSlow, "too slow", false)
+	if int(o.n) >= c.hub.cfg.QueueFrames || int(o.bytes)+len(frame) > c.hub.cfg.QueueBytes {
+		c.closeLocked(protocol.CloseSlow, false)
 		return false
 	}
 	o.frames = append(o.frames, frame)
 	o.n++
-	o.bytes += len(frame)
+	o.bytes += int32(len(frame))
 	c.startWriter()
 	return true
 }
@@ -64,14 +72,14 @@ func (c *conn) queueWait(frame []byte) bool {
 		select {
 		case <-room:
 		case <-timeout.C:
-			c.close(protocol.CloseSlow, "too slow", false)
+			c.close(protocol.CloseSlow, false)
 		}
 		timeout.Stop()
 	}
 }
 
 func (c *conn) hasRoom() bool {
-	return 2*c.out.n <= c.hub.cfg.QueueFrames && 2*c.out.bytes <= c.hub.cfg.QueueBytes
+	return 2*int(c.out.n) <= c.hub.cfg.QueueFrames && 2*int(c.out.bytes) <= c.hub.cfg.QueueBytes
 }
 
 func (c *conn) signalRoom() {
@@ -81,110 +89,162 @@ func (c *conn) signalRoom() {
 	}
 }
 
-// ping asks the client for a sign of life.
-func (c *conn) ping() {
+// control queues a ping or a pong. Of more pings than have room the newest is answered,
+// which is all that RFC 6455 (5.5.3) asks for.
+func (c *conn) control(opcode int, data string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.out.closed {
-		c.out.ping = true
-		c.startWriter()
-	}
-}
-
-// close ends the connection with a code. In order: what is queued is written first.
-// Else it is thrown away, because the client does not read.
-func (c *conn) close(code int, reason string, inOrder bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closeLocked(code, reason, inOrder)
-}
-
-func (c *conn) closeLocked(code int, reason string, inOrder bool) {
 	o := &c.out
 	if o.closed {
 		return
 	}
-	o.closed, o.code, o.reason = true, code, reason
-	close(c.gone)
-	c.hub.metrics.closed.WithLabelValues(closeLabel(code)).Inc()
+	if len(o.controls) > maxControls {
+		o.controls = o.controls[:0]
+	}
+	o.controls = appendFrame(o.controls, opcode, []byte(data))
+	c.startWriter()
+}
+
+// close ends the connection with a code. In order: what is queued is written first.
+// Else it is thrown away, because the client does not read.
+func (c *conn) close(code int, inOrder bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked(code, inOrder)
+}
+
+func (c *conn) closeLocked(code int, inOrder bool) {
+	o := &c.out
+	if o.closed {
+		return
+	}
+	o.code = uint16(code)
+	c.markClosed(closeLabel(code))
 	if !inOrder {
-		o.thrown, o.frames = true, nil
-		_ = c.ws.NetConn().SetWriteDeadline(time.Now().Add(closeWait)) // frees a writer that is stuck
+		c.throwAway()
 	}
 	c.signalRoom()
 	c.startWriter()
+}
+
+// throwAway drops what is queued and frees a writer that is stuck; mu is held.
+func (c *conn) throwAway() {
+	c.out.thrown, c.out.frames, c.out.controls = true, nil, nil
+	_ = c.tcp.SetWriteDeadline(time.Now().Add(closeWait))
+}
+
+// farewell says goodbye to a client that has closed, whose code is answered, or with
+// which there is nothing more to say. What is queued is written first. It is false where
+// the client's close frame was itself the answer.
+func (c *conn) farewell(code int, label string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := &c.out
+	if o.said {
+		return false
+	}
+	if !o.closed {
+		c.markClosed(label)
+		o.code = uint16(code)
+	}
+	o.hangUp = true
+	c.signalRoom()
+	c.startWriter()
+	return true
 }
 
 // startWriter makes sure that a goroutine empties the outbox; mu is held.
 func (c *conn) startWriter() {
 	if !c.out.writing {
 		c.out.writing = true
-		c.hub.running.Go(c.writeLoop)
+		c.hub.running.Add(1)
+		go c.writeLoop()
 	}
 }
 
 // writeLoop writes what is queued and ends when nothing is left.
 func (c *conn) writeLoop() {
+	defer c.hub.running.Done()
 	for {
-		batch, ping, more := c.take()
-		switch {
-		case !more:
+		controls, batch, more := c.take()
+		if !more {
 			return
-		case batch == nil && !ping:
+		}
+		if len(controls) == 0 && len(batch) == 0 {
 			c.goodbye()
 			return
 		}
-		err := c.writeBatch(batch)
-		if err == nil && ping {
-			err = c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(c.hub.cfg.WriteTimeout))
-		}
-		if err != nil {
+		if err := c.write(controls, batch); err != nil {
 			c.broken(err)
 			return
 		}
 	}
 }
 
-// take gives the writer its next work. Neither frames nor ping means that the
-// connection is to be closed; more is false when there is nothing to do, and the writer
-// has been struck off.
-func (c *conn) take() (batch [][]byte, ping, more bool) {
+// take gives the writer its next work. Nothing at all means that the connection is to be
+// closed; more is false when there is nothing to do, and the writer has been struck off.
+func (c *conn) take() (controls []byte, batch [][]byte, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := &c.out
-	if o.thrown {
-		return nil, false, true
-	}
-	batch, ping = o.frames, o.ping
-	o.frames, o.ping = nil, false // an idle connection keeps no memory
-	if len(batch) == 0 && !ping && !o.closed {
+	controls, batch = o.controls, o.frames
+	o.controls, o.frames = nil, nil // an idle connection keeps no memory
+	if len(controls) == 0 && len(batch) == 0 && !o.closed {
 		o.writing = false
-		return nil, false, false
+		return nil, nil, false
 	}
-	return batch, ping, true
+	return controls, batch, true
 }
 
-func (c *conn) writeBatch(batch [][]byte) error {
-	for _, frame := range batch {
-		if err := c.ws.SetWriteDeadline(time.Now().Add(c.hub.cfg.WriteTimeout)); err != nil {
+// write puts frames together, up to writeSize, and writes them until some are to be
+// thrown away.
+func (c *conn) write(controls []byte, batch [][]byte) error {
+	together := c.hub.borrow()
+	defer c.hub.giveBack(together)
+	together.Write(controls)
+	written, bytes := 0, 0
+	for i, frame := range batch {
+		together.Write(appendFrame(together.AvailableBuffer(), websocket.TextMessage, frame))
+		written++
+		bytes += len(frame)
+		if together.Len() < writeSize && i+1 < len(batch) {
+			continue
+		}
+		if on, err := c.flush(together.Bytes(), written, bytes); err != nil || !on {
 			return err
 		}
-		if err := c.ws.WriteMessage(websocket.TextMessage, frame); err != nil {
-			return err
-		}
-		c.mu.Lock()
-		c.out.n--
-		c.out.bytes -= len(frame)
-		if c.hasRoom() {
-			c.signalRoom()
-		}
-		thrown := c.out.thrown
-		c.mu.Unlock()
-		if thrown {
-			return nil
-		}
+		together.Reset()
+		written, bytes = 0, 0
 	}
-	return nil
+	if together.Len() == 0 {
+		return nil
+	}
+	_, err := c.flush(together.Bytes(), 0, 0)
+	return err
+}
+
+// flush writes a number of frames; on is false when the rest is to be thrown away.
+func (c *conn) flush(b []byte, frames, bytes int) (on bool, err error) {
+	c.mu.Lock()
+	thrown := c.out.thrown // then the deadline is another one
+	if !thrown {
+		err = c.tcp.SetWriteDeadline(time.Now().Add(c.hub.cfg.WriteTimeout))
+	}
+	c.mu.Unlock()
+	if thrown || err != nil {
+		return false, err
+	}
+	if _, err := c.tcp.Write(b); err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.n -= int32(frames)
+	c.out.bytes -= int32(bytes)
+	if c.hasRoom() {
+		c.signalRoom()
+	}
+	return !c.out.thrown, nil
 }
 
 // broken ends a connection that cannot be written to.
@@ -194,15 +254,25 @@ func (c *conn) broken(err error) {
 		label = closeLabel(protocol.CloseSlow)
 	}
 	c.ended(label)
-	_ = c.ws.Close()
+	_ = c.tcp.Close()
 }
 
-// goodbye says why the connection ends and gives the client a moment to answer; the
-// reader then closes it.
+// goodbye says why the connection ends and gives the client a moment to answer, or to
+// hang up; the reader then closes it.
 func (c *conn) goodbye() {
 	deadline := time.Now().Add(closeWait)
-	_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(c.out.code, c.out.reason), deadline)
-	_ = c.ws.SetReadDeadline(deadline)
+	c.mu.Lock()
+	code := int(c.out.code)
+	c.mu.Unlock()
+	_ = c.tcp.SetWriteDeadline(deadline)
+	_, _ = c.tcp.Write(appendFrame(nil, websocket.CloseMessage, websocket.FormatCloseMessage(code, closeReason(code))))
+	_ = c.tcp.SetReadDeadline(deadline)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.said = true
+	if c.out.hangUp {
+		_ = c.tcp.CloseWrite()
+	}
 }
 
 // ended marks a connection as gone, and counts how where that was not decided here.
@@ -210,10 +280,23 @@ func (c *conn) ended(label string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.out.closed {
-		c.out.closed = true
-		close(c.gone)
-		c.hub.metrics.closed.WithLabelValues(label).Inc()
+		c.markClosed(label)
 	}
-	c.out.thrown, c.out.frames, c.out.writing = true, nil, true
+	c.out.thrown, c.out.frames, c.out.controls, c.out.writing = true, nil, nil, true
 	c.signalRoom()
+}
+
+// appendFrame appends a whole frame of a server: neither masked nor in parts (RFC 6455,
+// 5.2). Frames are written without gorilla, which would make a system call for each.
+func appendFrame(b []byte, opcode int, payload []byte) []byte {
+	b = append(b, 0x80|byte(opcode))
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n < 1<<16:
+		b = append(b, 126, byte(n>>8), byte(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+	return append(b, payload...)
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
 )
@@ -109,14 +111,14 @@ func (c *conn) replayOne(conversation string, after, head int64) (replayed int, 
 		for _, m := range page {
 			b, _ := json.Marshal(protocol.Frame{Message: &m}) // always encodes
 			c.mu.Lock()
-			if m.Begins(c.who.User.Name) { // removed and added again since the heads were read
+			if m.Begins(c.userName) { // removed and added again since the heads were read
 				c.positions.Begin(conversation, m.Seq)
 			}
 			verdict := c.positions.Next(conversation, m.Seq)
 			c.mu.Unlock()
 			if verdict != chat.Deliver {
 				c.hub.deps.Log.Error("the store has a gap", "conversation", conversation, "seq", m.Seq, "after", after)
-				c.close(protocol.CloseShutdown, "internal error", false)
+				c.close(websocket.CloseInternalServerErr, false)
 				return replayed, false
 			}
 			if !c.queueWait(b) {
@@ -132,8 +134,8 @@ func (c *conn) replayOne(conversation string, after, head int64) (replayed int, 
 
 func (c *conn) readHeads() (heads map[string]chat.Span, ok bool) {
 	ok = c.read(func(ctx context.Context) error {
-		all, err := c.hub.deps.History.Heads(ctx, c.who.User.ID)
-		heads = all[c.who.User.ID]
+		all, err := c.hub.deps.History.Heads(ctx, c.userID)
+		heads = all[c.userID]
 		return err
 	})
 	return heads, ok
@@ -141,7 +143,7 @@ func (c *conn) readHeads() (heads map[string]chat.Span, ok bool) {
 
 func (c *conn) readPage(conversation string, after int64) (page []protocol.Message, ok bool) {
 	ok = c.read(func(ctx context.Context) (err error) {
-		page, err = c.hub.deps.History.Messages(ctx, c.who.User.ID, conversation, after, c.hub.cfg.ReplayPage)
+		page, err = c.hub.deps.History.Messages(ctx, c.userID, conversation, after, c.hub.cfg.ReplayPage)
 		return err
 	})
 	return page, ok
@@ -163,7 +165,7 @@ func (c *conn) read(ask func(context.Context) error) bool {
 		t := time.NewTimer(pause + jitter(pause))
 		select {
 		case <-t.C:
-		case <-c.gone:
+		case <-c.untilGone():
 		}
 		t.Stop()
 		if c.isClosed() {

@@ -28,10 +28,17 @@
 // group belongs elsewhere was sent here by the edge on purpose (the other pool has no
 // healthy endpoint), so it is asked again only after a growing pause.
 //
-// An idle connection costs one goroutine, its reader. The package does not check
-// tokens, accept messages or know what a store is: see the interfaces below. Its
-// callers are core/api (Upgrade), core/deliver (Deliver), core/fanout (Deliver, CatchUp)
-// and core.Run.
+// # Cost
+//
+// An idle connection costs one goroutine, its reader, and some 6 KB in all
+// (docs/benchmarks.md); it was 10. Half of the difference is the reader's stack, which
+// must not grow (see readLoop), the rest is what connections share (see origin, borrow)
+// or make only when they need it (see conn). gorilla reads and we write, because a
+// server's frames are simple and many go into one system call.
+//
+// The package does not check tokens, accept messages or know what a store is: see the
+// interfaces below. Its callers are core/api (Upgrade), core/deliver (Deliver),
+// core/fanout (Deliver, CatchUp) and core.Run.
 package session
 
 import (
@@ -60,7 +67,7 @@ type Config struct {
 	MaxInFlight  int           // sends of one connection waiting for the log; beyond it the connection is not read
 	QueueFrames  int           // frames waiting to be written to one connection
 	QueueBytes   int           // their bytes
-	WriteTimeout time.Duration // of one frame
+	WriteTimeout time.Duration // of what is written at once
 
 	PingEvery  time.Duration // silence after which a connection is pinged
 	StaleAfter time.Duration // silence after which it is closed; longer than PingEvery
