@@ -81,6 +81,11 @@ func measureFootprint(ctx context.Context, c config, s server, network int) (f f
 		return f, err
 	}
 	defer l.stop()
+	// Some connections come and go first, so that code and pools are not counted.
+	open := openArgs{Server: s.name, Addr: p.addr, Connections: min(100, c.connections), Net: network}
+	if err := errors.Join(l.ask("open", open, nil), l.ask("close", struct{}{}, nil), settle(ctx)); err != nil {
+		return f, err
+	}
 	kernel, err := kernelMemory()
 	if err != nil {
 		return f, err
@@ -88,9 +93,9 @@ func measureFootprint(ctx context.Context, c config, s server, network int) (f f
 	var base, idle, loaded usage
 	var pongs int64
 	ping := pingArgs{PerSecond: c.pings, For: c.pingFor}
+	open.Connections = c.connections
 	err = errors.Join(
-		p.ask("usage", struct{}{}, &base),
-		l.ask("open", openArgs{Server: s.name, Addr: p.addr, Connections: c.connections, Net: network}, nil),
+		p.ask("usage", struct{}{}, &base), l.ask("open", open, nil), settle(ctx),
 		p.ask("usage", struct{}{}, &idle),
 	)
 	if err != nil {
@@ -110,6 +115,16 @@ func measureFootprint(ctx context.Context, c config, s server, network int) (f f
 		gcs: float64(loaded.Collections-idle.Collections) * 10 / c.pingFor.Seconds(),
 		cpu: float64((loaded.CPU - idle.CPU).Microseconds()) / float64(max(pongs, 1)),
 	}, nil
+}
+
+// settle lets a server finish what connections that came or went have left to do.
+func settle(ctx context.Context) error {
+	select {
+	case <-time.After(3 * time.Second):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 type connectionReport struct {
@@ -140,7 +155,7 @@ func (r connectionReport) section() string {
 	fmt.Fprintf(&b, `
 %d connections, each with an open session (ours: logged in, resumed, one conversation, subscribed in Redis), opened from %d loopback addresses and then idle;
 each server in a process of its own, medians of %d rounds in changing order. RSS is measured after three forced collections, less what the process had
-before the first connection; "after pings" is measured again after %v of WebSocket pings, %d a second over all connections, in which collections and CPU time are
+before, when a hundred connections had come and gone; "after pings" is measured again after %v of WebSocket pings, %d a second over all connections, in which collections and CPU time are
 counted. Kernel memory (slabs and TCP buffers of the whole machine, server's and client's end) is not in it. %s, %s.
 
 Repeat: `+"`go tool task bench:connections`", r.c.connections, sources, r.c.rounds, r.c.pingFor, r.c.pings, benchdoc.Machine(), time.Now().UTC().Format(time.DateOnly))

@@ -28,7 +28,7 @@ func runLoad(context.Context) error {
 		return err
 	}
 	var l load
-	return obey("", orders{"open": order(l.open), "ping": order(l.ping)})
+	return obey("", orders{"open": order(l.open), "ping": order(l.ping), "close": order(l.close)})
 }
 
 type openArgs struct {
@@ -49,6 +49,16 @@ func (l *load) open(a openArgs) (struct{}, error) {
 		conn, err := l.wire.open(d, a.Addr, i, r)
 		l.conns[i] = conn
 		return err
+	})
+}
+
+// close resets all connections, which leaves no ports behind that wait.
+func (l *load) close(struct{}) (struct{}, error) {
+	return struct{}{}, l.each(func(i int, _ *bufio.Reader) error {
+		if tcp, ok := l.conns[i].(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		return l.conns[i].Close()
 	})
 }
 
