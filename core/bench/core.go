@@ -70,7 +70,7 @@ func coreHandler(ctx context.Context, redis string, log *slog.Logger) (http.Hand
 	if err != nil {
 		return nil, err
 	}
-	acceptor, faults := accept.New(store{}, store{}, time.Second, time.Now), fault.New(time.Now)
+	acceptor, faults := accept.New(store{}, store{}, accept.Config{Timeout: time.Second}, time.Now), fault.New(time.Now)
 	hub, err := session.New(session.DefaultConfig(), session.Deps{
 		Node: node, Pool: pool, History: store{}, Sender: acceptor, Fanout: others, Fault: faults,
 		Tracer: tracing.Tracer("bench"), Registerer: reg, Log: log,
@@ -94,22 +94,30 @@ func coreHandler(ctx context.Context, redis string, log *slog.Logger) (http.Hand
 // store has one conversation for each user, with one message that all have seen.
 type store struct{}
 
-func (store) Heads(_ context.Context, users ...string) (map[string]map[string]int64, error) {
-	out := make(map[string]map[string]int64, len(users))
+func (store) Heads(_ context.Context, users ...string) (map[string]map[string]chat.Span, error) {
+	out := make(map[string]map[string]chat.Span, len(users))
 	for _, u := range users {
-		out[u] = map[string]int64{conversation(u): 1}
+		out[u] = map[string]chat.Span{conversation(u): {Last: 1}}
 	}
 	return out, nil
 }
 
-func (store) Messages(context.Context, string, int64, int) ([]protocol.Message, error) {
+func (store) Messages(context.Context, string, string, int64, int) ([]protocol.Message, error) {
 	return nil, nil
 }
 
 func (store) Epoch() string { return "bench" }
 
-func (store) Conversation(context.Context, string) (chat.Conversation, error) {
-	return chat.Conversation{}, chat.ErrNotFound
+func (store) MessagesBefore(context.Context, string, string, int64, int) ([]protocol.Message, error) {
+	return nil, nil
+}
+
+func (store) Standing(context.Context, string) (chat.Standing, error) {
+	return chat.Standing{}, chat.ErrNotFound
+}
+
+func (store) Target(context.Context, string, string, int64) (chat.Target, error) {
+	return chat.Target{}, chat.ErrNotFound
 }
 
 func (store) Accept(_ context.Context, _ chat.Record, done func(error)) { done(nil) }
