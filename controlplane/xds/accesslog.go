@@ -10,6 +10,7 @@ import (
 	otelv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
 	statsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stats/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -93,7 +94,7 @@ func uncoloredLog() *accesslogv3.AccessLog {
 		Name:   "envoy.access_loggers.stats",
 		Filter: and(without, served), // in this order: few requests get as far as the second
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: mustPack(&statsv3.Config{
-			StatPrefix: ListenerName,
+			StatsScope: &typev3.Scope{Prefix: ListenerName},
 			Counters:   []*statsv3.Config_Counter{{Stat: &statsv3.Config_Stat{Name: "uncolored"}, ValueFixed: wrapperspb.UInt64(1)}},
 		})},
 	}

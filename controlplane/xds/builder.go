@@ -245,7 +245,7 @@ func (b *Builder) isMadeFrom(s hostSource, p plan.Plan, base []service, of []pla
 		if s.rules[i].rule != r.rule {
 			return false
 		}
-		if r.rule.Canary != nil && !(shared(s.rules[i].places.moves, of[r.service].moves) && shared(s.rules[i].places.cohorts, of[r.service].cohorts)) {
+		if r.rule.Canary != nil && !s.rules[i].places.shared(of[r.service]) {
 			return false
 		}
 	}
@@ -265,6 +265,10 @@ type service struct {
 type places struct {
 	moves   []plan.Move
 	cohorts []plan.Cohort
+}
+
+func (p places) shared(o places) bool {
+	return shared(p.moves, o.moves) && shared(p.cohorts, o.cohorts)
 }
 
 // poolSet is what services that have pools of the same names share.

@@ -84,7 +84,7 @@ func deep(p plan.Plan) plan.Plan {
 func TestBuilderIsBuild(t *testing.T) {
 	t.Parallel()
 	refused, built := 0, 0
-	for seed := range uint64(60) {
+	for seed := range uint64(15) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		p := randomPlan(rnd)
 		var b Builder
@@ -102,7 +102,7 @@ func TestBuilderIsBuild(t *testing.T) {
 			p = edit(rnd, p)
 		}
 	}
-	if refused == 0 || built < 1000 {
+	if refused == 0 || built < 300 {
 		t.Errorf("%d plans were refused and %d built: the edits are too tame or too wild", refused, built)
 	}
 }
