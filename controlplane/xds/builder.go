@@ -101,7 +101,8 @@ func (b *Builder) Build(p plan.Plan) (*Snapshot, error) {
 	return b.last, nil
 }
 
-// put adds a resource that is made from from, and from nothing else.
+// put adds a resource that is made from from, and from nothing else: what render
+// looks at beside it would change unseen.
 func (b *Builder) put(t Type, name string, from any, render func() (validated, error)) error {
 	m := b.made[t][name]
 	if m == nil || !reflect.DeepEqual(m.from, from) {
@@ -139,27 +140,23 @@ func (b *Builder) resource(t Type, name string, render func() (validated, error)
 
 // edge is what an edge has one of.
 func (b *Builder) edge(p plan.Plan) error {
-	type filter struct {
-		wasm       plan.Wasm
-		policy     string
-		failClosed bool
-	}
-	extension := func(name string, config func() (*anypb.Any, error)) func() (validated, error) {
-		return func() (validated, error) {
+	listen, observe, jwks, filter := p.Edge.Listen, p.Edge.Observe, p.Edge.JWKS, filterSource{p.Edge.Wasm, p.Filter, p.FailClosed}
+	extension := func(name string, from any, config func() (*anypb.Any, error)) error {
+		return b.put(Extensions, name, from, func() (validated, error) {
 			a, err := config()
 			return &corev3.TypedExtensionConfig{Name: name, TypedConfig: a}, err
-		}
+		})
 	}
-	if err := b.put(Listeners, ListenerName, p.Edge.Listen, func() (validated, error) { return listener(p) }); err != nil {
+	if err := b.put(Listeners, ListenerName, listen, func() (validated, error) { return listener(listen) }); err != nil {
 		return err
 	}
-	if err := b.put(Clusters, ObserveName, p.Edge.Observe, func() (validated, error) { return observeCluster(p.Edge.Observe) }); err != nil {
+	if err := b.put(Clusters, ObserveName, observe, func() (validated, error) { return observeCluster(observe) }); err != nil {
 		return err
 	}
-	if err := b.put(Extensions, JWTName, p.Edge.JWKS, extension(JWTName, func() (*anypb.Any, error) { return packed(jwtAuthn(p.Edge.JWKS)) })); err != nil {
+	if err := extension(JWTName, jwks, func() (*anypb.Any, error) { return packed(jwtAuthn(jwks)) }); err != nil {
 		return err
 	}
-	return b.put(Extensions, FilterName, filter{p.Edge.Wasm, p.Filter, p.FailClosed}, extension(FilterName, func() (*anypb.Any, error) { return trafficFilter(p) }))
+	return extension(FilterName, filter, func() (*anypb.Any, error) { return trafficFilter(filter) })
 }
 
 // hosts are the route configuration and the virtual hosts beside it.

@@ -50,7 +50,7 @@ func (b *Builder) pools(p plan.Plan) error {
 	for _, s := range p.Services {
 		mirrored := b.mirrored(s)
 		m := b.services[s.Name]
-		if m == nil || !slices.EqualFunc(m.pools, s.Pools, samePool) || !slices.Equal(m.mirrored, mirrored) {
+		if m == nil || !samePools(m.pools, s.Pools) || !slices.Equal(m.mirrored, mirrored) {
 			m = &serviceMade{pools: s.Pools, mirrored: mirrored}
 			if err := b.servicePools(s, m); err != nil {
 				return err
@@ -80,16 +80,17 @@ func (b *Builder) mirrored(s plan.Service) []string {
 	return out
 }
 
-func samePool(a, b plan.Pool) bool {
-	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && sameSettings(a, b)
-}
-
-func sameSettings(a, b plan.Pool) bool {
-	if a.CircuitBreakers == b.CircuitBreakers && a.OutlierDetection == b.OutlierDetection && a.HealthCheck == b.HealthCheck && a.PanicThreshold == b.PanicThreshold {
-		return true
+// samePools compares by address, which costs less where much is shared.
+func samePools(a, b []plan.Pool) bool {
+	if len(a) != len(b) {
+		return false
 	}
-	a.Endpoints, b.Endpoints = nil, nil
-	return reflect.DeepEqual(a, b)
+	for i := range a {
+		if !reflect.DeepEqual(&a[i], &b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func (b *Builder) servicePools(s plan.Service, m *serviceMade) error {

@@ -32,14 +32,21 @@ const (
 	mutationURL = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 )
 
+// filterSource is what the traffic filter is made from.
+type filterSource struct {
+	module     plan.Wasm
+	policy     string
+	failClosed bool
+}
+
 // trafficFilter and [jwtAuthn] are the two filters that change in operation: keys
 // rotate, policies are edited. Each update of the Wasm filter makes new virtual
 // machines, so moves of groups, which are frequent, go by routes instead.
-func trafficFilter(p plan.Plan) (*anypb.Any, error) {
-	if p.Edge.Wasm.Path == "" {
+func trafficFilter(s filterSource) (*anypb.Any, error) {
+	if s.module.Path == "" {
 		return passThrough(), nil
 	}
-	return wasm(p)
+	return wasm(s)
 }
 
 // discovered is a filter whose configuration comes by ECDS. A listener waits a
@@ -102,12 +109,12 @@ func jwtAuthn(jwks string) *jwtv3.JwtAuthentication {
 	}
 }
 
-func wasm(p plan.Plan) (*anypb.Any, error) {
-	config, err := packed(wrapperspb.String(p.Filter))
+func wasm(s filterSource) (*anypb.Any, error) {
+	config, err := packed(wrapperspb.String(s.policy))
 	if err != nil {
 		return nil, err
 	}
-	failure, reload := onCrash(p.FailClosed)
+	failure, reload := onCrash(s.failClosed)
 	return packed(&wasmhttpv3.Wasm{Config: &wasmv3.PluginConfig{
 		Name:          FilterName,
 		RootId:        FilterName,
@@ -115,10 +122,10 @@ func wasm(p plan.Plan) (*anypb.Any, error) {
 		ReloadConfig:  reload,
 		Configuration: config,
 		Vm: &wasmv3.PluginConfig_VmConfig{VmConfig: &wasmv3.VmConfig{
-			VmId:    FilterName + "-" + p.Edge.Wasm.SHA256[:min(12, len(p.Edge.Wasm.SHA256))],
+			VmId:    FilterName + "-" + s.module.SHA256[:min(12, len(s.module.SHA256))],
 			Runtime: "envoy.wasm.runtime.v8",
 			Code: &corev3.AsyncDataSource{Specifier: &corev3.AsyncDataSource_Local{Local: &corev3.DataSource{
-				Specifier: &corev3.DataSource_Filename{Filename: p.Edge.Wasm.Path},
+				Specifier: &corev3.DataSource_Filename{Filename: s.module.Path},
 			}}},
 			CapabilityRestrictionConfig: capabilities(),
 		}},

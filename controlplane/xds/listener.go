@@ -14,15 +14,14 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
 // listener is the one clients connect to. A listener that changes drains, and its
 // WebSockets with it; so nothing that changes in operation may stand in here:
 // routes come by RDS, both filters' configuration by ECDS.
-func listener(p plan.Plan) (*listenerv3.Listener, error) {
-	addr, err := address(p.Edge.Listen)
+func listener(listen string) (*listenerv3.Listener, error) {
+	addr, err := address(listen)
 	if err != nil {
 		return nil, err
 	}
