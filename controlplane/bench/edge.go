@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tracegate/tracegate/edge/bootstrap"
@@ -95,6 +97,19 @@ func (e *edge) until(pool string) (time.Time, error) {
 			return now, fmt.Errorf("a minute without an answer of %s: status %d", pool, resp.StatusCode)
 		}
 	}
+}
+
+// mainCPU is what Envoy's main thread, which takes configuration, has used up; 0 where
+// it is not known.
+func (e *edge) mainCPU() time.Duration {
+	pid := e.process.PID()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/schedstat", pid, pid))
+	if err != nil {
+		return 0
+	}
+	ran, _, _ := strings.Cut(string(raw), " ")
+	ns, _ := strconv.ParseInt(ran, 10, 64)
+	return time.Duration(ns)
 }
 
 func freeAddr() (string, error) {

@@ -21,6 +21,7 @@ type sample struct {
 	acked  time.Duration // by the last client
 	routed time.Duration // first request, by the Envoy
 	read   time.Duration // of the policy; not in the others
+	envoy  time.Duration // CPU time of its main thread
 	usage
 	cache usage // without rendering
 }
@@ -160,11 +161,19 @@ func (p *party) change(ctx context.Context, to string) (sample, error) {
 		at  time.Time
 		err error
 	}
+	was := pools[0]
+	if to == was {
+		was = pools[1]
+	}
+	if _, err := p.edge.until(was); err != nil { // a pool that is not healthy would answer too soon
+		return sample{}, err
+	}
 	routed := make(chan asked, 1)
 	go func() {
 		at, err := p.edge.until(to)
 		routed <- asked{at, err}
 	}()
+	before := p.edge.mainCPU()
 	done, err := p.ask(to)
 	if err != nil {
 		return sample{}, err
@@ -182,5 +191,8 @@ func (p *party) change(ctx context.Context, to string) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	return sample{acked: acked.Sub(began), routed: first.at.Sub(began), read: time.Duration(done.Read), usage: after.minus(done.usage), cache: after.minus(done.Rendered)}, nil
+	return sample{
+		acked: acked.Sub(began), routed: first.at.Sub(began), read: time.Duration(done.Read), envoy: p.edge.mainCPU() - before,
+		usage: after.minus(done.usage), cache: after.minus(done.Rendered),
+	}, nil
 }

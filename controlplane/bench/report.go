@@ -34,6 +34,7 @@ func quantities() []quantity {
 		{"route_change_p99", acked, 0.99, "ms"},
 		{"first_request_p50", routed, 0.5, "ms"},
 		{"first_request_p99", routed, 0.99, "ms"},
+		{"envoy_cpu", func(s sample) float64 { return millis(s.envoy) }, 0.5, "ms"},
 		{"change_cpu", func(s sample) float64 { return millis(s.CPU) }, 0.5, "ms"},
 		{"change_allocs", func(s sample) float64 { return float64(s.Allocs) }, 0.5, "objects"},
 		{"serving_cpu", func(s sample) float64 { return millis(s.cache.CPU) }, 0.5, "ms"},
@@ -61,6 +62,7 @@ func quantile(v []float64, q float64) float64 {
 var titles = map[string]string{
 	"route_change_p50": "applied to acknowledged by all, p50", "route_change_p99": "the same, p99",
 	"first_request_p50": "applied to first request routed by Envoy, p50", "first_request_p99": "the same, p99",
+	"envoy_cpu":  "CPU time of Envoy's main thread",
 	"change_cpu": "CPU time of the control plane", "change_allocs": "its allocations", "change_bytes": "bytes it sends",
 	"serving_cpu": "CPU time without rendering", "serving_allocs": "allocations without rendering",
 }
