@@ -151,9 +151,10 @@ func (c *control) traceCompareCommand() *cobra.Command {
 	a := &asked{control: c}
 	var slow time.Duration
 	var sample int
+	var ignore []string
 	cmd := c.storeCommand("compare GROUP [OTHER]", "what separates bad requests of a group from good ones, or one group from another", cobra.RangeArgs(1, 2), a,
 		func(ctx context.Context, s *store.Store, w sli.Window, out io.Writer, args []string) error {
-			first := store.TraceQuery{Window: w, Limit: sample, Slow: slow, Quality: store.Bad}
+			first := store.TraceQuery{Window: w, Limit: sample, Slow: slow, Quality: store.Bad, NotRoutes: ignore}
 			second, names := first, [2]string{"bad", "good"}
 			second.Quality = store.Good
 			if len(args) == 2 {
@@ -173,6 +174,7 @@ func (c *control) traceCompareCommand() *cobra.Command {
 		})
 	a.flags(cmd, 15*time.Minute, 10)
 	cmd.Flags().DurationVar(&slow, "slow", 500*time.Millisecond, "what takes as long is bad, as is what failed")
+	cmd.Flags().StringSliceVar(&ignore, "ignore-route", nil, "routes to leave out, such as those that are slow on purpose")
 	cmd.Flags().IntVar(&sample, "sample", 300, "traces to look at on either side, at most")
 	return cmd
 }

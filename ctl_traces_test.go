@@ -129,7 +129,7 @@ func TestCtlBacktestFindsTheFaultThatWas(t *testing.T) {
 	if len(was) != 1 || was[0].Action != decide.Isolate || was[0].Group != sickGroup().ID() {
 		t.Fatalf("recorded %+v", was)
 	}
-	why, err := traceWhy{s}.Why(t.Context(), was[0], p.Decide.MaxP95)
+	why, err := traceWhy{s}.Why(t.Context(), was[0], p.Decide)
 	if err != nil || len(why) == 0 || !strings.HasPrefix(why[0], "dependency postgresql INSERT db1 is 100 ms to 1 s in 100% of bad and 0% of good requests") {
 		t.Errorf("why: %q, %v", why, err)
 	}

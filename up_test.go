@@ -24,6 +24,8 @@ import (
 	"github.com/tracegate/tracegate/edge/load"
 	"github.com/tracegate/tracegate/mesh/local"
 	"github.com/tracegate/tracegate/observability/engine/enginetest"
+	"github.com/tracegate/tracegate/observability/semconv"
+	"github.com/tracegate/tracegate/observability/store"
 )
 
 // binary builds tracegate as a release does, once: what users run, without the race
@@ -206,6 +208,7 @@ func TestUpClosesTheCircleAndKeepsItsData(t *testing.T) {
 	}
 	circle(t, p)
 	operate(t, p)
+	askTraces(t, p)
 
 	token := logIn(t, p.cfg, "keeper", true)
 	first.stop(t)
@@ -308,6 +311,34 @@ func teapot(t *testing.T, url string) {
 			t.Errorf("a rule that is in force gives %s", res.Status)
 			return
 		}
+	}
+}
+
+// askTraces finds a message that went through Kafka and looks at its tree.
+func askTraces(t *testing.T, p product) {
+	t.Helper()
+	ctl := func(args ...string) string {
+		cmd := p.command(t.Context(), append([]string{"ctl", "traces"}, args...)...)
+		cmd.Stdin = blockingInput(t)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("ctl traces %q: %v", args, err)
+		}
+		return string(out)
+	}
+	var found []store.Span
+	out := ctl("--attr", "messaging.operation=process", "--limit", "1", "-o", "json")
+	if err := json.Unmarshal([]byte(out), &found); err != nil || len(found) != 1 {
+		t.Fatalf("no message was found: %s, %v", out, err)
+	}
+	tree := ctl("show", found[0].TraceID)
+	for _, hop := range []string{"kafka publish", "kafka receive", "kafka process", "server"} {
+		if !strings.Contains(tree, hop) {
+			t.Errorf("no %s in the trace:\n%s", hop, tree)
+		}
+	}
+	if routes := ctl("routes", string(found[0].Traffic.Group)); !strings.Contains(routes, semconv.ServiceCore) {
+		t.Errorf("routes:\n%s", routes)
 	}
 }
 

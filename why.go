@@ -23,12 +23,15 @@ const (
 
 // Why implements controlplane.WhySource: what separates the bad requests of the group from
 // its good ones, since a minute before the fault.
-func (w traceWhy) Why(ctx context.Context, d decide.Decision, slow time.Duration) ([]string, error) {
+func (w traceWhy) Why(ctx context.Context, d decide.Decision, p decide.Policy) ([]string, error) {
 	from := d.FirstBad
 	if from.IsZero() {
 		from = d.Time
 	}
-	bad := store.TraceQuery{Group: d.Group, Window: sli.Window{From: from.Add(-whyBack), To: d.Time}, Quality: store.Bad, Slow: slow, Limit: whySample}
+	bad := store.TraceQuery{
+		Group: d.Group, Window: sli.Window{From: from.Add(-whyBack), To: d.Time}, NotRoutes: p.IgnoreRoutes,
+		Quality: store.Bad, Slow: p.MaxP95, Limit: whySample,
+	}
 	good := bad
 	good.Quality = store.Good
 	c, err := w.traces.Compare(ctx, bad, good, whyCauses)

@@ -235,7 +235,7 @@ func (l *loop) acknowledged(p *programming, now time.Time) {
 			l.unexplained = append(l.unexplained, d)
 		}
 		if d.Action == decide.Isolate && d.By == decide.ByPolicy && p.wish.policy != nil {
-			l.whys.ask(d, p.wish.policy.Decide.MaxP95)
+			l.whys.ask(d, p.wish.policy.Decide)
 		}
 		l.log.Info("programmed", semconv.Group, string(d.Group), "pool", d.ToPool, "version", d.Version, "after", now.Sub(d.Time).Round(time.Millisecond))
 	}

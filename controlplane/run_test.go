@@ -102,11 +102,11 @@ func (w *world) Causes(context.Context) (map[decide.Pool][]string, error) {
 	return w.causes, nil
 }
 
-func (w *world) Why(_ context.Context, d decide.Decision, slow time.Duration) ([]string, error) {
+func (w *world) Why(_ context.Context, d decide.Decision, p decide.Policy) ([]string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if d.Group != sick.ID() || d.FirstBad.IsZero() || slow != 500*time.Millisecond {
-		return nil, fmt.Errorf("asked why %+v, slow %s", d, slow)
+	if d.Group != sick.ID() || d.FirstBad.IsZero() || p.MaxP95 != 500*time.Millisecond {
+		return nil, fmt.Errorf("asked why %+v, policy %+v", d, p)
 	}
 	return w.why, nil
 }
@@ -366,13 +366,13 @@ func TestWhysAreBounded(t *testing.T) {
 	m := newMetrics(prometheus.NewRegistry())
 	w := newWhys(newWorld(), m, slog.New(slog.DiscardHandler))
 	for range maxWhys + 3 {
-		w.ask(decide.Decision{}, time.Second)
+		w.ask(decide.Decision{}, decide.Policy{})
 	}
 	if n := testutil.ToFloat64(m.whys.WithLabelValues("dropped_queue_full")); n != 3 || len(w.asked) != maxWhys {
 		t.Errorf("%g dropped, %d wait", n, len(w.asked))
 	}
 	none := newWhys(nil, m, slog.New(slog.DiscardHandler))
-	if none.ask(decide.Decision{}, time.Second); len(none.asked) != 0 {
+	if none.ask(decide.Decision{}, decide.Policy{}); len(none.asked) != 0 {
 		t.Error("asked without a source")
 	}
 }

@@ -13,9 +13,9 @@ import (
 // WhySource looks for what the bad requests have in common that led to an isolation, and
 // that the good ones have not: in their traces, for example.
 type WhySource interface {
-	// Why returns sentences, best first; slow is the latency from which on a request of
-	// the group counts as bad.
-	Why(ctx context.Context, d decide.Decision, slow time.Duration) ([]string, error)
+	// Why returns sentences, best first. The policy that decided says which requests are
+	// bad, and which routes say nothing.
+	Why(ctx context.Context, d decide.Decision, p decide.Policy) ([]string, error)
 }
 
 const (
@@ -35,7 +35,7 @@ type whys struct {
 
 type question struct {
 	decision decide.Decision
-	slow     time.Duration
+	policy   decide.Policy
 }
 
 // finding is what became known of a decision.
@@ -49,12 +49,12 @@ func newWhys(source WhySource, m *metrics, log *slog.Logger) *whys {
 }
 
 // ask never blocks: where too many questions wait, this one is not asked, counted.
-func (w *whys) ask(d decide.Decision, slow time.Duration) {
+func (w *whys) ask(d decide.Decision, p decide.Policy) {
 	if w.source == nil {
 		return
 	}
 	select {
-	case w.asked <- question{d, slow}:
+	case w.asked <- question{d, p}:
 	default:
 		w.metrics.whys.WithLabelValues("dropped_queue_full").Inc()
 	}
@@ -91,7 +91,7 @@ func (w *whys) run(ctx context.Context) error {
 func (w *whys) why(ctx context.Context, q question) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
 	defer cancel()
-	return w.source.Why(ctx, q.decision, q.slow)
+	return w.source.Why(ctx, q.decision, q.policy)
 }
 
 // addCauses adds to a decision what became known of it, whoever found it. One that the

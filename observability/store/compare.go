@@ -65,7 +65,7 @@ func Features(spans []Span) contrast.Sample {
 			put("route", s.Traffic.Route)
 			put("service", s.Traffic.Service)
 			for k, v := range s.Attributes {
-				if !strings.HasPrefix(k, semconv.BaggagePrefix) && k != "http.route" && k != "duration_us" && k != "duration_ms" { // columns have them
+				if !strings.HasPrefix(k, semconv.BaggagePrefix) && !left(k) {
 					put(k, v)
 				}
 			}
@@ -81,6 +81,12 @@ func Features(spans []Span) contrast.Sample {
 	}
 	put("most time in", slowest(spans))
 	return out
+}
+
+// left says whether an attribute of the entry is left out: a column has it, or it is a size,
+// whose very value says nothing.
+func left(name string) bool {
+	return name == "http.route" || name == "duration_us" || name == "duration_ms" || name == "request.bytes"
 }
 
 // outcome says whether an attribute is what came of a request.

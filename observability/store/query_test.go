@@ -66,6 +66,7 @@ func TestTracesAreFound(t *testing.T) {
 		"everything":                    {store.TraceQuery{}, 450},
 		"a group":                       {store.TraceQuery{Group: groups[1]}, 50},
 		"a route":                       {store.TraceQuery{Route: "GET /c"}, 50},
+		"all routes but two":            {store.TraceQuery{NotRoutes: []string{"GET /c", "it's \\ odd", "POST /b"}}, 200},
 		"a tenant":                      {store.TraceQuery{Tenant: "search", Env: "prod", Pool: "baseline", Service: "core"}, 450},
 		"another tenant":                {store.TraceQuery{Tenant: "payment"}, 0},
 		"slow":                          {store.TraceQuery{MinDuration: 500 * time.Millisecond}, 100},

@@ -22,6 +22,7 @@ const (
 	MaxTraces      = 1000
 	MaxSampleSpans = 50_000 // of the traces that are compared
 	maxAttributes  = 8      // of a query
+	maxRoutes      = 1000   // to leave out
 	maxText        = 512    // of a query's text, bytes
 	maxQueryMemory = 1 << 30
 )
@@ -45,6 +46,7 @@ type TraceQuery struct {
 	Window      sli.Window
 	MinDuration time.Duration
 	ErrorsOnly  bool
+	NotRoutes   []string // routes to leave out
 	Quality     Quality
 	Slow        time.Duration // for Quality; zero: only errors are bad
 	// Attributes must all be those of some span of the trace, or of its resource; the
@@ -55,7 +57,7 @@ type TraceQuery struct {
 
 // Validate names the field that is wrong.
 func (q TraceQuery) Validate() error {
-	texts := []string{string(q.Group), q.Env, q.Tenant, q.Service, q.Pool, q.Route}
+	texts := append([]string{string(q.Group), q.Env, q.Tenant, q.Service, q.Pool, q.Route}, q.NotRoutes...)
 	for k, v := range q.Attributes {
 		if k == "" {
 			return errors.New("attributes: a name is empty")
@@ -67,6 +69,8 @@ func (q TraceQuery) Validate() error {
 		return fmt.Errorf("limit %d is not between 1 and %d", q.Limit, MaxTraces)
 	case len(q.Attributes) > maxAttributes:
 		return fmt.Errorf("attributes: more than %d", maxAttributes)
+	case len(q.NotRoutes) > maxRoutes:
+		return fmt.Errorf("routes to leave out: more than %d", maxRoutes)
 	case slices.ContainsFunc(texts, func(s string) bool { return len(s) > maxText }):
 		return fmt.Errorf("a text has more than %d bytes", maxText)
 	case q.Quality != AnyQuality && q.Quality != Bad && q.Quality != Good:
@@ -89,6 +93,9 @@ func (q TraceQuery) where() (string, []any) {
 		if f.value != "" {
 			c.add(f.column+" = ?", f.value)
 		}
+	}
+	if len(q.NotRoutes) > 0 {
+		c.add("NOT has(?, TrafficRoute)", q.NotRoutes)
 	}
 	if q.MinDuration > 0 {
 		c.add("Duration >= ?", uint64(q.MinDuration))
