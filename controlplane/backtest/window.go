@@ -86,7 +86,8 @@ func bucket(i int16) int { return min(max(int(i), 0), buckets-1) }
 func (w *window) stats(now time.Time) []sli.Stats {
 	out := make([]sli.Stats, 0, len(w.sums))
 	for _, t := range w.sums {
-		st, h := t.of, sli.Histogram{}
+		size := max(0, t.high-t.low)
+		st, h := t.of, sli.Histogram{Index: make([]int16, 0, size), Count: make([]uint64, 0, size)}
 		for i := t.low; i < t.high; i++ {
 			if n := t.latency[i]; n > 0 {
 				h.Index, h.Count = append(h.Index, int16(i)), append(h.Count, n)

@@ -6,10 +6,10 @@
 // second and saves its decisions; the console reads everything. The package starts no
 // goroutines and retries nothing: who calls it decides about that, with [Temporary].
 //
-// Group statistics come from one-second states that a materialized view keeps as spans
-// arrive, so reading a window costs milliseconds however many spans it had. Counting
-// raw spans on each read is simpler and lost: its cost grows with traffic, and the
-// decision loop asks once a second.
+// Group statistics come from states of seconds, tens of seconds and minutes that a
+// materialized view keeps as spans arrive, so reading a window costs milliseconds however
+// many spans it had. Counting raw spans on each read is simpler and lost: its cost grows
+// with traffic, and the decision loop asks four times a second.
 //
 // The tables are MergeTree, not replicated: on a cluster, create them with the
 // Replicated engines under the same names before the first start.

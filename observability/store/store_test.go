@@ -244,6 +244,23 @@ func TestGroupStatsAgreesWithSpans(t *testing.T) {
 		}
 		compare(t, want, series)
 	}
+	// The view for people says the same as the code.
+	w := sli.Window{From: at(0), To: at(3 * time.Minute)}
+	stats, err := s.GroupStats(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range stats {
+		var requests uint64
+		var p95 float64
+		if err := c.QueryRow(t.Context(), "SELECT Requests, P95 FROM traffic_group_stats(from = toDateTime(?, 'UTC'), to = toDateTime(?, 'UTC'), step = 86400) WHERE TrafficGroup = ? AND TrafficPool = ?",
+			w.From.Unix(), w.To.Unix(), string(st.Group), st.Pool).Scan(&requests, &p95); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Duration(p95 * float64(time.Second)); requests != st.Requests || (got-st.P95).Abs() > time.Microsecond {
+			t.Errorf("group %s pool %q: the view has %d requests with P95 %s, GroupStats %d with %s", st.Group, st.Pool, requests, got, st.Requests, st.P95)
+		}
+	}
 	if n := count(t, c, "SELECT uniqExact(StatusClass) FROM traffic_group"); n != 4 {
 		t.Errorf("%d status classes, want 0, 2, 4 and 5", n)
 	}

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/tracegate/tracegate/mesh/benchdoc"
@@ -38,7 +39,7 @@ func main() {
 	flag.StringVar(&c.write, "write", "", "replace the section in a markdown `file`")
 	flag.Parse()
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
 	if engine != "" {

@@ -92,8 +92,11 @@ const digest = "arrayMap(x -> toUInt64(x), quantilesTDigest(0.5, 0.95, 0.99)(Dur
 // exactQuantiles takes the durations at position q*(n-1), rounded, of all n in order.
 const exactQuantiles = "arrayMap(q -> arraySort(groupArray(Duration))[1 + toUInt64(ceil(q * (count() - 1) - 0.5))], [0.5, 0.95, 0.99])"
 
+// bucketWidth is how far a quantile may be off: 2^(1/32).
+const bucketWidth = 0.0219
+
 // check compares counts with the raw spans, which must be the same, and P95 with the
-// exact one.
+// exact one, which must be in the same bucket.
 func (d *database) check(ctx context.Context, w sli.Window, stats, raw []sli.Stats) (worst float64, err error) {
 	exact, err := d.raw(ctx, w, exactQuantiles)
 	if err != nil {
@@ -107,6 +110,9 @@ func (d *database) check(ctx context.Context, w sli.Window, stats, raw []sli.Sta
 			return 0, fmt.Errorf("group %s: %d requests, %d errors, newest %s; raw %d, %d, %s", st.Group, st.Requests, st.Errors, st.Newest, x.Requests, x.Errors, x.Newest)
 		}
 		worst = max(worst, math.Abs(float64(st.P95)/float64(exact[i].P95)-1))
+	}
+	if worst > bucketWidth {
+		return 0, fmt.Errorf("a P95 is off by %.2f%%, more than a bucket", 100*worst)
 	}
 	return worst, nil
 }
