@@ -34,7 +34,7 @@ func (s *Store) Compare(ctx context.Context, first, second TraceQuery, limit int
 			sets[i] = append(sets[i], Features(spans))
 		}
 	}
-	c := Comparison{First: len(sets[0]), Second: len(sets[1])}
+	c := Comparison{First: len(sets[0]), Second: len(sets[1]), Causes: []contrast.Separation{}, Outcomes: []contrast.Separation{}}
 	for _, sep := range contrast.Rank(sets[0], sets[1], maxFeatures) {
 		if outcome(sep.Attribute) {
 			c.Outcomes = append(c.Outcomes, sep)
