@@ -434,6 +434,7 @@ func (c *socket) read() {
 				continue
 			}
 			ch <- f
+		case f.Receipt != nil || f.Typing != nil: // of others
 		default:
 			c.pushes <- f
 		}

@@ -70,7 +70,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 		names = append(names, fmt.Sprintf("user%d", i))
 		users[i] = &chatter{
 			t: t, f: f, number: i, bearer: f.nodes[0].person(names[i]), seen: newSeen(), rnd: rand.New(rand.NewPCG(seed, uint64(i))),
-			accepted: map[string]int{}, recalled: map[string]bool{},
+			accepted: map[string]int{}, recalled: map[string]bool{}, read: map[string]int64{},
 		}
 	}
 	room := f.nodes[0].group(users[0].bearer, "room", names[1:]...)
@@ -94,7 +94,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 99))
 	for range kills {
 		pair := r.IntN(pairs) // kill after some progress
-		users[2*pair].seen.wait(t, ids[pair], users[2*pair].seen.count(ids[pair])+r.IntN(100))
+		users[2*pair].seen.wait(t, ids[pair], users[2*pair].seen.count(ids[pair])+r.IntN(40))
 		i := r.IntN(len(pools))
 		f.kill(i, pools[i])
 	}
@@ -122,12 +122,13 @@ type chatter struct {
 	seen          *seen
 	rnd           *rand.Rand
 	socket        *socket
-	accepted      map[string]int  // by conversation
-	recalled      map[string]bool // conversation and seq
+	accepted      map[string]int   // by conversation
+	recalled      map[string]bool  // conversation and seq
+	read          map[string]int64 // position by conversation, as answered
 }
 
 // chat sends one message after the other, each until it is accepted, and now and then
-// edits or recalls one of its own.
+// edits or recalls one of its own, or says how far it has read.
 func (u *chatter) chat(stop <-chan struct{}) {
 	defer u.hangUp()
 	for n := 0; ; n++ {
@@ -143,7 +144,9 @@ func (u *chatter) chat(stop <-chan struct{}) {
 		if seq == 0 {
 			continue
 		}
-		switch u.rnd.IntN(8) {
+		switch u.rnd.IntN(10) {
+		case 3, 4:
+			u.mark(conversation, 1+u.rnd.Int64N(seq))
 		case 0, 1:
 			u.insist(conversation, protocol.Command{Edit: &protocol.Edit{Conversation: conversation, Seq: seq, ClientID: "e" + id, Text: "edit " + id}})
 		case 2:
@@ -168,6 +171,30 @@ func (u *chatter) own(conversation string) int64 {
 		}
 	}
 	return 0
+}
+
+// mark says how far it has read, once; what is answered must hold from then on.
+func (u *chatter) mark(conversation string, seq int64) {
+	var r protocol.Receipt
+	var err error
+	if u.socket != nil && u.rnd.IntN(2) == 0 {
+		var f protocol.Frame
+		if f, err = u.socket.do(protocol.Command{Mark: &protocol.Mark{Conversation: conversation, Read: seq}}); err == nil {
+			r = *f.Receipt
+		}
+	} else {
+		err = u.f.pick(u.rnd).call("PUT", "/v1/conversations/"+conversation+"/receipt", u.bearer, map[string]int64{"read": seq}, &r)
+	}
+	if pe, ok := errors.AsType[*protocol.Error](err); ok && !pe.Temporary {
+		u.t.Errorf("mark: %v", err)
+	}
+	if err != nil {
+		return
+	}
+	if r.Read < max(seq, u.read[conversation]) {
+		u.t.Errorf("marked %d, answered %+v after %d", seq, r, u.read[conversation])
+	}
+	u.read[conversation] = r.Read
 }
 
 // insist repeats a command until it is accepted.
@@ -275,7 +302,13 @@ func (f *fleet) settle(id string, users []*chatter) (want int) {
 	for _, u := range users {
 		c, _ := f.nodes[0].connect(u.bearer, u.seen)
 		eventually(t, "all entries", func() bool { return chatted(u.seen) >= want })
-		eventually(t, "what the history has", func() bool { return u.seen.count(id) == len(f.nodes[0].all(u.bearer, id)) })
+		eventually(t, "the newest entry", func() bool {
+			var c struct {
+				LastSeq int `json:"last_seq"`
+			}
+			must(t, f.nodes[0].call("GET", "/v1/conversations/"+id, u.bearer, nil, &c))
+			return u.seen.count(id) == c.LastSeq
+		})
 		_ = c.ws.Close()
 		<-c.closed
 		if n := chatted(u.seen); n != want {
@@ -286,6 +319,13 @@ func (f *fleet) settle(id string, users []*chatter) (want int) {
 		}
 		if diff := cmp.Diff(users[0].seen.texts[id], u.seen.texts[id]); diff != "" {
 			t.Errorf("two show different texts: %s", diff)
+		}
+	}
+	for _, u := range users {
+		var c struct{ Read int64 }
+		must(t, f.nodes[0].call("GET", "/v1/conversations/"+id, u.bearer, nil, &c))
+		if c.Read < u.read[id] {
+			t.Errorf("user %d has read up to %d, was answered %d", u.number, c.Read, u.read[id])
 		}
 	}
 	stored := map[int64]string{}

@@ -160,9 +160,11 @@ func TestMembershipMemoryIsBounded(t *testing.T) {
 	m := good
 	for i := range 150_000 {
 		m.Conversation = fmt.Sprint(i)
-		if r := send(t, a, ann, m); r.err != nil {
-			t.Fatal(r.err)
-		}
+		a.Accept(t.Context(), ann, m, "", func(_ protocol.Accepted, err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 	if n := accept.Remembered(a); n > 100_000 {
 		t.Errorf("%d remembered", n)

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 
 	"github.com/tracegate/tracegate/core/chat"
@@ -24,18 +23,16 @@ func (s *Store) Mark(ctx context.Context, marks []chat.Mark) ([]chat.Mark, error
 	for _, m := range marks {
 		list = append(list, markRow{m.Conversation, m.UserID, m.Read, max(m.Read, m.Delivered)})
 	}
-	arg, err := json.Marshal(list)
-	if err != nil {
-		return nil, fmt.Errorf("encode marks: %w", err)
-	}
 	out := make([]chat.Mark, 0, len(marks))
-	err = scanAll(ctx, s.write, s.dialect.mark, []any{string(arg)}, func(rows *sql.Rows) error {
-		var m chat.Mark
-		err := rows.Scan(&m.Conversation, &m.UserID, &m.Read, &m.Delivered)
-		out = append(out, m)
-		return err
+	err := s.inTx(ctx, func(tx *sql.Tx) error {
+		return s.query(ctx, tx, "move marks", s.dialect.mark, list, func(rows *sql.Rows) error {
+			var m chat.Mark
+			err := rows.Scan(&m.Conversation, &m.UserID, &m.Read, &m.Delivered)
+			out = append(out, m)
+			return err
+		})
 	})
-	return out, s.dialect.classify("move marks", err)
+	return out, err
 }
 
 // Mute says whether a member wants to hear of a conversation; chat.ErrNotFound where the
@@ -45,13 +42,15 @@ func (s *Store) Mute(ctx context.Context, userID, conversation string, muted boo
 	if muted {
 		flag = 1
 	}
-	r, err := s.write.ExecContext(ctx, `UPDATE members SET muted = $3 WHERE conversation_id = $1 AND user_id = $2 AND left_seq = 0`,
-		conversation, userID, flag)
-	if err != nil {
-		return s.dialect.classify("mute", err)
-	}
-	if n, err := r.RowsAffected(); err != nil || n > 0 {
-		return err
-	}
-	return fmt.Errorf("mute: %w", chat.ErrNotFound)
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		r, err := tx.ExecContext(ctx, `UPDATE members SET muted = $3 WHERE conversation_id = $1 AND user_id = $2 AND left_seq = 0`,
+			conversation, userID, flag)
+		if err != nil {
+			return s.dialect.classify("mute", err)
+		}
+		if n, err := r.RowsAffected(); err != nil || n > 0 {
+			return err
+		}
+		return fmt.Errorf("mute: %w", chat.ErrNotFound)
+	})
 }
