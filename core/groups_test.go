@@ -244,3 +244,32 @@ func TestGroupIsMadeOnceUnderItsClientID(t *testing.T) {
 		t.Error("not one group for one creator and client id")
 	}
 }
+
+// TestChangeIsMadeOnceUnderItsClientID: also when it is repeated before it has a number.
+func TestChangeIsMadeOnceUnderItsClientID(t *testing.T) {
+	n := newWorld(t).start0()
+	ann, bob := n.person("ann"), n.person("bob")
+	id := n.group(ann, "x")
+	s := newSeen()
+	s.positions[id] = 0
+	n.connect(ann, s)
+	for range 5 {
+		must(t, n.call("POST", "/v1/conversations/"+id+"/members", ann, map[string]any{"members": []string{"bob"}, "client_id": "1"}, nil))
+		must(t, n.call("PATCH", "/v1/conversations/"+id, ann, map[string]any{"name": "y", "client_id": "1"}, nil))
+	}
+	s.until(t, id, func(m protocol.Message) bool { return m.ClientID == "added.1" })
+	for range 2 {
+		must(t, n.call("PUT", "/v1/conversations/"+id+"/members/bob", ann, map[string]any{"role": "admin", "client_id": "1"}, nil))
+	}
+	must(t, n.send(ann, id, "1")) // of a message: another one
+	err := n.call("DELETE", "/v1/conversations/"+id+"/members/bob?client_id=a%20b", bob, nil, nil)
+	if e, ok := errors.AsType[*protocol.Error](err); !ok || e.Field != "client_id" {
+		t.Errorf("bad client id: %v", err)
+	}
+	must(t, n.call("DELETE", "/v1/conversations/"+id+"/members/bob?client_id=1", bob, nil, nil))
+	s.until(t, id, func(m protocol.Message) bool { return m.ClientID == "removed.1" })
+	want := []string{"created." + id, "added.1", "renamed.1", "role.1", "1", "removed.1"}
+	if diff := cmp.Diff(want, s.ids[id]); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -48,7 +48,8 @@ func (s *server) getMembers(w http.ResponseWriter, r *http.Request, id account.I
 
 func (s *server) postMembers(w http.ResponseWriter, r *http.Request, id account.Identity) error {
 	var in struct {
-		Members []string `json:"members"`
+		Members  []string `json:"members"`
+		ClientID string   `json:"client_id"`
 	}
 	if err := readBody(w, r, &in); err != nil {
 		return err
@@ -63,12 +64,13 @@ func (s *server) postMembers(w http.ResponseWriter, r *http.Request, id account.
 	if err != nil {
 		return err
 	}
-	return s.change(w, r, id, chat.Record{Kind: protocol.EventAdded, Members: members})
+	return s.change(w, r, id, chat.Record{Kind: protocol.EventAdded, ClientID: in.ClientID, Members: members})
 }
 
 func (s *server) putMember(w http.ResponseWriter, r *http.Request, id account.Identity) error {
 	var in struct {
-		Role string `json:"role"`
+		Role     string `json:"role"`
+		ClientID string `json:"client_id"`
 	}
 	if err := readBody(w, r, &in); err != nil {
 		return err
@@ -81,7 +83,7 @@ func (s *server) putMember(w http.ResponseWriter, r *http.Request, id account.Id
 	if err != nil {
 		return err
 	}
-	return s.change(w, r, id, chat.Record{Kind: protocol.EventRole, Members: []chat.Member{whom}, Role: role})
+	return s.change(w, r, id, chat.Record{Kind: protocol.EventRole, ClientID: in.ClientID, Members: []chat.Member{whom}, Role: role})
 }
 
 // deleteMember removes a member; the caller's own name leaves the group.
@@ -90,17 +92,18 @@ func (s *server) deleteMember(w http.ResponseWriter, r *http.Request, id account
 	if err != nil {
 		return err
 	}
-	return s.change(w, r, id, chat.Record{Kind: protocol.EventRemoved, Members: []chat.Member{whom}})
+	return s.change(w, r, id, chat.Record{Kind: protocol.EventRemoved, ClientID: r.URL.Query().Get("client_id"), Members: []chat.Member{whom}})
 }
 
 func (s *server) patchConversation(w http.ResponseWriter, r *http.Request, id account.Identity) error {
 	var in struct {
-		Name string `json:"name"`
+		Name     string `json:"name"`
+		ClientID string `json:"client_id"`
 	}
 	if err := readBody(w, r, &in); err != nil {
 		return err
 	}
-	return s.change(w, r, id, chat.Record{Kind: protocol.EventRenamed, Name: in.Name})
+	return s.change(w, r, id, chat.Record{Kind: protocol.EventRenamed, ClientID: in.ClientID, Name: in.Name})
 }
 
 // pathMember is the user whom the path names. Whether it is a member is judged later.
@@ -109,14 +112,20 @@ func (s *server) pathMember(r *http.Request) (chat.Member, error) {
 	return chat.Member{ID: u.ID, Name: u.Name}, err
 }
 
-// change accepts a change of the group of the path. It needs no client id of the
-// client's: whoever repeats it finds it done.
+// change accepts a change of the group of the path. Its client id may be left out; the
+// kind before it keeps it apart from those of messages.
 func (s *server) change(w http.ResponseWriter, r *http.Request, id account.Identity, record chat.Record) error {
-	fresh, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("new client id: %w", err)
+	if record.ClientID == "" {
+		fresh, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("new client id: %w", err)
+		}
+		record.ClientID = fresh.String()
 	}
-	record.Conversation, record.ClientID = r.PathValue("id"), string(record.Kind)+"."+fresh.String()
+	if err := chat.CheckClientID(record.ClientID); err != nil {
+		return err
+	}
+	record.Conversation, record.ClientID = r.PathValue("id"), string(record.Kind)+"."+record.ClientID
 	return s.accepted(w, r, func(done func(protocol.Accepted, error)) {
 		s.deps.Acceptor.Change(r.Context(), id.User, record, traceID(r), done)
 	})

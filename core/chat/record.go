@@ -134,8 +134,8 @@ func checkKey(r Record) *protocol.Error {
 		return CheckClientID(r.ClientID)
 	}
 	ok := func(b byte) bool { return b == '.' || isClientIDByte(b) }
-	if len(r.ClientID) < 1 || len(r.ClientID) > MaxClientID || !only(r.ClientID, ok) {
-		return invalid("client_id", "must be 1 to %d of A-Z a-z 0-9 _ - .", MaxClientID)
+	if len(r.ClientID) < 1 || len(r.ClientID) > MaxRecordID || !only(r.ClientID, ok) {
+		return invalid("client_id", "must be 1 to %d of A-Z a-z 0-9 _ - .", MaxRecordID)
 	}
 	return nil
 }

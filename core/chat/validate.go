@@ -13,6 +13,7 @@ import (
 const (
 	MaxText         = 4096
 	MaxClientID     = 64
+	MaxRecordID     = 80 // of a client id in a record, where core may have put a word before it
 	MinName         = 3
 	MaxName         = 32
 	MinPassword     = 8

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -54,18 +56,26 @@ func (u *User) Members(ctx context.Context, conversation, after string, limit in
 
 // AddMembers adds people to a group. As with the other changes, accepted means that it is
 // in the conversation's log; it takes effect with the entry that has the client id of the
-// answer. Those who are members already are left out.
+// answer, unless it was so already. Those who are members are left out.
 func (u *User) AddMembers(ctx context.Context, conversation string, names ...string) (protocol.Accepted, Served, error) {
+	id := rand.Text()
 	return u.accept(ctx, call{
-		op: "add members", method: http.MethodPost, key: conversation, path: conversationPath(conversation, "members"),
-		in: map[string]any{"members": names},
+		op: "add members", method: http.MethodPost, key: id, path: conversationPath(conversation, "members"),
+		in: map[string]any{"members": names, "client_id": id},
 	})
 }
 
 // RemoveMember removes somebody, or the user itself, from a group. Who is not a member
-// (any more) is not_found.
+// is not_found, unless an attempt of this call may have been what removed it.
 func (u *User) RemoveMember(ctx context.Context, conversation, name string) (protocol.Accepted, Served, error) {
-	return u.accept(ctx, call{op: "remove member", method: http.MethodDelete, path: conversationPath(conversation, "members", name)})
+	id := rand.Text()
+	a, served, err := u.accept(ctx, call{
+		op: "remove member", method: http.MethodDelete, path: conversationPath(conversation, "members", name) + "?client_id=" + id,
+	})
+	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Code == protocol.CodeNotFound && errors.Is(err, ErrUnknownOutcome) {
+		return protocol.Accepted{ClientID: "removed." + id}, served, nil
+	}
+	return a, served, err
 }
 
 // Leave removes the user itself.
@@ -76,13 +86,17 @@ func (u *User) Leave(ctx context.Context, conversation string) (protocol.Accepte
 // SetRole gives a member a role; giving owner away makes the user an admin.
 func (u *User) SetRole(ctx context.Context, conversation, name, role string) (protocol.Accepted, Served, error) {
 	return u.accept(ctx, call{
-		op: "set role", method: http.MethodPut, path: conversationPath(conversation, "members", name), in: map[string]string{"role": role},
+		op: "set role", method: http.MethodPut, path: conversationPath(conversation, "members", name),
+		in: map[string]string{"role": role, "client_id": rand.Text()},
 	})
 }
 
 // Rename gives a group another name.
 func (u *User) Rename(ctx context.Context, conversation, name string) (protocol.Accepted, Served, error) {
-	return u.accept(ctx, call{op: "rename", method: http.MethodPatch, path: conversationPath(conversation), in: map[string]string{"name": name}})
+	return u.accept(ctx, call{
+		op: "rename", method: http.MethodPatch, path: conversationPath(conversation),
+		in: map[string]string{"name": name, "client_id": rand.Text()},
+	})
 }
 
 // Mark says how far the user has read, and how far this device has got; see protocol.Mark.
