@@ -1,6 +1,8 @@
 package chat
 
 import (
+	"slices"
+
 	"github.com/tracegate/tracegate/core/protocol"
 )
 
@@ -83,7 +85,10 @@ type State struct {
 // the log alone decides whether a message came before its sender was removed. The
 // state is not changed.
 func Number(records []Record, s State) []Numbered {
-	b := batch{state: s, standing: map[string]Standing{}, given: map[Key]int64{}, targets: map[Place]Target{}}
+	b := batch{state: s, standing: map[string]Standing{}, given: map[Key]int64{}}
+	if slices.ContainsFunc(records, func(r Record) bool { return r.Target > 0 }) {
+		b.targets = map[Place]Target{}
+	}
 	out := make([]Numbered, 0, len(records))
 	for _, r := range records {
 		out = append(out, b.number(r))
@@ -96,7 +101,7 @@ type batch struct {
 	state    State
 	standing map[string]Standing
 	given    map[Key]int64
-	targets  map[Place]Target
+	targets  map[Place]Target // nil where no record names one
 }
 
 func (b *batch) number(r Record) Numbered {
@@ -122,7 +127,9 @@ func (b *batch) number(r Record) Numbered {
 	now.Roster = apply(now.Roster, n)
 	n.Roster = now.Roster
 	b.standing[r.Conversation], b.given[key] = now, n.Seq
-	b.targets[Place{r.Conversation, n.Seq}] = Target{Kind: r.Kind, SenderID: r.SenderID, SentAt: r.SentAt}
+	if b.targets != nil {
+		b.targets[Place{r.Conversation, n.Seq}] = Target{Kind: r.Kind, SenderID: r.SenderID, SentAt: r.SentAt}
+	}
 	return n
 }
 

@@ -46,16 +46,16 @@ func (s *Store) Append(ctx context.Context, records []chat.Record) ([]chat.Numbe
 func (s *Store) lockState(ctx context.Context, tx *sql.Tx, records []chat.Record) (chat.State, error) {
 	state := chat.State{Standing: map[string]chat.Standing{}, Existing: map[chat.Key]int64{}, Targets: map[chat.Place]chat.Target{}}
 	var ids []string
-	var keys, targets []entryRow
+	var keys, targets []keyRow
 	seen := map[string]bool{}
 	for _, r := range records {
 		if !seen[r.Conversation] {
 			seen[r.Conversation] = true
 			ids = append(ids, r.Conversation)
 		}
-		keys = append(keys, entryRow{Conversation: r.Conversation, SenderID: r.SenderID, ClientID: r.ClientID})
+		keys = append(keys, keyRow{Conversation: r.Conversation, SenderID: r.SenderID, ClientID: r.ClientID})
 		if r.Target > 0 {
-			targets = append(targets, entryRow{Conversation: r.Conversation, Seq: r.Target})
+			targets = append(targets, keyRow{Conversation: r.Conversation, Seq: r.Target})
 		}
 	}
 	var err error
@@ -92,7 +92,16 @@ func scanTarget(rows *sql.Rows, before ...any) (chat.Target, error) {
 
 // Rows as the JSON that the dialects' statements read.
 type (
-	entryRow struct {
+	// keyRow names an entry by its key or its seq.
+	keyRow struct {
+		Conversation string `json:"c"`
+		Seq          int64  `json:"q,omitempty"`
+		SenderID     string `json:"s,omitempty"`
+		ClientID     string `json:"k,omitempty"`
+	}
+	// plainRow is a message that has nothing that others have not: SQLite parses a row
+	// once for each column, so most rows should have few.
+	plainRow struct {
 		Conversation string `json:"c"`
 		Seq          int64  `json:"q"`
 		SenderID     string `json:"s"`
@@ -101,10 +110,13 @@ type (
 		Text         string `json:"t"`
 		SentAt       int64  `json:"a"`
 		TraceID      string `json:"r"`
-		Kind         string `json:"i"`
-		Target       int64  `json:"g"`
-		Event        string `json:"e"`
-		ReplyTo      int64  `json:"p"`
+	}
+	entryRow struct {
+		plainRow
+		Kind    string `json:"i"`
+		Target  int64  `json:"g"`
+		Event   string `json:"e"`
+		ReplyTo int64  `json:"p"`
 	}
 	// messageRow is the newest text of a message that was edited or recalled.
 	messageRow struct {
@@ -134,6 +146,7 @@ type (
 
 // changes are the rows that a batch writes, each once with its last state.
 type changes struct {
+	plain    []plainRow
 	entries  []entryRow
 	heads    table[string, headRow]
 	messages table[chat.Place, messageRow]
@@ -175,7 +188,7 @@ func (s *Store) insert(ctx context.Context, tx *sql.Tx, numbered []chat.Numbered
 }
 
 func (s *Store) writeChanges(ctx context.Context, tx *sql.Tx, c changes) error {
-	if len(c.entries) == 0 {
+	if len(c.heads.rows) == 0 {
 		return nil
 	}
 	slices.SortFunc(c.members.rows, func(a, b memberRow) int {
@@ -186,7 +199,8 @@ func (s *Store) writeChanges(ctx context.Context, tx *sql.Tx, c changes) error {
 		rows        any
 		any         bool
 	}{
-		{"insert messages", s.dialect.insertMessages, c.entries, true},
+		{"insert messages", s.dialect.insertMessages, c.plain, len(c.plain) > 0},
+		{"insert entries", s.dialect.insertEntries, c.entries, len(c.entries) > 0},
 		{"change messages", s.dialect.changeMessages, c.messages.rows, len(c.messages.rows) > 0},
 		{"change members", s.dialect.changeMembers, c.members.rows, len(c.members.rows) > 0},
 		{"set heads", s.dialect.setHeads, c.heads.rows, true},
@@ -203,12 +217,17 @@ func (s *Store) writeChanges(ctx context.Context, tx *sql.Tx, c changes) error {
 
 // add takes one numbered record up.
 func (c *changes) add(n chat.Numbered, before *chat.Roster) {
-	row := entryRow{
+	plain := plainRow{
 		Conversation: n.Conversation, Seq: n.Seq, SenderID: n.SenderID, Sender: n.Sender, ClientID: n.ClientID, Text: n.Text,
-		SentAt: n.SentAt.UnixMicro(), TraceID: n.TraceID, Kind: string(n.Kind), Target: n.Target, ReplyTo: n.ReplyTo,
+		SentAt: n.SentAt.UnixMicro(), TraceID: n.TraceID,
 	}
 	head := c.heads.at(n.Conversation, headRow{Conversation: n.Conversation})
 	head.Seq, head.Version, head.Count = n.Seq, n.Roster.Version, len(n.Roster.Members)
+	if n.Kind == "" && n.ReplyTo == 0 {
+		c.plain = append(c.plain, plain)
+		return
+	}
+	row := entryRow{plainRow: plain, Kind: string(n.Kind), Target: n.Target, ReplyTo: n.ReplyTo}
 	if n.Kind != "" {
 		b, _ := json.Marshal(n.Event()) // strings and numbers always encode
 		row.Event = string(b)

@@ -18,9 +18,10 @@ type dialect struct {
 	// Statements of Append; $1 is JSON.
 	lockConversations string // [id] -> id, last_seq, member_seq, is a group, pair, blocked
 	membersOf         string // [id] -> id, member_seq, user_id, name, role
-	existing          string // [{c,s,k}] -> conversation_id, sender_id, client_id, seq
-	targets           string // [{c,q}] -> conversation_id, seq, kind, sender_id, sent_at, recalled
-	insertMessages    string // [entryRow]
+	existing          string // [keyRow] -> conversation_id, sender_id, client_id, seq
+	targets           string // [keyRow] -> conversation_id, seq, kind, sender_id, sent_at, recalled
+	insertMessages    string // [plainRow]
+	insertEntries     string // [entryRow]
 	changeMessages    string // [messageRow]
 	changeMembers     string // [memberRow]
 	setHeads          string // [headRow]

@@ -37,7 +37,10 @@ func postgresDialect() dialect {
 			ON m.conversation_id = j.c AND m.sender_id = j.s AND m.client_id = j.k`,
 		targets: `SELECT m.conversation_id, m.seq, m.kind, m.sender_id, m.sent_at, m.recalled
 			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint) JOIN messages m ON m.conversation_id = j.c AND m.seq = j.q`,
-		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id, kind, target, event, reply_to)
+		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id)
+			SELECT j.c, j.q, j.s, j.n, j.k, j.t, j.a, j.r
+			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, s text, n text, k text, t text, a bigint, r text)`,
+		insertEntries: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id, kind, target, event, reply_to)
 			SELECT j.c, j.q, j.s, j.n, j.k, j.t, j.a, j.r, j.i, j.g, j.e, j.p
 			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, s text, n text, k text, t text, a bigint, r text, i text, g bigint, e text, p bigint)`,
 		changeMessages: `UPDATE messages SET text = j.t, edited = GREATEST(edited, j.e), recalled = GREATEST(recalled, j.x)

@@ -49,7 +49,10 @@ func sqliteDialect() dialect {
 			ON m.conversation_id = j.value ->> 'c' AND m.sender_id = j.value ->> 's' AND m.client_id = j.value ->> 'k'`,
 		targets: `SELECT m.conversation_id, m.seq, m.kind, m.sender_id, m.sent_at, m.recalled
 			FROM json_each($1) j JOIN messages m ON m.conversation_id = j.value ->> 'c' AND m.seq = j.value ->> 'q'`,
-		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id, kind, target, event, reply_to)
+		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id)
+			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 's', j.value ->> 'n', j.value ->> 'k', j.value ->> 't', j.value ->> 'a', j.value ->> 'r'
+			FROM json_each($1) j`,
+		insertEntries: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id, kind, target, event, reply_to)
 			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 's', j.value ->> 'n', j.value ->> 'k', j.value ->> 't', j.value ->> 'a', j.value ->> 'r',
 				j.value ->> 'i', j.value ->> 'g', j.value ->> 'e', j.value ->> 'p'
 			FROM json_each($1) j`,
