@@ -34,7 +34,7 @@ const maxPositions = 10_000
 func (c *conn) readLoop(ws *websocket.Conn) {
 	ws.SetReadLimit(c.hub.cfg.FrameLimit)
 	ws.SetPongHandler(func(string) error { c.seen(); return nil })
-	ws.SetPingHandler(func(data string) error { c.control(websocket.PongMessage, data); return nil })
+	ws.SetPingHandler(func(data string) error { c.seen(); c.control(websocket.PongMessage, data); return nil })
 	ws.SetCloseHandler(func(int, string) error { return nil }) // see readEnded
 	var handling sync.WaitGroup
 	for {

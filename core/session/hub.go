@@ -1,11 +1,9 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -15,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/tracegate/tracegate/core/chat"
+	"github.com/tracegate/tracegate/core/bucket"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
@@ -48,6 +46,7 @@ type Hub struct {
 	users    map[string][]*conn
 	origins  map[string]*origin
 	sockets  int
+	accepts  bucket.Bucket // tokens for new connections
 	draining bool
 	place    placement.Placement // the newest; see placed
 	placed   bool                // one has come
@@ -180,6 +179,9 @@ func (h *Hub) reserve(user string) error {
 	case len(h.users[user]) >= h.cfg.MaxPerUser:
 		h.metrics.refused.WithLabelValues("user").Inc()
 		return protocol.NewError(protocol.CodeRateLimited, "", "too many connections of this user")
+	case !h.accepts.Take(time.Now(), h.cfg.AcceptRate, h.cfg.AcceptBurst): // the last, so that only who gets in takes a token
+		h.metrics.refused.WithLabelValues("rate").Inc()
+		return protocol.NewError(protocol.CodeUnavailable, "", "too many new connections at once")
 	}
 	h.sockets++
 	h.running.Add(1) // under the lock that draining is set under, so never after Run waits
@@ -244,97 +246,6 @@ func (h *Hub) Signal(user string, frame []byte) {
 	}
 }
 
-// CatchUp makes the connections of a user compare their positions with the store soon.
-func (h *Hub) CatchUp(user string) {
-	h.pendMu.Lock()
-	h.pending[user] = struct{}{}
-	h.pendMu.Unlock()
-	h.wakeCatchUp()
-}
-
-// CatchUpAll is CatchUp for all users that are connected here.
-func (h *Hub) CatchUpAll() {
-	h.mu.Lock()
-	users := slices.Collect(maps.Keys(h.users))
-	h.mu.Unlock()
-	if len(users) == 0 {
-		return
-	}
-	h.pendMu.Lock()
-	h.everyone = users // who is left of the last time is among them
-	h.pendMu.Unlock()
-	h.wakeCatchUp()
-}
-
-func (h *Hub) wakeCatchUp() {
-	select {
-	case h.catchUp <- struct{}{}:
-	default:
-	}
-}
-
-// catchUpLoop asks the store for the heads of many users at a time.
-func (h *Hub) catchUpLoop(ctx context.Context) {
-	const atOnce = 200
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-h.catchUp:
-		}
-		for {
-			users := h.takePending(atOnce)
-			if len(users) == 0 {
-				break
-			}
-			heads, err := h.heads(ctx, users...)
-			if err != nil {
-				h.metrics.storeErrors.Inc() // the next tick asks again
-				break
-			}
-			for _, u := range users {
-				h.compare(u, heads[u])
-			}
-		}
-	}
-}
-
-// takePending takes at most n users: first those who wait for something, then those whose
-// turn it is.
-func (h *Hub) takePending(n int) []string {
-	h.pendMu.Lock()
-	defer h.pendMu.Unlock()
-	users := make([]string, 0, n)
-	for u := range h.pending {
-		if len(users) == n {
-			return users
-		}
-		users = append(users, u)
-		delete(h.pending, u)
-	}
-	k := min(n-len(users), len(h.everyone))
-	users = append(users, h.everyone[:k]...)
-	if h.everyone = h.everyone[k:]; len(h.everyone) == 0 {
-		h.everyone = nil
-	}
-	return users
-}
-
-func (h *Hub) compare(user string, heads map[string]chat.Span) {
-	h.mu.Lock()
-	list := h.users[user]
-	h.mu.Unlock()
-	for _, c := range list {
-		c.compare(heads)
-	}
-}
-
-func (h *Hub) heads(ctx context.Context, users ...string) (map[string]map[string]chat.Span, error) {
-	ctx, cancel := context.WithTimeout(ctx, h.cfg.WriteTimeout)
-	defer cancel()
-	return h.deps.History.Heads(ctx, users...)
-}
-
 // each calls f for every connection, without the lock.
 func (h *Hub) each(f func(*conn)) {
 	h.mu.Lock()
@@ -360,20 +271,4 @@ func (h *Hub) closeAll(code int) {
 func (h *Hub) originAllowed(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	return origin == "" || origin == "http://"+r.Host || origin == "https://"+r.Host || slices.Contains(h.cfg.Origins, origin)
-}
-
-// borrow returns an empty buffer for one frame that is read, or for frames that are
-// written together, so that no connection has one of its own.
-func (h *Hub) borrow() *bytes.Buffer {
-	if b, ok := h.buffers.Get().(*bytes.Buffer); ok {
-		b.Reset()
-		return b
-	}
-	return new(bytes.Buffer)
-}
-
-func (h *Hub) giveBack(b *bytes.Buffer) {
-	if b.Cap() <= 4*writeSize { // what one large frame needed is not kept
-		h.buffers.Put(b)
-	}
 }

@@ -2,7 +2,6 @@ package session_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -203,49 +202,32 @@ func TestInFlightIsBounded(t *testing.T) {
 	}
 }
 
-func TestDoors(t *testing.T) {
-	r := newRig(t, func(c *session.Config) {
-		c.MaxPerUser, c.MaxSockets, c.Origins = 2, 3, []string{"https://chat.example.org"}
-	})
-	refused := func(query string, header http.Header) protocol.Code {
-		t.Helper()
-		ws, resp, err := r.dial(query, header)
-		if err == nil {
-			_ = ws.Close()
-			return ""
-		}
-		var e protocol.Error
-		if resp == nil || json.NewDecoder(resp.Body).Decode(&e) != nil {
-			t.Fatalf("refused without an error: %v", err)
-		}
-		return e.Code
+// TestDrainIsSpread: each client is asked to wait for a time of its own.
+func TestDrainIsSpread(t *testing.T) {
+	r := newRig(t, nil)
+	var clients []*client
+	for i := range 20 {
+		clients = append(clients, r.open(fmt.Sprintf("user=u%d", i)))
 	}
-	for origin, want := range map[string]protocol.Code{
-		"":                         "",
-		r.server.URL:               "",
-		"https://chat.example.org": "",
-		"https://evil.example.org": protocol.CodePermissionDenied,
-		"null":                     protocol.CodePermissionDenied,
-		"http://chat.example.org":  protocol.CodePermissionDenied,
-	} {
-		h := http.Header{}
-		if origin != "" {
-			h.Set("Origin", origin)
+	ctx, cancel := context.WithCancel(context.Background())
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		r.hub.Drain(ctx, time.Hour, time.Minute)
+	}()
+	delays := map[int64]bool{}
+	for _, c := range clients {
+		f := c.next()
+		if f.Reconnect == nil || f.Reconnect.DelayMS < 0 || f.Reconnect.DelayMS >= time.Hour.Milliseconds() {
+			t.Fatalf("got %+v", f)
 		}
-		if got := refused("user=o", h); got != want {
-			t.Errorf("origin %q: got %q, want %q", origin, got, want)
-		}
-		r.eventually("gone", func() bool { return r.hub.Sockets() == 0 })
+		delays[f.Reconnect.DelayMS] = true
 	}
-	r.open("user=ann")
-	r.open("user=ann")
-	if got := refused("user=ann", nil); got != protocol.CodeRateLimited {
-		t.Errorf("third of a user: %q", got)
+	if len(delays) < 10 {
+		t.Errorf("%d different delays for 20 clients", len(delays))
 	}
-	r.open("user=bob")
-	if got := refused("user=cid", nil); got != protocol.CodeUnavailable {
-		t.Errorf("fourth of the process: %q", got)
-	}
+	cancel()
+	<-drained
 }
 
 func TestHeartbeatFindsTheDead(t *testing.T) {

@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, h *Hub) (metrics, error) {
 			closeLabel(protocol.CloseStale), closeLabel(protocol.CloseExpired), closeLabel(protocol.CloseProtocol), closeLabel(websocket.CloseInvalidFramePayloadData),
 			closeLabel(websocket.CloseInternalServerErr)),
 		refused: vec("core_sockets_refused_total", "Connections refused, by reason.", "reason",
-			"origin", "handshake", "draining", "full", "user"),
+			"origin", "handshake", "draining", "full", "user", "rate"),
 		commands:   vec("core_commands_total", "Commands by kind; limited ones were refused for their rate.", "command", "send", "edit", "recall", "mark", "typing", "resume", "ping", "limited"),
 		sendErrors: vec("core_send_errors_total", "Sends over WebSocket that were answered with an error, by its code.", "code"),
 		catchUps:   vec("core_catch_ups_total", "Reads of missed messages from the store, by cause.", "cause", "resume", "gap", "hint", "tick"),

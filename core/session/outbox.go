@@ -1,7 +1,6 @@
 package session
 
 import (
-	"encoding/binary"
 	"errors"
 	"net"
 	"time"
@@ -284,19 +283,4 @@ func (c *conn) ended(label string) {
 	}
 	c.out.thrown, c.out.frames, c.out.controls, c.out.writing = true, nil, nil, true
 	c.signalRoom()
-}
-
-// appendFrame appends a whole frame of a server: neither masked nor in parts (RFC 6455,
-// 5.2). Frames are written without gorilla, which would make a system call for each.
-func appendFrame(b []byte, opcode int, payload []byte) []byte {
-	b = append(b, 0x80|byte(opcode))
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, byte(n))
-	case n < 1<<16:
-		b = append(b, 126, byte(n>>8), byte(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
-	}
-	return append(b, payload...)
 }

@@ -61,6 +61,9 @@ type Config struct {
 	MaxSockets int      // of this process
 	MaxPerUser int      // of one user on this process
 
+	AcceptRate  float64 // new connections a second; beyond it they are told to come back
+	AcceptBurst int     // new connections at once, as when a group has moved here
+
 	FrameLimit   int64         // bytes of a client's frame
 	CommandRate  float64       // commands a second of one connection
 	CommandBurst int           // commands at once
@@ -88,7 +91,7 @@ type Config struct {
 // DefaultConfig fits a process with some ten thousand connections.
 func DefaultConfig() Config {
 	return Config{
-		MaxSockets: 20_000, MaxPerUser: 16,
+		MaxSockets: 20_000, MaxPerUser: 16, AcceptRate: 2_000, AcceptBurst: 5_000,
 		FrameLimit: 32 << 10, CommandRate: 100, CommandBurst: 200, MaxInFlight: 64,
 		QueueFrames: 512, QueueBytes: 1 << 20, WriteTimeout: 10 * time.Second,
 		PingEvery: 25 * time.Second, StaleAfter: 40 * time.Second,
@@ -107,6 +110,8 @@ func (c Config) Validate() error {
 	}{
 		{"max_sockets", c.MaxSockets > 0},
 		{"max_per_user", c.MaxPerUser > 0},
+		{"accept_rate", c.AcceptRate > 0},
+		{"accept_burst", c.AcceptBurst > 0},
 		{"frame_limit", c.FrameLimit >= 2*chat.MaxText},
 		{"command_rate", c.CommandRate > 0},
 		{"command_burst", c.CommandBurst > 0},

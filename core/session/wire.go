@@ -2,6 +2,8 @@ package session
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/http"
@@ -44,4 +46,35 @@ func (q *quieting) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	q.conn = &quiet{TCPConn: tcp}
 	return q.conn, rw, nil
+}
+
+// appendFrame appends a whole frame of a server: neither masked nor in parts (RFC 6455,
+// 5.2). Frames are written without gorilla, which would make a system call for each.
+func appendFrame(b []byte, opcode int, payload []byte) []byte {
+	b = append(b, 0x80|byte(opcode))
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n < 1<<16:
+		b = append(b, 126, byte(n>>8), byte(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+	return append(b, payload...)
+}
+
+// borrow returns an empty buffer for one frame that is read, or for frames that are
+// written together, so that no connection has one of its own.
+func (h *Hub) borrow() *bytes.Buffer {
+	if b, ok := h.buffers.Get().(*bytes.Buffer); ok {
+		b.Reset()
+		return b
+	}
+	return new(bytes.Buffer)
+}
+
+func (h *Hub) giveBack(b *bytes.Buffer) {
+	if b.Cap() <= 4*writeSize { // what one large frame needed is not kept
+		h.buffers.Put(b)
+	}
 }
