@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/tracegate/tracegate/core/account"
 	"github.com/tracegate/tracegate/core/api"
 	"github.com/tracegate/tracegate/core/chat"
+	"github.com/tracegate/tracegate/core/deliver"
 	"github.com/tracegate/tracegate/core/fanout"
 	fanoutembedded "github.com/tracegate/tracegate/core/fanout/embedded"
 	"github.com/tracegate/tracegate/core/fault"
@@ -43,11 +43,12 @@ func ours() server {
 				return fmt.Sprintf("Authorization: Bearer %s\r\n%s: %s\r\nTraceparent: 00-%s%024x-%016x-03\r\nBaggage: %s=%s,%s=%s\r\n", token,
 					semconv.HeaderGroup, traffic.ID(), traffic.Color, i+1, i+1, semconv.Env, traffic.Env, semconv.Tenant, traffic.Tenant)
 			},
-			hello: func(i int) []string {
-				return []string{fmt.Sprintf(`{"id":1,"resume":{"epoch":"bench","positions":{%q:1}}}`, conversation(user(i).ID))}
+			hello: func(i int, room bool) []string {
+				s := store{room}
+				return []string{fmt.Sprintf(`{"id":1,"resume":{"epoch":"bench","positions":{%q:%d}}}`, s.conversation(user(i).ID), s.head())}
 			},
 		},
-		handler: coreHandler,
+		start: startCore,
 	}
 }
 
@@ -58,46 +59,71 @@ func user(i int) chat.User {
 	return chat.User{ID: fmt.Sprintf("01890000-0000-7000-8000-%012x", i), Name: fmt.Sprintf("user-%d", i), Tenant: "public"}
 }
 
-// conversation is the one that a user is in; it has sixteen members.
-func conversation(userID string) string { return strings.Clone(userID[:len(userID)-1]) }
-
-func coreHandler(ctx context.Context, redis string, log *slog.Logger) (http.Handler, error) {
+func startCore(ctx context.Context, e env) (http.Handler, publish, error) {
 	const node, pool = "bench", semconv.PoolBaseline
+	store, log := store{e.room}, e.log
 	reg, tracing := prometheus.NewRegistry(), sdktrace.NewTracerProvider()
 	cfg := fanout.DefaultConfig()
-	cfg.Addrs, cfg.Password = []string{redis}, redisPassword
+	cfg.Addrs, cfg.Password = []string{e.redis}, redisPassword
 	others, err := fanout.New(cfg, node, reg, log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	acceptor, faults := accept.New(store{}, store{}, accept.Config{Timeout: time.Second}, time.Now), fault.New(time.Now)
-	hub, err := session.New(session.DefaultConfig(), session.Deps{
-		Node: node, Pool: pool, History: store{}, Sender: acceptor, Fanout: others, Fault: faults,
+	acceptor, faults := accept.New(store, store, accept.Config{Timeout: time.Second}, time.Now), fault.New(time.Now)
+	bounds := session.DefaultConfig()
+	bounds.AcceptRate, bounds.AcceptBurst = 1e9, 1e9 // they come as fast as they can
+	hub, err := session.New(bounds, session.Deps{
+		Node: node, Pool: pool, History: store, Sender: acceptor, Fanout: others, Fault: faults,
 		Tracer: tracing.Tracer("bench"), Registerer: reg, Log: log,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	accounts, err := account.New(account.DefaultConfig(), key(), nil, time.Now, reg)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	go func() { _ = others.Run(ctx, hub) }() // these two end with the process
 	go func() { _ = hub.Run(ctx) }()
-	return api.New(api.DefaultConfig(), api.Deps{
-		Node: node, Pool: pool, Accounts: accounts, History: store{}, Acceptor: acceptor, Sockets: hub, Presence: others, Fault: faults,
+	handler, err := api.New(api.DefaultConfig(), api.Deps{
+		Node: node, Pool: pool, Accounts: accounts, History: store, Acceptor: acceptor, Sockets: hub, Presence: others, Fault: faults,
 		Healthy: func() bool { return true }, Tracing: tracing, Registerer: reg, Now: time.Now, Log: log,
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
 	})
+	return handler, func(conversation string, members int, m protocol.Message) error {
+		m.Conversation = conversation
+		frame := deliver.Frame(m)
+		for i := range members {
+			hub.Deliver(user(i).ID, conversation, m.Seq, frame)
+		}
+		return nil
+	}, err
 }
 
 // store has one conversation for each user, with one message that all have seen.
-type store struct{}
+type store struct{ room bool }
 
-func (store) Heads(_ context.Context, users ...string) (map[string]map[string]chat.Span, error) {
+// conversation is the one that a user is in; it has sixteen members.
+func (s store) conversation(userID string) string {
+	if s.room {
+		return roomName
+	}
+	return strings.Clone(userID[:len(userID)-1])
+}
+
+const roomName = "room"
+
+func (s store) head() int64 {
+	if s.room {
+		return 0
+	}
+	return 1
+}
+
+func (s store) Heads(_ context.Context, users ...string) (map[string]map[string]chat.Span, error) {
 	out := make(map[string]map[string]chat.Span, len(users))
 	for _, u := range users {
-		out[u] = map[string]chat.Span{conversation(u): {Last: 1}}
+		out[u] = map[string]chat.Span{s.conversation(u): {Last: s.head()}}
 	}
 	return out, nil
 }

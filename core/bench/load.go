@@ -16,6 +16,7 @@ import (
 type load struct {
 	wire  wire
 	conns []net.Conn
+	pairs []*pair
 }
 
 const (
@@ -28,13 +29,17 @@ func runLoad(context.Context) error {
 		return err
 	}
 	var l load
-	return obey("", orders{"open": order(l.open), "ping": order(l.ping), "close": order(l.close)})
+	return obey("", orders{
+		"open": order(l.open), "ping": order(l.ping), "close": order(l.close), "converse": order(l.converse),
+		"meet": order(l.meet), "chat": order(l.chat),
+	})
 }
 
 type openArgs struct {
 	Server, Addr string
 	Connections  int
-	Net          int // 127.0.Net.x are the clients' addresses
+	Net          int  // 127.0.Net.x are the clients' addresses
+	Room         bool // all are in one conversation
 }
 
 // open opens sessions from several addresses, so that ports do not run out.
@@ -46,7 +51,7 @@ func (l *load) open(a openArgs) (struct{}, error) {
 	l.wire, l.conns = s.wire, make([]net.Conn, a.Connections)
 	return struct{}{}, l.each(func(i int, r *bufio.Reader) error {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(a.Net), byte(1+i%sources))}, Timeout: 10 * time.Second}
-		conn, err := l.wire.open(d, a.Addr, i, r)
+		conn, err := l.wire.open(d, a.Addr, i, a.Room, r)
 		l.conns[i] = conn
 		return err
 	})

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -14,6 +13,8 @@ import (
 	"github.com/centrifugal/centrifuge"
 	"github.com/gorilla/websocket"
 	"github.com/lxzan/gws"
+
+	"github.com/tracegate/tracegate/core/protocol"
 )
 
 // centrifugeServer is a node in memory, as in the library's README: credentials by a
@@ -24,18 +25,18 @@ func centrifugeServer(name, what string, tuned bool) server {
 		wire: wire{
 			path: "/connection/websocket", pong: "{}",
 			header: func(i int) string { return "X-User: " + user(i).ID + "\r\n" },
-			hello: func(i int) []string {
-				return []string{`{"id":1,"connect":{}}`, fmt.Sprintf(`{"id":2,"subscribe":{"channel":%q}}`, conversation(user(i).ID))}
+			hello: func(i int, room bool) []string {
+				return []string{`{"id":1,"connect":{}}`, fmt.Sprintf(`{"id":2,"subscribe":{"channel":%q}}`, store{room}.conversation(user(i).ID))}
 			},
 		},
-		handler: func(context.Context, string, *slog.Logger) (http.Handler, error) { return centrifugeHandler(tuned) },
+		start: func(context.Context, env) (http.Handler, publish, error) { return startCentrifuge(tuned) },
 	}
 }
 
-func centrifugeHandler(tuned bool) (http.Handler, error) {
+func startCentrifuge(tuned bool) (http.Handler, publish, error) {
 	node, err := centrifuge.New(centrifuge.Config{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var cfg centrifuge.WebsocketConfig
 	if tuned {
@@ -52,13 +53,19 @@ func centrifugeHandler(tuned bool) (http.Handler, error) {
 		c.OnDisconnect(func(centrifuge.DisconnectEvent) {})
 	})
 	if err := node.Run(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	h := centrifuge.NewWebsocketHandler(node, cfg)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := centrifuge.SetCredentials(r.Context(), &centrifuge.Credentials{UserID: r.Header.Get("X-User")})
-		h.ServeHTTP(w, r.WithContext(ctx))
-	}), nil
+			ctx := centrifuge.SetCredentials(r.Context(), &centrifuge.Credentials{UserID: r.Header.Get("X-User")})
+			h.ServeHTTP(w, r.WithContext(ctx))
+		}), func(channel string, _ int, m protocol.Message) error {
+			data, err := json.Marshal(m)
+			if err == nil {
+				_, err = node.Publish(channel, data)
+			}
+			return err
+		}, nil
 }
 
 // session is what the two servers below remember of a client.
@@ -83,7 +90,9 @@ func simpleWire() wire {
 	return wire{
 		path:   "/",
 		header: func(i int) string { return "X-User: " + user(i).ID + "\r\n" },
-		hello:  func(i int) []string { return []string{fmt.Sprintf(`{"resume":{%q:1}}`, conversation(user(i).ID))} },
+		hello: func(i int, room bool) []string {
+			return []string{fmt.Sprintf(`{"resume":{%q:1}}`, store{room}.conversation(user(i).ID))}
+		},
 	}
 }
 
@@ -92,8 +101,8 @@ func simpleWire() wire {
 func gorillaServer() server {
 	return server{
 		name: "gorilla", what: "gorilla/websocket, naive: a reader and a writer for each connection, default buffers, a map of sessions", wire: simpleWire(),
-		handler: func(context.Context, string, *slog.Logger) (http.Handler, error) {
-			return &gorilla{sessions: map[*websocket.Conn]*peerSession{}}, nil
+		start: func(context.Context, env) (http.Handler, publish, error) {
+			return &gorilla{sessions: map[*websocket.Conn]*peerSession{}}, nil, nil
 		},
 	}
 }
@@ -160,7 +169,7 @@ func (g *gorilla) write(ws *websocket.Conn, s *peerSession) {
 func gwsServer() server {
 	return server{
 		name: "gws", what: "lxzan/gws, default options, a map of sessions", wire: simpleWire(),
-		handler: func(context.Context, string, *slog.Logger) (http.Handler, error) {
+		start: func(context.Context, env) (http.Handler, publish, error) {
 			up := gws.NewUpgrader(&gwsEvents{sessions: map[*gws.Conn]*peerSession{}}, &gws.ServerOption{
 				Authorize: func(r *http.Request, s gws.SessionStorage) bool { s.Store("user", r.Header.Get("X-User")); return true },
 			})
@@ -168,7 +177,7 @@ func gwsServer() server {
 				if socket, err := up.Upgrade(w, r); err == nil {
 					go socket.ReadLoop()
 				}
-			}), nil
+			}), nil, nil
 		},
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"time"
+
+	"github.com/tracegate/tracegate/core/protocol"
 )
 
 // server is one of those that are compared.
@@ -18,9 +19,19 @@ type server struct {
 	what  string
 	redis bool // wants the address of one
 	wire  wire
-	// handler makes what serves until ctx is done.
-	handler func(ctx context.Context, redis string, log *slog.Logger) (http.Handler, error)
+	// start makes what serves until ctx is done. publish may be nil.
+	start func(ctx context.Context, e env) (h http.Handler, publish publish, err error)
 }
+
+// env is what a server is started with.
+type env struct {
+	redis string
+	room  bool // all clients are in one conversation, of which nothing is stored yet
+	log   *slog.Logger
+}
+
+// publish shows a message to a conversation with a number of members.
+type publish func(conversation string, members int, m protocol.Message) error
 
 // servers are what is compared, ours first.
 func servers() []server {
@@ -42,7 +53,7 @@ func serverNamed(name string) (server, error) {
 }
 
 // runServer serves in a process of its own.
-func runServer(ctx context.Context, name, redis string) error {
+func runServer(ctx context.Context, name, redis string, room bool) error {
 	if _, err := allowFiles(); err != nil {
 		return err
 	}
@@ -52,7 +63,7 @@ func runServer(ctx context.Context, name, redis string) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	h, err := s.handler(ctx, redis, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})))
+	h, publish, err := s.start(ctx, env{redis: redis, room: room, log: errorLog()})
 	if err != nil {
 		return err
 	}
@@ -63,5 +74,9 @@ func runServer(ctx context.Context, name, redis string) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
 	defer srv.Close()
 	go func() { _ = srv.Serve(l) }() // ends with Close
-	return obey(l.Addr().String(), orders{"usage": order(measureUsage)})
+	return obey(l.Addr().String(), orders{
+		"usage":     order(measureUsage),
+		"cpu":       order(func(struct{}) (time.Duration, error) { return cpuTime() }),
+		"publisher": order(func(members int) (string, error) { return listenForMessages(publish, members) }),
+	})
 }

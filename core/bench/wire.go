@@ -17,7 +17,7 @@ type wire struct {
 	path    string
 	header  func(client int) string
 	greeted bool // the server speaks first
-	hello   func(client int) []string
+	hello   func(client int, room bool) []string
 	pong    string // the answer to an empty JSON object, where that is a ping
 }
 
@@ -63,20 +63,20 @@ func readFrame(r *bufio.Reader) (op byte, payload []byte, err error) {
 }
 
 // open connects a client and opens its session. The reader has what came after it.
-func (w wire) open(d net.Dialer, addr string, client int, r *bufio.Reader) (net.Conn, error) {
+func (w wire) open(d net.Dialer, addr string, client int, room bool, r *bufio.Reader) (net.Conn, error) {
 	conn, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	r.Reset(conn)
-	if err := w.session(conn, addr, client, r); err != nil {
+	if err := w.session(conn, addr, client, room, r); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("open session of client %d: %w", client, err)
 	}
 	return conn, nil
 }
 
-func (w wire) session(conn net.Conn, addr string, client int, r *bufio.Reader) error {
+func (w wire) session(conn net.Conn, addr string, client int, room bool, r *bufio.Reader) error {
 	head := "GET " + w.path + " HTTP/1.1\r\nHost: " + addr + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	if w.header != nil {
@@ -102,7 +102,7 @@ func (w wire) session(conn net.Conn, addr string, client int, r *bufio.Reader) e
 			return err
 		}
 	}
-	for _, text := range w.hello(client) {
+	for _, text := range w.hello(client, room) {
 		if _, err := conn.Write(clientFrame(opText, text)); err != nil {
 			return err
 		}
@@ -126,20 +126,26 @@ func (w wire) ping(conn net.Conn, r *bufio.Reader) error {
 func (w wire) await(conn net.Conn, r *bufio.Reader, want byte) error {
 	for {
 		op, payload, err := readFrame(r)
-		switch {
-		case err != nil:
-			return err
-		case op == opClose:
-			return fmt.Errorf("closed: %q", payload)
-		case op == opPing:
-			_, err = conn.Write(clientFrame(opPong, string(payload)))
-		case op == opText && w.pong != "" && strings.TrimSpace(string(payload)) == "{}":
-			_, err = conn.Write(clientFrame(opText, w.pong))
-		case op == want:
-			return nil
-		}
 		if err != nil {
 			return err
 		}
+		if answered, err := w.answer(conn, op, payload); err != nil || !answered && op == want {
+			return err
+		}
 	}
+}
+
+// answer answers a frame that wants a sign of life.
+func (w wire) answer(conn net.Conn, op byte, payload []byte) (answered bool, err error) {
+	switch {
+	case op == opClose:
+		return false, fmt.Errorf("closed: %q", payload)
+	case op == opPing:
+		_, err = conn.Write(clientFrame(opPong, string(payload)))
+	case op == opText && w.pong != "" && strings.TrimSpace(string(payload)) == "{}":
+		_, err = conn.Write(clientFrame(opText, w.pong))
+	default:
+		return false, nil
+	}
+	return true, err
 }

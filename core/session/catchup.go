@@ -16,7 +16,8 @@ func (h *Hub) CatchUp(user string) {
 	h.wakeCatchUp()
 }
 
-func (h *Hub) compareAll() {
+// CatchUpAll is CatchUp for all users that are connected here.
+func (h *Hub) CatchUpAll() {
 	h.mu.Lock()
 	users := slices.Collect(maps.Keys(h.users))
 	h.mu.Unlock()
