@@ -15,7 +15,7 @@ function create(d) {
       h("span", { class: "muted" }, `${d.env} · ${d.tenant}`), d.from !== d.to && h("span", { class: "move" }, h("span", { class: "pool", "data-pool": d.from }, d.from), " → ", h("span", { class: "pool", "data-pool": d.to }, d.to)),
       h("time", { datetime: d.time, title: clock(d.time) })),
     h("p", { class: "reason" }),
-    h("div", { class: "causes", hidden: true }, h("p", { class: "muted" }, "Suggested by the kernel probes"), h("ul")),
+    h("div", { class: "causes", hidden: true }, h("p", { class: "muted" }, "Suggested by kernel probes and traces"), h("ul")),
     h("details", {}, h("summary", {}, h("span", { class: "how" }), "Record"), h("div", { class: "record" }, figures(d), h("dl", { class: "facts" }))));
 }
 
