@@ -47,14 +47,27 @@ func pieces(from, to int64, grains []int64) []piece {
 // grains are those of the rows that traffic_group has, coarsest first.
 func grains() []int64 { return []int64{60, 10, 1} }
 
+// maxListed is up to how many rows a piece is listed row by row, which is planned a fifth
+// quicker than a range.
+const maxListed = 60
+
 // rowsSQL is the condition on rows that make up w, of grains that divide step.
 func rowsSQL(w sli.Window, step int64) string {
 	usable := slices.DeleteFunc(grains(), func(g int64) bool { return step%g != 0 })
-	var ranges []string
+	var listed, conditions []string
 	for _, p := range pieces(w.From.Unix(), w.To.Unix(), usable) {
-		ranges = append(ranges, fmt.Sprintf("Grain = %d AND Second BETWEEN %d AND %d", p.grain, p.from, p.to-1))
+		if (p.to-p.from)/p.grain > maxListed {
+			conditions = append(conditions, fmt.Sprintf("Grain = %d AND Second BETWEEN %d AND %d", p.grain, p.from, p.to-1))
+			continue
+		}
+		for at := p.from; at < p.to; at += p.grain {
+			listed = append(listed, fmt.Sprintf("(%d,%d)", p.grain, at))
+		}
 	}
-	return strings.Join(ranges, " OR ")
+	if len(listed) > 0 {
+		conditions = append(conditions, "(Grain, Second) IN ("+strings.Join(listed, ",")+")")
+	}
+	return strings.Join(conditions, " OR ")
 }
 
 // MaxStats bounds how many rows GroupStats and GroupSeries give; they fail beyond.
