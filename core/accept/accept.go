@@ -2,8 +2,8 @@
 // checks it, looks whether the user may, and hands it to the log. It is accepted when the
 // log has it; storing and numbering come later (core/deliver).
 //
-// Whether a user may is read from the store each time: one row, since the members behind
-// it are remembered there by their version. So a change of members holds at once for all
+// Whether a user may is read from the store each time: a row or two, since members are
+// remembered there by their version, or asked for one by one. So a change of members holds at once for all
 // processes, without a message between them and without a time for which an old answer
 // is good. The store decides once more when it numbers, for what was on its way.
 //
@@ -27,6 +27,8 @@ type Conversations interface {
 	// Standing says who is in a conversation now. It answers chat.ErrNotFound where
 	// there is none.
 	Standing(ctx context.Context, conversation string) (chat.Standing, error)
+	// StandingOf is the same for who only asks about one user.
+	StandingOf(ctx context.Context, conversation, userID string) (chat.Standing, error)
 	// Target answers chat.ErrNotFound where the user sees no entry of that seq.
 	Target(ctx context.Context, userID, conversation string, seq int64) (chat.Target, error)
 }
@@ -134,7 +136,7 @@ func (a *Acceptor) may(ctx context.Context, r chat.Record) (already bool, err er
 		defer cancel()
 		ctx = patient
 	}
-	standing, err := a.conversations.Standing(ctx, r.Conversation)
+	standing, err := a.standing(ctx, r)
 	switch {
 	case errors.Is(err, chat.ErrNotFound):
 		return false, chat.NoConversation()
@@ -154,6 +156,14 @@ func (a *Acceptor) may(ctx context.Context, r chat.Record) (already bool, err er
 	}
 	target, err := a.mayTarget(ctx, standing, r)
 	return chat.Already(standing, r, target), err
+}
+
+// standing is about the sender only, except where members of a group are at stake.
+func (a *Acceptor) standing(ctx context.Context, r chat.Record) (chat.Standing, error) {
+	if len(r.Members) > 0 {
+		return a.conversations.Standing(ctx, r.Conversation)
+	}
+	return a.conversations.StandingOf(ctx, r.Conversation, r.SenderID)
 }
 
 // mayTarget looks at the message that an edit, a recall or a reply names, if any.

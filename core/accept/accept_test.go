@@ -42,6 +42,10 @@ func (c *conversations) Standing(_ context.Context, id string) (chat.Standing, e
 	return chat.Standing{Roster: chat.NewRoster(false, 0, []chat.Member{{ID: "u1", Name: "ann"}, {ID: "u2", Name: "bob"}})}, nil
 }
 
+func (c *conversations) StandingOf(ctx context.Context, id, _ string) (chat.Standing, error) {
+	return c.Standing(ctx, id)
+}
+
 func (c *conversations) Target(_ context.Context, _, _ string, seq int64) (chat.Target, error) {
 	if c.down != nil {
 		return chat.Target{}, c.down
@@ -178,7 +182,7 @@ func TestMembershipMemoryIsBounded(t *testing.T) {
 // everyone has u1 in every conversation.
 type everyone struct{ *conversations }
 
-func (everyone) Standing(context.Context, string) (chat.Standing, error) {
+func (everyone) StandingOf(context.Context, string, string) (chat.Standing, error) {
 	return chat.Standing{Roster: chat.NewRoster(false, 0, []chat.Member{{ID: "u1", Name: "ann"}})}, nil
 }
 

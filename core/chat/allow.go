@@ -12,6 +12,7 @@ import (
 type Standing struct {
 	LastSeq int64
 	Roster  *Roster
+	Count   int      // of members
 	Silent  []string // users of a direct conversation whom the other one blocks
 }
 

@@ -62,6 +62,8 @@ func (c Config) Validate() error {
 type Store interface {
 	// Standing answers chat.ErrNotFound where there is no such conversation.
 	Standing(ctx context.Context, conversation string) (chat.Standing, error)
+	// StandingOf is the same for who only asks about one user.
+	StandingOf(ctx context.Context, conversation, userID string) (chat.Standing, error)
 	// Mark moves positions, never back, and returns those that hold now; who is not a
 	// member is left out.
 	Mark(ctx context.Context, marks []chat.Mark) ([]chat.Mark, error)
@@ -110,9 +112,10 @@ type key struct{ conversation, user string }
 
 // waiting is a mark with those who are to be told of it.
 type waiting struct {
-	mark chat.Mark
-	name string
-	done []func(protocol.Receipt, error)
+	mark  chat.Mark
+	name  string
+	large bool // more members than are told
+	done  []func(protocol.Receipt, error)
 }
 
 // New prepares it.
@@ -149,7 +152,7 @@ func (s *Signals) Mark(ctx context.Context, from chat.User, m protocol.Mark, don
 	if err == nil {
 		if bad := chat.CheckMark(mark, standing.LastSeq); bad != nil {
 			err = bad
-		} else if !s.collect(mark, from.Name, done) {
+		} else if !s.collect(mark, from.Name, standing.Count > s.cfg.Shown, done) {
 			s.marks.WithLabelValues("refused").Inc()
 			err = protocol.NewError(protocol.CodeUnavailable, "", "too many receipts are waiting")
 		}
@@ -164,7 +167,7 @@ func (s *Signals) standing(ctx context.Context, from chat.User, conversation str
 	if err := chat.CheckConversationID("conversation", conversation); err != nil {
 		return chat.Standing{}, err
 	}
-	standing, err := s.store.Standing(ctx, conversation)
+	standing, err := s.store.StandingOf(ctx, conversation, from.ID)
 	if errors.Is(err, chat.ErrNotFound) {
 		return standing, chat.NoConversation()
 	}
@@ -178,7 +181,7 @@ func (s *Signals) standing(ctx context.Context, from chat.User, conversation str
 }
 
 // collect takes a mark; false where too many wait.
-func (s *Signals) collect(mark chat.Mark, name string, done func(protocol.Receipt, error)) bool {
+func (s *Signals) collect(mark chat.Mark, name string, large bool, done func(protocol.Receipt, error)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := key{mark.Conversation, mark.UserID}
@@ -192,7 +195,7 @@ func (s *Signals) collect(mark chat.Mark, name string, done func(protocol.Receip
 	default:
 		s.marks.WithLabelValues("coalesced").Inc()
 	}
-	w.mark = w.mark.With(mark)
+	w.mark, w.large = w.mark.With(mark), large
 	w.done = append(w.done, done)
 	select {
 	case s.wake <- struct{}{}:
@@ -267,7 +270,7 @@ func (s *Signals) write(ctx context.Context, local Local, batch map[key]*waiting
 		s.marks.WithLabelValues("failed").Add(float64(len(batch)))
 		err = errors.Join(protocol.NewError(protocol.CodeUnavailable, "", "receipts cannot be written now: send it again"), err)
 	}
-	rosters := map[string]*chat.Roster{} // of now: who was removed meanwhile is not told
+	rosters := map[string][]chat.Member{}
 	var pushes []fanout.Push
 	for _, m := range written {
 		k := key{m.Conversation, m.UserID}
@@ -275,16 +278,12 @@ func (s *Signals) write(ctx context.Context, local Local, batch map[key]*waiting
 		delete(batch, k)
 		receipt := protocol.Receipt{Conversation: m.Conversation, User: w.name, Read: m.Read, Delivered: m.Delivered}
 		w.answer(receipt, nil)
-		roster, known := rosters[m.Conversation]
-		if !known {
-			if st, err := s.store.Standing(ctx, m.Conversation); err == nil {
-				roster = st.Roster
-			}
-			rosters[m.Conversation] = roster
+		frame, _ := json.Marshal(protocol.Frame{Receipt: &receipt}) // strings and numbers always encode
+		to := []chat.Member{{ID: m.UserID}}
+		if !w.large {
+			to = s.members(ctx, rosters, m.Conversation)
 		}
-		if roster != nil {
-			pushes = push(pushes, local, s.receipt(roster, m.UserID, receipt))
-		}
+		pushes = push(pushes, local, told{to: to, frame: frame})
 	}
 	s.marks.WithLabelValues("written").Add(float64(len(written)))
 	s.remote.Publish(pushes)
@@ -302,14 +301,17 @@ func (w *waiting) answer(r protocol.Receipt, err error) {
 	}
 }
 
-// receipt is for a user's own devices and, where the conversation is small enough, for the
-// other members.
-func (s *Signals) receipt(roster *chat.Roster, userID string, r protocol.Receipt) told {
-	frame, _ := json.Marshal(protocol.Frame{Receipt: &r}) // strings and numbers always encode
-	if len(roster.Members) > s.cfg.Shown {
-		return told{to: []chat.Member{{ID: userID}}, frame: frame}
+// members are those of a small conversation as they are now: who was removed since the
+// mark came is not told. Nobody is where they cannot be read.
+func (s *Signals) members(ctx context.Context, known map[string][]chat.Member, conversation string) []chat.Member {
+	list, ok := known[conversation]
+	if !ok {
+		if st, err := s.store.Standing(ctx, conversation); err == nil {
+			list = st.Roster.Members
+		}
+		known[conversation] = list
 	}
-	return told{to: roster.Members, frame: frame}
+	return list
 }
 
 // Typing tells the other members that a user is typing. Too often is rate_limited.
@@ -318,14 +320,15 @@ func (s *Signals) Typing(ctx context.Context, from chat.User, conversation strin
 		return protocol.NewError(protocol.CodeRateLimited, "", "typing was said a moment ago")
 	}
 	standing, err := s.standing(ctx, from, conversation)
-	if err != nil || len(standing.Roster.Members) > s.cfg.Shown {
+	if err != nil || standing.Count > s.cfg.Shown {
 		return err
 	}
 	if no := standing.Speaks(from.ID); no != nil {
 		return no
 	}
+	to := s.members(ctx, map[string][]chat.Member{}, conversation)
 	frame, _ := json.Marshal(protocol.Frame{Typing: &protocol.Typing{Conversation: conversation, User: from.Name}}) // always encodes
-	others := slices.DeleteFunc(slices.Clone(standing.Roster.Members), func(m chat.Member) bool { return m.ID == from.ID })
+	others := slices.DeleteFunc(slices.Clone(to), func(m chat.Member) bool { return m.ID == from.ID })
 	select {
 	case s.out <- told{to: others, frame: frame}:
 	default:

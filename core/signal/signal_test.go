@@ -39,7 +39,11 @@ func (s *store) Standing(_ context.Context, conversation string) (chat.Standing,
 	default:
 		return chat.Standing{}, chat.ErrNotFound
 	}
-	return chat.Standing{LastSeq: 1000, Roster: chat.NewRoster(true, 1, members)}, nil
+	return chat.Standing{LastSeq: 1000, Roster: chat.NewRoster(true, 1, members), Count: len(members)}, nil
+}
+
+func (s *store) StandingOf(ctx context.Context, conversation, _ string) (chat.Standing, error) {
+	return s.Standing(ctx, conversation)
 }
 
 func (s *store) Mark(_ context.Context, marks []chat.Mark) ([]chat.Mark, error) {

@@ -16,7 +16,7 @@ type dialect struct {
 	lockMigrations string
 
 	// Statements of Append; $1 is JSON.
-	lockConversations string // [id] -> id, last_seq, member_seq, is a group, pair, blocked
+	lockConversations string // [id] -> id, last_seq, member_seq, is a group, pair, blocked, member_count
 	membersOf         string // [id] -> id, member_seq, user_id, name, role
 	existing          string // [keyRow] -> conversation_id, sender_id, client_id, seq
 	targets           string // [keyRow] -> conversation_id, seq, kind, sender_id, sent_at, recalled

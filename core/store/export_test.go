@@ -63,7 +63,7 @@ func (s *Store) FillGroup(t testing.TB, group string, n int) {
 			`SELECT $2, 'many-' || CAST(i AS TEXT), 1 FROM n`, n, group); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(t.Context(), `UPDATE conversations SET member_seq = member_seq + 1, last_seq = last_seq + 1 WHERE id = $1`, group)
+		_, err := tx.ExecContext(t.Context(), `UPDATE conversations SET member_seq = member_seq + 1, last_seq = last_seq + 1, member_count = member_count + $2 WHERE id = $1`, group, n)
 		return err
 	})
 	if err != nil {

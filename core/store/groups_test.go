@@ -419,6 +419,37 @@ func TestAppendWritesNoRowForAMember(t *testing.T) {
 	})
 }
 
+// TestStandingOfOneDoesNotReadAll: who asks about one member of a large group does not
+// have all of them read.
+func TestStandingOfOneDoesNotReadAll(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg store.Config) {
+		s := open(t, cfg)
+		owner, eve := person(t, s, "owner"), person(t, s, "eve")
+		group(t, s, "g", owner)
+		s.FillGroup(t, "g", 1000)
+		before := s.Remembered()
+		st, err := s.StandingOf(t.Context(), "g", owner.ID)
+		if m, in := st.Roster.Find(owner.ID); err != nil || !in || m.Role != chat.RoleOwner || st.Count != 1001 || len(st.Roster.Members) != 1 {
+			t.Errorf("%v %+v", err, st)
+		}
+		if st, err := s.StandingOf(t.Context(), "g", eve.ID); err != nil || len(st.Roster.Members) != 0 {
+			t.Errorf("%v %+v", err, st)
+		}
+		if n := s.Remembered(); n != before {
+			t.Errorf("%d members more are remembered", n-before)
+		}
+		if _, err := s.Standing(t.Context(), "g"); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := s.StandingOf(t.Context(), "g", owner.ID); err != nil || len(st.Roster.Members) != 1001 {
+			t.Errorf("what is remembered is not used: %v, %d members", err, len(st.Roster.Members))
+		}
+		if _, err := s.StandingOf(t.Context(), "none", owner.ID); !errors.Is(err, chat.ErrNotFound) {
+			t.Errorf("no such conversation: %v", err)
+		}
+	})
+}
+
 func TestRostersAreBounded(t *testing.T) {
 	onEach(t, func(t *testing.T, cfg store.Config) {
 		s := open(t, cfg)

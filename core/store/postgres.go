@@ -27,8 +27,8 @@ func postgresDialect() dialect {
 	return dialect{
 		name:              "postgres",
 		lockMigrations:    `SELECT pg_advisory_xact_lock(7219641308)`,
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked FROM conversations WHERE id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count FROM conversations WHERE id IN ` + ids,
 		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids + ` ORDER BY id FOR NO KEY UPDATE`,
 		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role FROM conversations c JOIN members m ON m.conversation_id = c.id
 			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,

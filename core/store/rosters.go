@@ -74,51 +74,89 @@ func (s *Store) Standing(ctx context.Context, conversation string) (chat.Standin
 	return st, nil
 }
 
-// standing reads conversations, with a lock or without. Members come with their version
-// in one statement, so that both belong together also outside of a transaction.
-func (s *Store) standing(ctx context.Context, q querier, query string, ids []string) (map[string]chat.Standing, error) {
-	out := map[string]chat.Standing{}
-	missing := map[string]*chat.Roster{}
-	var list []string
-	scan := func(rows *sql.Rows) error {
-		var id string
+// wholeRosters is up to how many members StandingOf reads all of them. Past that they are
+// read by those who need them, or else each change of a large group would have all of it
+// read again for the next message of anybody.
+const wholeRosters = 500
+
+// StandingOf is Standing for who only asks about one user: the roster may have that one
+// only, or nobody where it is not a member.
+func (s *Store) StandingOf(ctx context.Context, conversation, userID string) (chat.Standing, error) {
+	heads, _, err := s.heads(ctx, s.read, s.dialect.standingOf, []string{conversation})
+	if err != nil {
+		return chat.Standing{}, err
+	}
+	st, ok := heads[conversation]
+	switch {
+	case !ok:
+		return st, fmt.Errorf("select conversation: %w", chat.ErrNotFound)
+	case st.Roster.Members != nil:
+		return st, nil
+	case st.Count <= wholeRosters:
+		return s.Standing(ctx, conversation)
+	}
+	var found []chat.Member
+	err = scanAll(ctx, s.read, `SELECT u.id, u.name, m.role FROM members m JOIN users u ON u.id = m.user_id
+		WHERE m.conversation_id = $1 AND m.user_id = $2 AND m.left_seq = 0`, []any{conversation, userID}, func(rows *sql.Rows) error {
+		var m chat.Member
+		err := rows.Scan(&m.ID, &m.Name, &m.Role)
+		found = append(found, m)
+		return err
+	})
+	st.Roster = chat.NewRoster(st.Roster.Group, st.Roster.Version, found)
+	return st, s.dialect.classify("select member", err)
+}
+
+// heads reads conversations, with a lock or without, with those members that are
+// remembered; the rosters of those in missing have none yet.
+func (s *Store) heads(ctx context.Context, q querier, query string, ids []string) (out map[string]chat.Standing, missing []string, err error) {
+	out = map[string]chat.Standing{}
+	err = s.query(ctx, q, "select conversations", query, ids, func(rows *sql.Rows) error {
+		var id, pair string
+		var blocked int
 		var st chat.Standing
 		fresh := &chat.Roster{}
-		var pair string
-		var blocked int
-		if err := rows.Scan(&id, &st.LastSeq, &fresh.Version, &fresh.Group, &pair, &blocked); err != nil {
+		if err := rows.Scan(&id, &st.LastSeq, &fresh.Version, &fresh.Group, &pair, &blocked, &st.Count); err != nil {
 			return err
 		}
 		st.Silent = silent(pair, blocked)
 		if st.Roster = s.rosters.get(id, fresh.Version); st.Roster == nil {
-			missing[id], list = fresh, append(list, id)
+			st.Roster = fresh
+			missing = append(missing, id)
 		}
 		out[id] = st
 		return nil
-	}
-	err := s.query(ctx, q, "select conversations", query, ids, scan)
-	if err != nil || len(list) == 0 {
+	})
+	return out, missing, err
+}
+
+// standing reads conversations with all their members. Members come with their version in
+// one statement, so that both belong together also outside of a transaction.
+func (s *Store) standing(ctx context.Context, q querier, query string, ids []string) (map[string]chat.Standing, error) {
+	out, missing, err := s.heads(ctx, q, query, ids)
+	if err != nil || len(missing) == 0 {
 		return out, err
 	}
 	members := map[string][]chat.Member{}
-	err = s.query(ctx, q, "select members", s.dialect.membersOf, list, func(rows *sql.Rows) error {
+	err = s.query(ctx, q, "select members", s.dialect.membersOf, missing, func(rows *sql.Rows) error {
 		var id string
 		var m chat.Member
 		var version int64
-		err := rows.Scan(&id, &version, &m.ID, &m.Name, &m.Role)
-		missing[id].Version = version
+		if err := rows.Scan(&id, &version, &m.ID, &m.Name, &m.Role); err != nil {
+			return err
+		}
+		out[id].Roster.Version = version
 		members[id] = append(members[id], m)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	for id, fresh := range missing {
-		roster := chat.NewRoster(fresh.Group, fresh.Version, members[id])
+	for _, id := range missing {
 		st := out[id]
-		st.Roster = roster
+		st.Roster = chat.NewRoster(st.Roster.Group, st.Roster.Version, members[id])
 		out[id] = st
-		s.rosters.put(id, roster)
+		s.rosters.put(id, st.Roster)
 	}
 	return out, nil
 }

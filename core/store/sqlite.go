@@ -39,8 +39,8 @@ func sqliteDialect() dialect {
 	const ids = `(SELECT value FROM json_each($1))`
 	return dialect{
 		name:              "sqlite",
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked FROM conversations WHERE id IN ` + ids,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked FROM conversations WHERE id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count FROM conversations WHERE id IN ` + ids,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count FROM conversations WHERE id IN ` + ids,
 		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids,
 		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role FROM conversations c JOIN members m ON m.conversation_id = c.id
 			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
