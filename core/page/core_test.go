@@ -23,7 +23,9 @@ import (
 	"github.com/tracegate/tracegate/core"
 	fanoutembedded "github.com/tracegate/tracegate/core/fanout/embedded"
 	"github.com/tracegate/tracegate/core/page"
+	"github.com/tracegate/tracegate/core/protocol"
 	queueembedded "github.com/tracegate/tracegate/core/queue/embedded"
+	"github.com/tracegate/tracegate/edge/client"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
 	"github.com/tracegate/tracegate/mesh/webpage/browsertest"
@@ -200,4 +202,58 @@ func TestRealCore(t *testing.T) {
 	ada.Open(c.URL + "/")
 	ada.UntilText("#conversations", "from the canary")
 	ada.Screenshot("chat-real-core")
+}
+
+// TestGroupOnThePage: the page shows a group, what changes in it, edits and recalls, as
+// they come and after a reload.
+func TestGroupOnThePage(t *testing.T) {
+	b := browsertest.Start(t) // skips before anything is started
+	c := newCircle(t, "baseline")
+	bob := enter(t, b, c.URL, "bob", browsertest.Desktop())
+	cfg := client.DefaultConfig()
+	cfg.Address = c.URL
+	sdk, err := client.New(cfg)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(err)
+	defer sdk.Close()
+	ctx := t.Context()
+	_, _, err = sdk.Register(ctx, "ann", password)
+	must(err)
+	ann, _, err := sdk.Login(ctx, "ann", password)
+	must(err)
+	g, _, err := ann.CreateGroup(ctx, "g1", "lunch", "bob")
+	must(err)
+	bob.UntilText("#conversations", "lunch")
+	bob.Click("#conversations button")
+	bob.UntilText("#messages", "ann created lunch")
+	for _, text := range []string{"one", "two"} {
+		_, _, err = ann.Send(ctx, protocol.Send{Conversation: g.ID, ClientID: text, Text: text})
+		must(err)
+	}
+	untilCount(bob, 2)
+	_, _, err = ann.Edit(ctx, protocol.Edit{Conversation: g.ID, Seq: 2, ClientID: "e1", Text: "first"})
+	must(err)
+	_, _, err = ann.Recall(ctx, protocol.Recall{Conversation: g.ID, Seq: 3})
+	must(err)
+	_, _, err = ann.Rename(ctx, g.ID, "dinner")
+	must(err)
+	bob.UntilText("#messages", "ann renamed the group to dinner")
+	bob.UntilText("#peer", "dinner")
+	want := []string{"first", "Message recalled"}
+	if diff := cmp.Diff(want, texts(bob)); diff != "" {
+		t.Error(diff)
+	}
+	bob.Open(c.URL + "/")
+	bob.UntilText("#conversations", "dinner")
+	bob.Click("#conversations button")
+	untilCount(bob, 2)
+	if diff := cmp.Diff(want, texts(bob)); diff != "" {
+		t.Errorf("after a reload: %s", diff)
+	}
+	bob.Screenshot("chat-group")
 }

@@ -185,6 +185,7 @@ export class App {
     if (added.length === 0) return;
     this.#saveSoon();
     if (conversation.id === this.#open) {
+      this.#view.conversation(conversation);
       this.#draw();
       if (this.#view.atEnd) this.#markRead();
     }

@@ -126,7 +126,9 @@ export class View {
       h("span", { class: "avatar", "aria-hidden": "true" }, initial(peer)),
       h("span", { class: "who" }, peer), h("time", {}), h("span", { class: "last" }), h("span", { class: "unread" })));
     const button = el.firstElementChild;
-    const [, , time, text, count] = button.children;
+    const [avatar, who, time, text, count] = button.children;
+    put(avatar, initial(peer)); // a group may have a new name
+    put(who, peer);
     open ? button.setAttribute("aria-current", "true") : button.removeAttribute("aria-current");
     put(time, last ? message.clock(last.sent_at) : "");
     put(text, last ? (last.sender === this.#user ? "You: " : "") + last.text : "No messages yet");
