@@ -72,6 +72,9 @@ func startCore(ctx context.Context, e env) (http.Handler, publish, error) {
 	acceptor, faults := accept.New(store, store, accept.Config{Timeout: time.Second}, time.Now), fault.New(time.Now)
 	bounds := session.DefaultConfig()
 	bounds.AcceptRate, bounds.AcceptBurst = 1e9, 1e9 // they come as fast as they can
+	if e.room {
+		bounds.PingEvery, bounds.StaleAfter = time.Hour, 2*time.Hour // clients wait for their turn and do not answer
+	}
 	hub, err := session.New(bounds, session.Deps{
 		Node: node, Pool: pool, History: store, Sender: acceptor, Fanout: others, Fault: faults,
 		Tracer: tracing.Tracer("bench"), Registerer: reg, Log: log,
@@ -90,11 +93,15 @@ func startCore(ctx context.Context, e env) (http.Handler, publish, error) {
 		Healthy: func() bool { return true }, Tracing: tracing, Registerer: reg, Now: time.Now, Log: log,
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
 	})
+	var ids []string // core has them from the store
 	return handler, func(conversation string, members int, m protocol.Message) error {
+		for i := len(ids); i < members; i++ {
+			ids = append(ids, user(i).ID)
+		}
 		m.Conversation = conversation
 		frame := deliver.Frame(m)
-		for i := range members {
-			hub.Deliver(user(i).ID, conversation, m.Seq, frame)
+		for _, id := range ids[:members] {
+			hub.Deliver(id, conversation, m.Seq, frame)
 		}
 		return nil
 	}, err

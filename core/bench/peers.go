@@ -29,16 +29,20 @@ func centrifugeServer(name, what string, tuned bool) server {
 				return []string{`{"id":1,"connect":{}}`, fmt.Sprintf(`{"id":2,"subscribe":{"channel":%q}}`, store{room}.conversation(user(i).ID))}
 			},
 		},
-		start: func(context.Context, env) (http.Handler, publish, error) { return startCentrifuge(tuned) },
+		start: func(_ context.Context, e env) (http.Handler, publish, error) { return startCentrifuge(e, tuned) },
 	}
 }
 
-func startCentrifuge(tuned bool) (http.Handler, publish, error) {
+func startCentrifuge(e env, tuned bool) (http.Handler, publish, error) {
 	node, err := centrifuge.New(centrifuge.Config{})
 	if err != nil {
 		return nil, nil, err
 	}
 	var cfg centrifuge.WebsocketConfig
+	if e.room {
+		cfg.PingInterval = -1               // clients wait for their turn and do not answer
+		cfg.WriteTimeout = 10 * time.Second // as ours; with 1 s a busy machine loses clients
+	}
 	if tuned {
 		cfg.ReadBufferSize, cfg.UseWriteBufferPool, cfg.ProcessCommandsOffReadLoop = 512, true, true
 		node.OnConnecting(func(context.Context, centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
