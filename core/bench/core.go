@@ -149,6 +149,10 @@ func (store) Standing(context.Context, string) (chat.Standing, error) {
 	return chat.Standing{}, chat.ErrNotFound
 }
 
+func (store) StandingOf(context.Context, string, string) (chat.Standing, error) {
+	return chat.Standing{}, chat.ErrNotFound
+}
+
 func (store) Target(context.Context, string, string, int64) (chat.Target, error) {
 	return chat.Target{}, chat.ErrNotFound
 }
