@@ -79,7 +79,7 @@ func Features(spans []Span) contrast.Sample {
 			out["dependency "+name] = worse(out["dependency "+name], class(s))
 		}
 	}
-	put("most time in", slowest(spans))
+	put("slowest hop", slowest(spans))
 	return out
 }
 

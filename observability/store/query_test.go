@@ -135,7 +135,7 @@ func TestCompare(t *testing.T) {
 			t.Errorf("%s", sep)
 		}
 	}
-	want := []string{"dependency postgresql INSERT db1=100 ms to 1 s", "most time in=core postgresql INSERT db1", "core: service.instance.id=core-3"}
+	want := []string{"dependency postgresql INSERT db1=100 ms to 1 s", "slowest hop=core postgresql INSERT db1", "core: service.instance.id=core-3"}
 	if diff := cmp.Diff(want[:1], names[:min(1, len(names))]); diff != "" || len(names) != 2 && len(names) != 3 {
 		t.Errorf("causes %q, want %q", names, want)
 	}

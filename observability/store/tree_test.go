@@ -67,7 +67,7 @@ func TestFeatures(t *testing.T) {
 	want := contrast.Sample{
 		"pool": "canary", "route": "/r", "service": "core", "http.response.status_code": "200", "upstream.host": "10.0.0.7:80",
 		"edge: log_name": "edge_access", "core: service.version": "2",
-		"dependency postgresql db1": "100 ms to 1 s", "dependency kafka publish messages": "an error", "most time in": "core postgresql db1",
+		"dependency postgresql db1": "100 ms to 1 s", "dependency kafka publish messages": "an error", "slowest hop": "core postgresql db1",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("features (-want +got):\n%s", diff)
