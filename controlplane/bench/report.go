@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -124,23 +122,13 @@ func (r report) figures() string {
 }
 
 func describeMachine(ctx context.Context, c config) string {
-	binary, err := envoy.Find(ctx, c.envoy, "", slog.New(slog.DiscardHandler))
 	version := "unknown"
-	if err == nil {
-		version = versionOf(ctx, binary)
+	if binary, err := envoy.Find(ctx, c.envoy, "", slog.New(slog.DiscardHandler)); err == nil {
+		if v, err := envoy.Version(ctx, binary); err == nil {
+			version = v
+		}
 	}
 	return fmt.Sprintf("%s; Envoy %s, one worker", benchdoc.Machine(), version)
-}
-
-func versionOf(ctx context.Context, binary string) string {
-	out, err := exec.CommandContext(ctx, binary, "--version").Output()
-	if err != nil {
-		return "unknown"
-	}
-	if m := regexp.MustCompile(`version: [0-9a-f]+/([^/]+)/`).FindSubmatch(out); m != nil {
-		return string(m[1])
-	}
-	return "unknown"
 }
 
 func (r report) section(ctx context.Context, c config) string {

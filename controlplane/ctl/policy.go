@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -174,24 +175,20 @@ func (b *Basis) with(document []byte, now time.Time) (plan.Plan, error) {
 // changes compares what edges have with what they would have.
 func changes(old, next *xds.Snapshot) []ctlapi.Change {
 	var out []ctlapi.Change
-	for i := range xds.NumTypes {
+	for i, names := range old.Changes(next) {
 		t := xds.Type(i)
-		for _, r := range next.Resources[i] {
-			switch had, ok := old.Find(t, r.Name); {
-			case !ok:
-				out = append(out, ctlapi.Change{Type: t.String(), Name: r.Name, What: "added"})
-			case had.Version != r.Version:
-				out = append(out, ctlapi.Change{Type: t.String(), Name: r.Name, What: "changed"})
+		for _, name := range names {
+			what := "changed"
+			if _, had := old.Find(t, name); !had {
+				what = "added"
+			} else if _, has := next.Find(t, name); !has {
+				what = "removed"
 			}
-		}
-		for _, r := range old.Resources[i] {
-			if _, ok := next.Find(t, r.Name); !ok {
-				out = append(out, ctlapi.Change{Type: t.String(), Name: r.Name, What: "removed"})
-			}
+			out = append(out, ctlapi.Change{Type: t.String(), Name: name, What: what})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b ctlapi.Change) int {
-		return strings.Compare(a.Type+"\x00"+a.Name, b.Type+"\x00"+b.Name)
+	slices.SortFunc(out, func(a, b ctlapi.Change) int {
+		return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
 	})
 	return out
 }

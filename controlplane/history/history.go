@@ -9,7 +9,6 @@ package history
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -59,7 +58,7 @@ func Open(dir string) (l *Log, damaged []error, err error) {
 		return nil, nil, fmt.Errorf("list revisions: %w", err)
 	}
 	l = &Log{dir: dir}
-	for _, name := range names {
+	for _, name := range slices.Sorted(slices.Values(names)) { // as their numbers, see path
 		if _, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(name), ".json")); err != nil {
 			continue // not ours
 		}
@@ -68,13 +67,7 @@ func Open(dir string) (l *Log, damaged []error, err error) {
 			damaged = append(damaged, err)
 			continue
 		}
-		l.revisions = append(l.revisions, s.Revision)
-	}
-	slices.SortFunc(l.revisions, func(a, b ctlapi.Revision) int { return cmp.Compare(a.Number, b.Number) })
-	if n := len(l.revisions); n > 0 {
-		if l.newest, err = l.Document(l.revisions[n-1].Number); err != nil {
-			return nil, nil, err
-		}
+		l.revisions, l.newest = append(l.revisions, s.Revision), s.Document
 	}
 	return l, damaged, nil
 }

@@ -82,11 +82,8 @@ func (s *Store) lockPair(ctx context.Context, tx *sql.Tx, pair string) error {
 	return s.query(ctx, tx, "lock users", s.dialect.lockUsers, strings.Split(pair, "|"), func(*sql.Rows) error { return nil })
 }
 
-// blocked is what the blocks of a pair mean, read under lockPair.
+// blocked is what the blocks of a pair mean; the caller holds lockPair.
 func (s *Store) blocked(ctx context.Context, tx *sql.Tx, pair string) (blocked int, err error) {
-	if err := s.lockPair(ctx, tx, pair); err != nil {
-		return 0, err
-	}
 	first, second, _ := strings.Cut(pair, "|")
 	err = scanAll(ctx, tx, `SELECT user_id FROM blocks WHERE (user_id = $1 AND blocked_id = $2) OR (user_id = $2 AND blocked_id = $1)`,
 		[]any{first, second}, func(rows *sql.Rows) error {

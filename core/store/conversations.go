@@ -42,6 +42,9 @@ func (s *Store) byPair(ctx context.Context, pair string) (string, error) {
 }
 
 func (s *Store) createDirect(ctx context.Context, tx *sql.Tx, id, pair string, users []string, limit int, at time.Time) error {
+	if err := s.lockPair(ctx, tx, pair); err != nil {
+		return err
+	}
 	blocked, err := s.blocked(ctx, tx, pair)
 	if err != nil {
 		return err

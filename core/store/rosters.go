@@ -82,7 +82,7 @@ const wholeRosters = 500
 // StandingOf is Standing for who only asks about one user: the roster may have that one
 // only, or nobody where it is not a member.
 func (s *Store) StandingOf(ctx context.Context, conversation, userID string) (chat.Standing, error) {
-	heads, _, err := s.heads(ctx, s.read, s.dialect.standingOf, []string{conversation})
+	heads, missing, err := s.heads(ctx, s.read, s.dialect.standingOf, []string{conversation})
 	if err != nil {
 		return chat.Standing{}, err
 	}
@@ -90,10 +90,11 @@ func (s *Store) StandingOf(ctx context.Context, conversation, userID string) (ch
 	switch {
 	case !ok:
 		return st, fmt.Errorf("select conversation: %w", chat.ErrNotFound)
-	case st.Roster.Members != nil:
+	case len(missing) == 0:
 		return st, nil
 	case st.Count <= wholeRosters:
-		return s.Standing(ctx, conversation)
+		err := s.fill(ctx, s.read, heads, missing)
+		return heads[conversation], err
 	}
 	var found []chat.Member
 	err = scanAll(ctx, s.read, `SELECT u.id, u.name, m.role FROM members m JOIN users u ON u.id = m.user_id
@@ -130,15 +131,21 @@ func (s *Store) heads(ctx context.Context, q querier, query string, ids []string
 	return out, missing, err
 }
 
-// standing reads conversations with all their members. Members come with their version in
-// one statement, so that both belong together also outside of a transaction.
+// standing reads conversations with all their members.
 func (s *Store) standing(ctx context.Context, q querier, query string, ids []string) (map[string]chat.Standing, error) {
 	out, missing, err := s.heads(ctx, q, query, ids)
 	if err != nil || len(missing) == 0 {
 		return out, err
 	}
+	return out, s.fill(ctx, q, out, missing)
+}
+
+// fill reads the members of those conversations that have none yet. Members come with
+// their version in one statement, so that both belong together also outside of a
+// transaction.
+func (s *Store) fill(ctx context.Context, q querier, out map[string]chat.Standing, missing []string) error {
 	members := map[string][]chat.Member{}
-	err = s.query(ctx, q, "select members", s.dialect.membersOf, missing, func(rows *sql.Rows) error {
+	err := s.query(ctx, q, "select members", s.dialect.membersOf, missing, func(rows *sql.Rows) error {
 		var id string
 		var m chat.Member
 		var version int64
@@ -150,7 +157,7 @@ func (s *Store) standing(ctx context.Context, q querier, query string, ids []str
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, id := range missing {
 		st := out[id]
@@ -158,5 +165,5 @@ func (s *Store) standing(ctx context.Context, q querier, query string, ids []str
 		out[id] = st
 		s.rosters.put(id, st.Roster)
 	}
-	return out, nil
+	return nil
 }

@@ -84,6 +84,12 @@ func parseVersion(s string) (version, error) {
 	return version{}, errors.New("no version in what it prints")
 }
 
+// Version is that of the Envoy at path, such as 1.40.0.
+func Version(ctx context.Context, path string) (string, error) {
+	v, err := versionOf(ctx, path)
+	return v.String(), err
+}
+
 func versionOf(ctx context.Context, path string) (version, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()

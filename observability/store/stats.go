@@ -15,14 +15,18 @@ import (
 	"github.com/tracegate/tracegate/observability/sli"
 )
 
+// keySQL is what statistics are by, beside a time.
+const keySQL = "TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool"
+
+// sumsSQL are the columns that scanSums reads; it has a place for the time.
+const sumsSQL = "SELECT %s AS Start, " + keySQL + ", sum(Requests), sum(Errors), sumMap(Latency), max(Newest) FROM traffic_group"
+
 // statsSQL has a place for a key by time and for the rows to read. One thread is the
 // quickest for some thousand rows; to be planned takes longer than to run, so it is plain
 // and its answer is sorted here.
-const statsSQL = `
-SELECT %s AS Start, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool, sum(Requests), sum(Errors), sumMap(Latency), max(Newest)
-FROM traffic_group
+const statsSQL = sumsSQL + `
 WHERE %s
-GROUP BY Start, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool
+GROUP BY Start, ` + keySQL + `
 LIMIT %d
 SETTINGS max_threads = 1`
 
@@ -141,11 +145,9 @@ func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, key st
 	return out, nil
 }
 
-const secondsSQL = `
-SELECT Second AS Start, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool, sum(Requests), sum(Errors), sumMap(Latency), max(Newest)
-FROM traffic_group
+const secondsSQL = sumsSQL + `
 WHERE Grain = 1 AND Second BETWEEN %d AND %d AND NOT has({ignore:Array(String)}, TrafficRoute)
-GROUP BY Start, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool
+GROUP BY Start, ` + keySQL + `
 ORDER BY Start`
 
 // secondsAtOnce is how much of a window Seconds asks for in one query, which bounds the
@@ -169,7 +171,7 @@ func (s *Store) seconds(ctx context.Context, from, to int64, ignore []string, ea
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"ignore": array(ignore)}))
-	rows, err := s.conn.Query(ctx, fmt.Sprintf(secondsSQL, from, to-1))
+	rows, err := s.conn.Query(ctx, fmt.Sprintf(secondsSQL, "Second", from, to-1))
 	if err != nil {
 		return err
 	}

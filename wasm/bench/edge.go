@@ -63,6 +63,9 @@ func startEdge(ctx context.Context, binary, dir, upstream string, variants []var
 	if err := os.WriteFile(filepath.Join(dir, "same_work.lua"), []byte(lua), 0o600); err != nil {
 		return nil, err
 	}
+	if e.version, err = envoy.Version(ctx, binary); err != nil {
+		return nil, err
+	}
 	quiet := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	e.process, err = envoy.Start(envoy.Options{Binary: binary, Bootstrap: bootstrap, Admin: admin, Dir: dir, Concurrency: 1, LogLevel: "error"}, quiet)
 	if err != nil {
@@ -74,7 +77,6 @@ func startEdge(ctx context.Context, binary, dir, upstream string, variants []var
 		e.kill()
 		return nil, err
 	}
-	e.version = versionOf(ctx, binary)
 	e.worker = workerThread(e.process.PID())
 	return e, nil
 }

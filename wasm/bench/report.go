@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"os/exec"
-	"regexp"
 	"strings"
 	"time"
 
@@ -66,17 +63,6 @@ func (r report) figures() string {
 
 func describeMachine(e *edge) string {
 	return fmt.Sprintf("%s; Envoy %s, one worker", benchdoc.Machine(), e.version)
-}
-
-func versionOf(ctx context.Context, binary string) string {
-	out, err := exec.CommandContext(ctx, binary, "--version").Output()
-	if err != nil {
-		return "unknown"
-	}
-	if m := regexp.MustCompile(`version: [0-9a-f]+/([^/]+)/`).FindSubmatch(out); m != nil {
-		return string(m[1])
-	}
-	return "unknown"
 }
 
 func (r report) section(c config, e *edge) string {
