@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/policy"
@@ -23,7 +24,9 @@ const (
 	partObserve      = "observe"
 	partControlPlane = "controlplane"
 	partEdge         = "edge"
+	partRateLimit    = "ratelimit"
 	partProbe        = "probe"
+	partSearch       = "search"
 )
 
 func corePart(pool string) string { return "core-" + pool }
@@ -59,12 +62,26 @@ func (u *up) install(ctx context.Context) (installed, error) {
 // writeFirstPolicy writes the policy that an operator then edits, and the endpoints,
 // which follow from the configuration at every start.
 func (u *up) writeFirstPolicy() error {
+	// Editors find the schema by the first line of the default policy.
+	if err := os.WriteFile(filepath.Join(filepath.Dir(u.cfg.policyFile()), "policy.schema.json"), policy.Schema, 0o600); err != nil {
+		return fmt.Errorf("write schema of the policy: %w", err)
+	}
 	if err := writeOnce(u.cfg.policyFile(), policy.Default); err != nil {
 		return err
 	}
-	endpoints := "# written by `tracegate up` at every start, from core.pools\nservices:\n  core:\n"
+	return u.writeEndpoints(nil)
+}
+
+// writeEndpoints tells the control plane of the core processes of each pool: those of the
+// configuration, and more where there are.
+func (u *up) writeEndpoints(scaled map[string][]string) error {
+	endpoints := "# written by `tracegate up`, from core.pools\nservices:\n  core:\n"
 	for _, p := range u.cfg.Core.Pools {
-		endpoints += fmt.Sprintf("    %s: [%q]\n", p.Name, p.Listen)
+		addrs, ok := scaled[p.Name]
+		if !ok {
+			addrs = []string{p.Listen}
+		}
+		endpoints += fmt.Sprintf("    %s: [\"%s\"]\n", p.Name, strings.Join(addrs, `", "`))
 	}
 	tmp := u.cfg.endpoints() + ".new"
 	if err := os.WriteFile(tmp, []byte(endpoints), 0o600); err != nil {
@@ -89,8 +106,15 @@ func (u *up) stages(in installed) [][]local.Part {
 		services = append(services, part(corePart(p.Name), p.Admin, u.cfg.Core.Drain+15*time.Second, "core", "--pool", p.Name))
 	}
 	edge := part(partEdge, u.cfg.Edge.Admin, u.cfg.Edge.Drain, "edge")
-	edge.Ready = edgeReady(in.client, u.cfg)
-	last := []local.Part{edge}
+	edge.Ready = edgeReady(u.cfg.edgeClient(2*time.Second), u.cfg)
+	limits := part(partRateLimit, u.cfg.RateLimit.Listen, time.Second, partRateLimit)
+	limits.Ready = whenever // without it limits let pass
+	last := []local.Part{edge, limits}
+	if u.cfg.Search.Enabled {
+		search := part(partSearch, u.cfg.Search.Listen, 5*time.Second, partSearch)
+		search.Ready = whenever
+		last = append(last, search)
+	}
 	if u.cfg.Probe.Enabled {
 		probe := part(partProbe, u.cfg.Probe.Admin, 5*time.Second, partProbe)
 		probe.Ready = whenever // nobody waits for it
@@ -118,7 +142,7 @@ func (o *options) arguments(cfg Config) []string {
 // to core are.
 func edgeReady(client *http.Client, cfg Config) func(context.Context) error {
 	return func(ctx context.Context) error {
-		status, _, err := head(ctx, client, "http://"+cfg.Edge.Listen+"/healthz")
+		status, _, err := head(ctx, client, cfg.edgeURL()+"/healthz")
 		if err != nil {
 			return err
 		}
@@ -139,7 +163,7 @@ func (u *up) firstCircle(ctx context.Context) (traceID string, err error) {
 		return "", err
 	}
 	defer traces.Close()
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := u.cfg.edgeClient(5 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	var reason error
@@ -169,7 +193,7 @@ func (u *up) firstCircle(ctx context.Context) (traceID string, err error) {
 // coloredRequest returns the trace that the edge gave one request; empty where it
 // named no group yet.
 func (u *up) coloredRequest(ctx context.Context, client *http.Client) (string, error) {
-	status, header, err := head(ctx, client, "http://"+u.cfg.Edge.Listen+"/v1/me")
+	status, header, err := head(ctx, client, u.cfg.edgeURL()+"/v1/me")
 	if err != nil {
 		return "", err
 	}
@@ -202,14 +226,17 @@ func (u *up) printAddresses(took time.Duration) {
 	c := u.cfg
 	fmt.Fprintf(u.out, "\nTracegate is up: one request went round the circle, %.1f s after the start.\n\n", took.Seconds())
 	for _, line := range [][2]string{
-		{"chat page", "http://" + c.Edge.Listen + "/"},
-		{"API (edge)", "http://" + c.Edge.Listen + "/v1/"},
+		{"chat page", c.edgeURL() + "/"},
+		{"API (edge)", c.edgeURL() + "/v1/"},
+		{"by TLS", c.tlsLine()},
 		{"console", "http://" + c.Observe.Console + "/   password: " + filepath.Join(c.secrets(), secretConsole)},
 		{"ClickHouse", "http://" + c.ClickHouse.Addr + "/   user " + c.ClickHouse.User + ", password: " + filepath.Join(c.secrets(), secretClickHouse)},
 		{"metrics", "http://" + c.Observe.Admin + "/metrics, http://" + c.ControlPlane.API + "/metrics, http://" + c.Edge.Admin + "/stats/prometheus"},
 		{"policy", c.policyFile() + "   (saved changes apply at once)"},
 	} {
-		fmt.Fprintf(u.out, "  %-12s %s\n", line[0], line[1])
+		if line[1] != "" {
+			fmt.Fprintf(u.out, "  %-12s %s\n", line[0], line[1])
+		}
 	}
 	if promises := c.promises(); len(promises) > 0 {
 		fmt.Fprintln(u.out, "\nWhat the embedded parts do not promise:")

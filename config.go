@@ -18,9 +18,10 @@ import (
 )
 
 // Config is tracegate.yaml. The `doc` tags are its documentation: `tracegate config`
-// prints them and docs/configuration.md is generated from them.
+// prints them.
 type Config struct {
 	Data         string             `mapstructure:"data" doc:"folder for everything that is kept: secrets, messages, traces, policy"`
+	Identity     string             `mapstructure:"identity" doc:"folder by which parts prove to each other who they are (mutual TLS): ca.crt, and a folder for each part with tls.crt and tls.key; parts that run here and have none get one at the start of up. Empty: nothing between parts is encrypted, and all of it is on loopback"`
 	Log          LogConfig          `mapstructure:"log"`
 	Edge         EdgeConfig         `mapstructure:"edge"`
 	ControlPlane ControlPlaneConfig `mapstructure:"controlplane"`
@@ -30,7 +31,12 @@ type Config struct {
 	Kafka        KafkaConfig        `mapstructure:"kafka"`
 	Redis        RedisConfig        `mapstructure:"redis"`
 	Database     DatabaseConfig     `mapstructure:"database"`
+	Discovery    DiscoveryConfig    `mapstructure:"discovery"`
+	Files        FilesConfig        `mapstructure:"files"`
+	Search       SearchConfig       `mapstructure:"search"`
 	Probe        ProbeConfig        `mapstructure:"probe"`
+	RateLimit    RateLimitConfig    `mapstructure:"ratelimit"`
+	Kubernetes   KubernetesConfig   `mapstructure:"kubernetes"`
 }
 
 // LogConfig says how the parts log.
@@ -41,21 +47,63 @@ type LogConfig struct {
 
 // EdgeConfig is the Envoy in front.
 type EdgeConfig struct {
+	ID          string        `mapstructure:"id" doc:"name of this edge; two edges must not share one, and its certificate must have it"`
+	Zone        string        `mapstructure:"zone" doc:"where this edge is, by the names of zones in endpoints.yaml; empty: nowhere"`
 	Listen      string        `mapstructure:"listen" doc:"address clients come in by; loopback unless you open it"`
 	Origins     []string      `mapstructure:"origins" doc:"browser origins allowed besides the page's own, e.g. https://chat.example.org"`
+	TLS         EdgeTLSConfig `mapstructure:"tls"`
 	Admin       string        `mapstructure:"admin" doc:"Envoy's admin interface; must be loopback"`
 	Envoy       string        `mapstructure:"envoy" doc:"path of an Envoy binary; empty: the one on PATH if its version fits, else a pinned download"`
+	TrustedHops int           `mapstructure:"trusted_hops" doc:"proxies before the edge that add the client's address to x-forwarded-for; 0: the peer is the client"`
 	Concurrency int           `mapstructure:"concurrency" doc:"Envoy worker threads; 0: one a core"`
 	Drain       time.Duration `mapstructure:"drain" doc:"how long open requests and sockets may end when the edge stops"`
 }
 
+// EdgeTLSConfig is how clients come in encrypted. Certificates and their hosts are the
+// policy's.
+type EdgeTLSConfig struct {
+	Listen   string `mapstructure:"listen" doc:"address for TLS (HTTP/1.1 and HTTP/2); empty: nothing is encrypted. \"tracegate up --tls\" takes 127.0.0.1:8443"`
+	Redirect bool   `mapstructure:"redirect" doc:"answer everything that comes to edge.listen with a redirect to TLS"`
+	HTTP3    bool   `mapstructure:"http3" doc:"listen for HTTP/3 (QUIC) as well, on the same port of UDP"`
+}
+
 // ControlPlaneConfig is the part that decides and programs.
 type ControlPlaneConfig struct {
-	XDS    string `mapstructure:"xds" doc:"address Envoy takes its configuration from (delta ADS, gRPC); must be loopback, it is not encrypted yet"`
-	API    string `mapstructure:"api" doc:"control API for people and parts; must be loopback"`
+	XDS    string `mapstructure:"xds" doc:"address Envoy takes its configuration from (delta ADS, gRPC); must be loopback, but with an identity"`
+	API    string `mapstructure:"api" doc:"control API for people and parts; must be loopback, but with an identity (HTTPS then)"`
 	Policy string `mapstructure:"policy" doc:"policy file; empty: policy.yaml in the data folder, written at first start"`
 
+	Certificates string     `mapstructure:"certificates" doc:"folder with a folder for each certificate (tls.crt, tls.key), read again when they change; empty: certificates in the data folder"`
+	Etcd         EtcdConfig `mapstructure:"etcd"`
+
+	Trial TrialConfig `mapstructure:"trial"`
+
 	Webhooks []notify.Hook `mapstructure:"webhooks" doc:"who is told of isolations and releases, as {url: https://..., format: json or slack}; signed with secrets/webhook.key"`
+}
+
+// TrialConfig is how a policy is tried on one edge before the others get it.
+type TrialConfig struct {
+	Watch time.Duration `mapstructure:"watch" doc:"a policy that is new goes to one edge first, and to the others after this time, or to nobody where that edge refuses it or fares worse by it; 0: to all at once"`
+	Edges []string      `mapstructure:"edges" doc:"ids of edges that get it first, the first of them that is connected; none of them: the edge whose id comes first"`
+}
+
+// EtcdConfig is where the policy comes from, for many control planes.
+type EtcdConfig struct {
+	Endpoints []string `mapstructure:"endpoints" doc:"host:port of etcd, which then has the policy instead of the file; empty: none"`
+	Username  string   `mapstructure:"username" doc:"user name; empty: none"`
+	Password  string   `mapstructure:"password" doc:"password"`
+	Prefix    string   `mapstructure:"prefix" doc:"key of everything: PREFIX/app.yaml for everyone, PREFIX/app/gray/KEY=VALUE by label, PREFIX/app/version/VERSION"`
+	Labels    []string `mapstructure:"labels" doc:"labels of this control plane, such as env=staging, the most important first"`
+	Version   string   `mapstructure:"version" doc:"version that this control plane runs; empty: none"`
+}
+
+// DiscoveryConfig is where core processes register, and the control plane finds them.
+type DiscoveryConfig struct {
+	Etcd     []string      `mapstructure:"etcd" doc:"host:port of etcd, in which core processes register under leases and from which the control plane takes endpoints instead of endpoints.yaml; empty: none"`
+	Username string        `mapstructure:"username" doc:"user name; empty: none"`
+	Password string        `mapstructure:"password" doc:"password"`
+	Prefix   string        `mapstructure:"prefix" doc:"key of everything: PREFIX/SERVICE/POOL/ADDRESS"`
+	TTL      time.Duration `mapstructure:"ttl" doc:"how long a process that was killed stays registered, whole seconds; etcd grants no less than 2s as it comes"`
 }
 
 // CoreConfig is the messaging service, one process a pool.
@@ -63,7 +111,14 @@ type CoreConfig struct {
 	Pools []PoolConfig  `mapstructure:"pools" doc:"core processes to run here, one a pool"`
 	Drain time.Duration `mapstructure:"drain" doc:"how long sockets may move away when a process stops"`
 
+	ScaleIn time.Duration `mapstructure:"scale_in" doc:"how long fewer processes of a pool must have been enough before one stops"`
+
+	Version string   `mapstructure:"version" doc:"version that the processes run, for settings of that version; empty: none"`
+	Labels  []string `mapstructure:"labels" doc:"labels of the processes, such as env=staging, for settings of those that have one, the most important first; pool=NAME comes last by itself"`
+
 	EditWithin time.Duration `mapstructure:"edit_within" doc:"how long after it was sent a message may be edited; 0: for ever"`
+
+	PushURL string `mapstructure:"push_url" doc:"who is told to notify devices of messages while their user is away, https://...; signed with secrets/push.key; empty: nobody"`
 }
 
 // PoolConfig is one core process.
@@ -71,12 +126,17 @@ type PoolConfig struct {
 	Name   string `mapstructure:"name" doc:"pool the process serves"`
 	Listen string `mapstructure:"listen" doc:"address the edge reaches it by"`
 	Admin  string `mapstructure:"admin" doc:"health, metrics, faults; must be loopback"`
+
+	Max int     `mapstructure:"max" doc:"processes that up runs at most, on addresses it finds; more than 1 makes their number follow the pool's rate"`
+	QPS float64 `mapstructure:"qps" doc:"requests a second that one process serves well; needed with max"`
 }
 
 // ObserveConfig is the part that measures and shows.
 type ObserveConfig struct {
-	OTLP    string `mapstructure:"otlp" doc:"OTLP/gRPC receiver for traces and Envoy's access log; must be loopback"`
+	OTLP    string `mapstructure:"otlp" doc:"OTLP/gRPC receiver for traces, metrics, logs and Envoy's access log; must be loopback, but with an identity"`
+	HTTP    string `mapstructure:"otlp_http" doc:"the same over HTTP; must be loopback, but with an identity (HTTPS then, and senders show a certificate); empty: none"`
 	Console string `mapstructure:"console" doc:"web console"`
+	Write   string `mapstructure:"remote_write" doc:"Prometheus remote-write address for requests, errors and durations by group, e.g. http://127.0.0.1:9090/api/v1/write; empty: none; secrets/remote-write.token, where there is one, is sent along"`
 	Admin   string `mapstructure:"admin" doc:"health and metrics; must be loopback"`
 }
 
@@ -108,6 +168,26 @@ type DatabaseConfig struct {
 	URL string `mapstructure:"url" doc:"postgres://... ; empty: SQLite in the data folder"`
 }
 
+// FilesConfig is where files that users send are kept.
+type FilesConfig struct {
+	S3        string `mapstructure:"s3" doc:"address of an S3 server, e.g. https://s3.eu-central-1.amazonaws.com; empty: a folder in the data folder"`
+	Public    string `mapstructure:"public" doc:"the same as clients reach it, where that is another address"`
+	Region    string `mapstructure:"region" doc:"region of the S3 server"`
+	Bucket    string `mapstructure:"bucket" doc:"bucket, made where it is missing"`
+	AccessKey string `mapstructure:"access_key" doc:"access key of the S3 server"`
+	SecretKey string `mapstructure:"secret_key" doc:"secret key of the S3 server"`
+	MaxSize   int64  `mapstructure:"max_size" doc:"bytes that a file may have"`
+	Quota     int64  `mapstructure:"quota" doc:"bytes that the files of a user may have together"`
+}
+
+// SearchConfig is the part that finds messages by their words.
+type SearchConfig struct {
+	Enabled     bool     `mapstructure:"enabled" doc:"run a search process with up"`
+	Listen      string   `mapstructure:"listen" doc:"searches of core, health, metrics; must be loopback, it is not encrypted yet"`
+	Addrs       []string `mapstructure:"addrs" doc:"search processes that core asks, host:port; empty: the one at listen, where it is enabled"`
+	MaxMessages uint64   `mapstructure:"max_messages" doc:"messages in the index; past it the oldest are not found any more"`
+}
+
 // ProbeConfig is the part that looks from the kernel (eBPF).
 type ProbeConfig struct {
 	Enabled   bool          `mapstructure:"enabled" doc:"run kernel probes with up; without CAP_BPF and CAP_PERFMON (root has them) each says that it is off"`
@@ -116,13 +196,40 @@ type ProbeConfig struct {
 	Scheduler time.Duration `mapstructure:"scheduler" doc:"a thread that waits longer for a CPU is slow"`
 }
 
+// RateLimitConfig is the part that counts for limits that edges share.
+type RateLimitConfig struct {
+	Listen string `mapstructure:"listen" doc:"address edges ask (Envoy's rate limit protocol, gRPC); counts are in redis; must be loopback"`
+}
+
+// KubernetesConfig is the cluster that `tracegate operator` looks after, and that the
+// control plane may read from.
+type KubernetesConfig struct {
+	Kubeconfig string   `mapstructure:"kubeconfig" doc:"file that says where the cluster is; empty: the pod's own cluster, else KUBECONFIG or ~/.kube/config"`
+	Namespaces []string `mapstructure:"namespaces" doc:"namespaces the operator looks after; empty: all"`
+	Lease      string   `mapstructure:"lease" doc:"namespace of the lease by which one of several operators acts; empty: there is only one"`
+	Metrics    string   `mapstructure:"metrics" doc:"the operator's metrics"`
+	Health     string   `mapstructure:"health" doc:"the operator's /healthz and /readyz"`
+	Statistics bool     `mapstructure:"statistics" doc:"the operator reads group statistics from ClickHouse, by which ScalingPolicies and autoscalers act"`
+	Traces     bool     `mapstructure:"traces" doc:"the operator sends a span of each look at a resource to observe.otlp"`
+	Autoscaler string   `mapstructure:"autoscaler" doc:"address at which the operator answers autoscalers (external.metrics.k8s.io), e.g. :9443; empty: it does not"`
+	KEDA       string   `mapstructure:"keda" doc:"address at which the operator answers KEDA as an external scaler (gRPC), e.g. :9444; empty: it does not"`
+
+	KEDAClients string `mapstructure:"keda_clients" doc:"file of the authorities, PEM, by which KEDA's certificate must be signed"`
+
+	Cert    string   `mapstructure:"certificate" doc:"certificate file for autoscaler and keda, PEM"`
+	Key     string   `mapstructure:"key" doc:"its key file, PEM"`
+	Source  string   `mapstructure:"source" doc:"namespace whose EndpointSlices are the control plane's endpoints, and whose Routes, Cohorts and TrafficGroups join its policy; empty: files only"`
+	Backups []string `mapstructure:"backups" doc:"kubeconfig files of other clusters, whose pods of the same namespace serve where a pool has none here that does"`
+	Port    string   `mapstructure:"port" doc:"name of the pods' port that the edge sends requests to; empty: the first"`
+}
+
 func defaultConfig() Config {
 	return Config{
 		Data: ".tracegate",
 		Log:  LogConfig{Level: "info", Format: "text"},
-		Edge: EdgeConfig{Listen: "127.0.0.1:8080", Admin: "127.0.0.1:9901", Drain: 10 * time.Second},
+		Edge: EdgeConfig{ID: "edge-1", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:9901", Drain: 10 * time.Second},
 		ControlPlane: ControlPlaneConfig{
-			XDS: "127.0.0.1:18000", API: "127.0.0.1:18001",
+			XDS: "127.0.0.1:18000", API: "127.0.0.1:18001", Etcd: EtcdConfig{Prefix: "/config"},
 		},
 		Core: CoreConfig{
 			Pools: []PoolConfig{
@@ -130,13 +237,18 @@ func defaultConfig() Config {
 				{Name: "canary", Listen: "127.0.0.1:9102", Admin: "127.0.0.1:9202"},
 				{Name: "isolated", Listen: "127.0.0.1:9103", Admin: "127.0.0.1:9203"},
 			},
-			Drain: 10 * time.Second, EditWithin: 24 * time.Hour,
+			Drain: 10 * time.Second, ScaleIn: time.Minute, EditWithin: 24 * time.Hour,
 		},
-		Observe:    ObserveConfig{OTLP: "127.0.0.1:4317", Console: "127.0.0.1:8090", Admin: "127.0.0.1:9211"},
+		Observe:    ObserveConfig{OTLP: "127.0.0.1:4317", HTTP: "127.0.0.1:4318", Console: "127.0.0.1:8090", Admin: "127.0.0.1:9211"},
 		ClickHouse: ClickHouseConfig{Embedded: true, Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate"},
 		Kafka:      KafkaConfig{Embedded: true, Brokers: []string{"127.0.0.1:9092"}},
 		Redis:      RedisConfig{Embedded: true, Addrs: []string{"127.0.0.1:6379"}},
+		Discovery:  DiscoveryConfig{Prefix: "/discovery", TTL: 2 * time.Second},
+		Files:      FilesConfig{Region: "us-east-1", Bucket: "tracegate", MaxSize: 100 << 20, Quota: 5 << 30},
+		Search:     SearchConfig{Enabled: true, Listen: "127.0.0.1:9301", MaxMessages: 100_000_000},
+		RateLimit:  RateLimitConfig{Listen: "127.0.0.1:18002"},
 		Probe:      ProbeConfig{Enabled: true, Admin: "127.0.0.1:9221", Connect: 200 * time.Millisecond, Scheduler: 10 * time.Millisecond},
+		Kubernetes: KubernetesConfig{Lease: "tracegate", Metrics: "127.0.0.1:9231", Health: "127.0.0.1:9232"},
 	}
 }
 
@@ -175,6 +287,11 @@ func loadConfig(file string, flags map[string]string) (Config, error) {
 	}
 	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
 		return Config{}, fmt.Errorf("data: %w", err)
+	}
+	if cfg.Identity != "" {
+		if cfg.Identity, err = filepath.Abs(cfg.Identity); err != nil {
+			return Config{}, fmt.Errorf("identity: %w", err)
+		}
 	}
 	return cfg, cfg.validate()
 }

@@ -4,19 +4,35 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/mesh/settings"
+	"github.com/tracegate/tracegate/mesh/webhook"
+	"github.com/tracegate/tracegate/observability/remotewrite"
+	"github.com/tracegate/tracegate/observability/semconv"
 )
 
 // validate checks every key; the error starts with the key's name.
 func (c Config) validate() error {
+	if err := c.checkBetweenParts(); err != nil {
+		return err
+	}
 	for key, addr := range map[string]string{
-		"edge.admin": c.Edge.Admin, "controlplane.xds": c.ControlPlane.XDS, "controlplane.api": c.ControlPlane.API,
-		"observe.otlp": c.Observe.OTLP, "observe.admin": c.Observe.Admin, "probe.admin": c.Probe.Admin,
+		"edge.admin": c.Edge.Admin, "observe.admin": c.Observe.Admin, "probe.admin": c.Probe.Admin, "search.listen": c.Search.Listen,
+		"ratelimit.listen": c.RateLimit.Listen,
 	} {
 		if err := checkLoopback(addr); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	if c.Observe.Write != "" {
+		if err := (remotewrite.Config{URL: c.Observe.Write, Every: time.Second}).Validate(); err != nil {
+			return fmt.Errorf("observe.remote_write: %w", err)
 		}
 	}
 	for key, addr := range map[string]string{
@@ -26,14 +42,26 @@ func (c Config) validate() error {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 	}
+	if c.Edge.TLS.Listen != "" {
+		if err := checkAddr(c.Edge.TLS.Listen); err != nil {
+			return fmt.Errorf("edge.tls.listen: %w", err)
+		}
+	} else if c.Edge.TLS.Redirect || c.Edge.TLS.HTTP3 {
+		return fmt.Errorf("edge.tls.listen: missing, and edge.tls.redirect and edge.tls.http3 need it")
+	}
 	return firstError(
+		c.Kubernetes.check(),
 		c.checkPools(),
 		c.checkWebhooks(),
+		c.checkPush(),
+		c.checkInstance(),
+		c.Discovery.check(),
 		checkList("kafka.brokers", c.Kafka.Brokers, c.Kafka.Embedded),
 		checkList("redis.addrs", c.Redis.Addrs, c.Redis.Embedded),
 		checkEmbedded("clickhouse.addr", c.ClickHouse.Addr, c.ClickHouse.Embedded),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
+		atLeast("edge.trusted_hops", int64(c.Edge.TrustedHops), 0),
 		atLeast("edge.concurrency", int64(c.Edge.Concurrency), 0),
 		atLeast("edge.drain", int64(c.Edge.Drain), 0),
 		atLeast("core.drain", int64(c.Core.Drain), 0),
@@ -41,9 +69,35 @@ func (c Config) validate() error {
 		atLeast("probe.connect", int64(c.Probe.Connect), 1),
 		atLeast("probe.scheduler", int64(c.Probe.Scheduler), 1),
 		checkDatabase(c.Database.URL),
+		c.checkFiles(),
+		c.checkSearch(),
 		c.checkPorts(),
 	)
 }
+
+// checkBetweenParts is about addresses that parts reach each other by.
+func (c Config) checkBetweenParts() error {
+	for key, addr := range map[string]string{
+		"controlplane.xds": c.ControlPlane.XDS, "controlplane.api": c.ControlPlane.API, "observe.otlp": c.Observe.OTLP, "observe.otlp_http": c.Observe.HTTP,
+	} {
+		if addr == "" && key == "observe.otlp_http" {
+			continue // there is none
+		}
+		if c.Identity == "" {
+			if err := checkLoopback(addr); err != nil {
+				return fmt.Errorf("%s: %w, unless parts prove who they are: identity", key, err)
+			}
+		} else if _, err := netip.ParseAddrPort(addr); err != nil {
+			return fmt.Errorf("%s: %q is not an IP address and port", key, addr)
+		}
+	}
+	if !edgeID.MatchString(c.Edge.ID) {
+		return fmt.Errorf("edge.id: %q is not 1 to 64 letters, digits, dots and hyphens", c.Edge.ID)
+	}
+	return nil
+}
+
+var edgeID = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$`)
 
 func (c Config) checkWebhooks() error {
 	for i, h := range c.ControlPlane.Webhooks {
@@ -53,6 +107,39 @@ func (c Config) checkWebhooks() error {
 	}
 	return nil
 }
+
+func (c Config) checkPush() error {
+	if c.Core.PushURL == "" {
+		return nil
+	}
+	if err := webhook.CheckURL(c.Core.PushURL); err != nil {
+		return fmt.Errorf("core.push_%w", err)
+	}
+	return nil
+}
+
+func (d DiscoveryConfig) check() error {
+	switch {
+	case len(d.Etcd) == 0:
+		return nil
+	case !strings.HasPrefix(d.Prefix, "/") || path.Clean(d.Prefix) != d.Prefix || d.Prefix == "/":
+		return fmt.Errorf("discovery.prefix: %q is not a clean path below /", d.Prefix)
+	case d.TTL < time.Second || d.TTL > time.Minute || d.TTL%time.Second != 0:
+		return fmt.Errorf("discovery.ttl: %v is not 1s to 1m in whole seconds", d.TTL)
+	}
+	return nil
+}
+
+func (c Config) checkInstance() error {
+	of := settings.Instance{Service: semconv.ServiceCore, Node: "any", Version: c.Core.Version, Labels: c.Core.Labels}
+	if err := of.Validate(); err != nil {
+		return fmt.Errorf("core.%w", err)
+	}
+	return nil
+}
+
+// maxProcesses bounds one pool of one machine.
+const maxProcesses = 64
 
 func (c Config) checkPools() error {
 	names := map[string]bool{}
@@ -68,6 +155,12 @@ func (c Config) checkPools() error {
 		if err := checkLoopback(p.Admin); err != nil {
 			return fmt.Errorf("%s.admin: %w", key, err)
 		}
+		if p.Max < 0 || p.Max > maxProcesses {
+			return fmt.Errorf("%s.max: %d is not between 0 and %d", key, p.Max, maxProcesses)
+		}
+		if p.Max > 1 && !(p.QPS >= 1) {
+			return fmt.Errorf("%s.qps: %v is less than 1, and max needs it", key, p.QPS)
+		}
 	}
 	if !names["baseline"] {
 		return fmt.Errorf("core.pools: no pool named baseline, which every fallback needs")
@@ -81,13 +174,23 @@ func (c Config) listeners() map[string]string {
 		"edge.listen": c.Edge.Listen, "edge.admin": c.Edge.Admin,
 		"controlplane.xds": c.ControlPlane.XDS, "controlplane.api": c.ControlPlane.API,
 		"observe.otlp": c.Observe.OTLP, "observe.console": c.Observe.Console, "observe.admin": c.Observe.Admin,
+		"ratelimit.listen": c.RateLimit.Listen,
+	}
+	if c.Edge.TLS.Listen != "" {
+		l["edge.tls.listen"] = c.Edge.TLS.Listen
 	}
 	for i, p := range c.Core.Pools {
 		l[fmt.Sprintf("core.pools[%d].listen", i)] = p.Listen
 		l[fmt.Sprintf("core.pools[%d].admin", i)] = p.Admin
 	}
+	if c.Observe.HTTP != "" {
+		l["observe.otlp_http"] = c.Observe.HTTP
+	}
 	if c.Probe.Enabled {
 		l["probe.admin"] = c.Probe.Admin
+	}
+	if c.Search.Enabled {
+		l["search.listen"] = c.Search.Listen
 	}
 	if c.ClickHouse.Embedded {
 		l["clickhouse.addr"] = c.ClickHouse.Addr
@@ -109,6 +212,23 @@ func (c Config) checkPorts() error {
 			return fmt.Errorf("%s: %s is also the address of %s", key, l[key], other)
 		}
 		used[l[key]] = key
+	}
+	return nil
+}
+
+// check is for what the operator cannot find out by itself.
+func (k KubernetesConfig) check() error {
+	for key, addr := range map[string]string{"kubernetes.autoscaler": k.Autoscaler, "kubernetes.keda": k.KEDA} {
+		switch {
+		case addr == "":
+		case !k.Statistics:
+			return fmt.Errorf("kubernetes.statistics: off, and %s has nothing to answer without them", key)
+		case k.Cert == "" || k.Key == "":
+			return fmt.Errorf("kubernetes.certificate: missing, or its key, and %s needs both", key)
+		}
+	}
+	if k.KEDA != "" && k.KEDAClients == "" {
+		return fmt.Errorf("kubernetes.keda_clients: missing: whoever reaches kubernetes.keda could ask")
 	}
 	return nil
 }
@@ -163,6 +283,32 @@ func checkDatabase(url string) error {
 		return nil
 	}
 	return fmt.Errorf("database.url: must start with postgres:// or be empty")
+}
+
+func (c Config) checkFiles() error {
+	f := c.fileConfig()
+	if err := f.Validate(); err != nil {
+		return fmt.Errorf("files.%w", err)
+	}
+	if c.Files.S3 == "" {
+		return nil
+	}
+	if err := c.s3Config().Validate(); err != nil {
+		return fmt.Errorf("files.%s", strings.Replace(err.Error(), "endpoint:", "s3:", 1))
+	}
+	return nil
+}
+
+func (c Config) checkSearch() error {
+	for _, a := range c.Search.Addrs {
+		if err := checkAddr(a); err != nil {
+			return fmt.Errorf("search.addrs: %w", err)
+		}
+	}
+	if c.Search.MaxMessages < 1 {
+		return fmt.Errorf("search.max_messages: must not be below 1")
+	}
+	return nil
 }
 
 func oneOf(key, got string, want ...string) error {

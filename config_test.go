@@ -92,6 +92,13 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"two parts on one address":          {"observe: {console: '127.0.0.1:8080'}", "is also the address of"},
 		"no baseline pool":                  {"core: {pools: [{name: canary, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}]}", "baseline"},
 		"a pool twice":                      {"core: {pools: [{name: baseline, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}, {name: baseline, listen: '127.0.0.1:3', admin: '127.0.0.1:4'}]}", "core.pools[1].name"},
+		"open xDS without an identity":      {"controlplane: {xds: '10.0.0.1:1'}", "unless parts prove who they are: identity"},
+		"open OTLP by name":                 {"identity: x\nobserve: {otlp: 'observe:1'}", "observe.otlp: \"observe:1\" is not an IP address and port"},
+		"open OTLP over HTTP":               {"observe: {otlp_http: ':4318'}", "observe.otlp_http: \":4318\" is not a loopback address, and this interface must not be open, unless parts prove who they are: identity"},
+		"an edge without a name":            {"edge: {id: 'a b'}", "edge.id"},
+		"TLS on no address":                 {"edge: {tls: {listen: '8443'}}", "edge.tls.listen"},
+		"a redirect to nowhere":             {"edge: {tls: {redirect: true}}", "edge.tls.listen: missing"},
+		"TLS where there is none":           {"edge: {tls: {listen: '127.0.0.1:8080'}}", "is also the address of"},
 		"a level there is not":              {"log: {level: loud}", "log.level"},
 		"a database of another kind":        {"database: {url: 'mysql://x'}", "database.url"},
 		"yaml that is none":                 {"edge: [", "read configuration"},
@@ -111,7 +118,7 @@ func TestMakeSecretsOnceAndForTheOwnerOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := map[string]string{}
-	for _, name := range []string{secretControl, secretViewer, secretWebhook, secretConsole, secretClickHouse, secretRedis, secretJWT} {
+	for _, name := range []string{secretControl, secretViewer, secretWebhook, secretPush, secretConsole, secretLook, secretClickHouse, secretRedis, secretJWT} {
 		s, err := readSecret(dir, name)
 		if err != nil || len(s) < 16 {
 			t.Errorf("%s = %q, %v", name, s, err)

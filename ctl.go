@@ -28,11 +28,14 @@ func ctlCommand(opts *options) *cobra.Command {
 		c.command("decisions", "the last decisions with their reasons", cobra.NoArgs, c.decisions),
 		c.tracesCommand(),
 		c.backtestCommand(),
+		c.anomaliesCommand(),
+		c.confirmCommand(),
 		c.orderCommand("isolate", "move a group to the isolated pool, until it is released", (*ctlapi.Client).Isolate),
+		c.shedCommand(),
 		c.orderCommand("release", "send a group back to its own pool, whoever moved it", (*ctlapi.Client).Release),
 	)
 	cmd.AddCommand(c.policyCommands()...)
-	cmd.AddCommand(c.explainCommand())
+	cmd.AddCommand(c.explainCommand(), c.settingsCommand())
 	return cmd
 }
 
@@ -46,6 +49,18 @@ type control struct {
 type call func(ctx context.Context, c *ctlapi.Client, args []string) (value any, text func(io.Writer), err error)
 
 func (c *control) command(use, short string, args cobra.PositionalArgs, do call) *cobra.Command {
+	return c.patient(use, short, args, func(ctx context.Context, client *ctlapi.Client, args []string) (any, func(io.Writer), error) {
+		ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+		defer cancel()
+		return do(ctx, client, args)
+	})
+}
+
+// commandTimeout bounds a command that waits for nothing but answers.
+const commandTimeout = 15 * time.Second
+
+// patient is a command that bounds its time by itself.
+func (c *control) patient(use, short string, args cobra.PositionalArgs, do call) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: args,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,9 +72,7 @@ func (c *control) command(use, short string, args cobra.PositionalArgs, do call)
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 15*time.Second)
-			defer cancel()
-			value, text, err := do(ctx, client, args)
+			value, text, err := do(cmd.Context(), client, args)
 			if err != nil {
 				return err
 			}
@@ -115,13 +128,37 @@ func (c *control) orderCommand(verb, short string, order orderFunc) *cobra.Comma
 	return cmd
 }
 
+// shedCommand is an order with a rate.
+func (c *control) shedCommand() *cobra.Command {
+	var requests uint32
+	cmd := c.orderCommand("shed", "limit how many requests a second each edge lets a group make",
+		func(client *ctlapi.Client, ctx context.Context, id group.ID, o ctlapi.Order) (decide.Decision, error) {
+			o.Requests = requests
+			return client.Shed(ctx, id, o)
+		})
+	cmd.Flags().Uint32Var(&requests, "requests", 0, "requests a second")
+	_ = cmd.MarkFlagRequired("requests")
+	return cmd
+}
+
+func (c *control) confirmCommand() *cobra.Command {
+	var reason string
+	cmd := c.command("confirm DECISION", "do what a decision recommends, in a policy of mode recommend", cobra.ExactArgs(1),
+		func(ctx context.Context, client *ctlapi.Client, args []string) (any, func(io.Writer), error) {
+			d, err := client.Confirm(ctx, args[0], ctlapi.Order{Reason: reason, By: operator()})
+			return d, func(w io.Writer) { printDecisions(w, []decide.Decision{d}) }, err
+		})
+	cmd.Flags().StringVar(&reason, "reason", "by hand", "why, for the record")
+	return cmd
+}
+
 // controlClient calls the control plane that cfg names with a token in its data folder.
 func controlClient(cfg Config, name string) (*ctlapi.Client, error) {
 	token, err := readSecret(cfg.secrets(), name)
 	if err != nil {
 		return nil, fmt.Errorf("%w; is --data the folder of a running tracegate?", err)
 	}
-	return ctlapi.NewClient(cfg.ControlPlane.API, token), nil
+	return newControlClient(cfg, token)
 }
 
 func operator() string {
@@ -137,9 +174,39 @@ func printStatus(w io.Writer, s ctlapi.Status) {
 	fmt.Fprintf(t, "plan\t%s\n", s.Version)
 	fmt.Fprintf(t, "last acknowledged\t%s\n", s.LastGood)
 	fmt.Fprintf(t, "mode\t%s\n", s.Mode)
-	fmt.Fprintf(t, "telemetry\t%s\n", cmp.Or(s.TelemetryReason, "fresh"))
+	fmt.Fprintf(t, "telemetry\t%s\n", telemetryWords(s))
 	for _, name := range sortedKeys(s.Sources) {
-		fmt.Fprintf(t, "source %s\t%s\t%s\n", name, s.Sources[name].File, cmp.Or(s.Sources[name].Error, "in force"))
+		src := s.Sources[name]
+		for _, lost := range src.Lost {
+			fmt.Fprintf(t, "source %s\tkeeps its last addresses of\t%s\n", name, lost)
+		}
+		if len(src.Problems) == 0 {
+			state := cmp.Or(src.Error, "in force")
+			if !src.Expires.IsZero() {
+				state += ", expires " + src.Expires.Local().Format(time.DateOnly)
+			}
+			fmt.Fprintf(t, "source %s\t%s\t%s\n", name, src.File, state)
+			continue
+		}
+		fmt.Fprintf(t, "source %s\t%s\tcannot be used, the version before it goes on\n", name, src.File)
+		for _, p := range src.Problems {
+			fmt.Fprintf(t, "  %s\n", p.In(src.File))
+		}
+	}
+	if s.LastGoodProblem != "" {
+		fmt.Fprintf(t, "last good\tnot used: %s\n", s.LastGoodProblem)
+	}
+	if r := s.RolledBack; r != nil {
+		fmt.Fprintf(t, "rolled back\trevision %d at %s, revision %d is in force: %s\n", r.From, r.Time.Local().Format(time.DateTime), r.To, r.Why)
+	}
+	if tr := s.Trial; tr != nil {
+		fmt.Fprintln(t, "on trial\t"+trialWords(*tr))
+	}
+	for _, q := range s.Quarantined {
+		printRefusal(t, "in quarantine", q)
+	}
+	if s.Rejected != nil && len(s.Quarantined) == 0 {
+		printRefusal(t, "refused", *s.Rejected)
 	}
 	if s.NotDurable != "" {
 		fmt.Fprintf(t, "decisions\tnot kept on disk: %s\n", s.NotDurable)
@@ -149,6 +216,44 @@ func printStatus(w io.Writer, s ctlapi.Status) {
 		for _, n := range e.Nacks {
 			fmt.Fprintf(t, "  refused %s %s\t%d times\t%s\n", n.Type, n.Resource, n.Count, n.Reason)
 		}
+	}
+	printClients(t, s.Clients)
+}
+
+// trialWords says which policy is tried, where and how far that is.
+func trialWords(tr ctlapi.Trial) string {
+	s := fmt.Sprintf("revision %d", tr.Revision)
+	switch {
+	case tr.Edge == "":
+		s += " waits for an edge"
+	case tr.Until.IsZero():
+		s += fmt.Sprintf(" at edge %s since %s, which has not acknowledged it yet", tr.Edge, tr.Since.Local().Format(time.TimeOnly))
+	default:
+		s += fmt.Sprintf(" at edge %s until %s: %s", tr.Edge, tr.Until.Local().Format(time.TimeOnly), tr.Measured)
+	}
+	if tr.Next > 0 {
+		s += fmt.Sprintf("; then revision %d", tr.Next)
+	}
+	return s
+}
+
+func printClients(w io.Writer, c *ctlapi.Clients) {
+	if c == nil {
+		return
+	}
+	fmt.Fprintf(w, "gRPC clients\tconnected %d\twaiting %d\n", c.Connected, c.Waiting)
+	if c.Problem != "" {
+		fmt.Fprintf(w, "  not served the newest plan: %s\n", c.Problem)
+	}
+	for _, n := range c.Nacks {
+		fmt.Fprintf(w, "  %s refused %s %s\t%d times\t%s\n", n.Client, n.Nack.Type, n.Nack.Resource, n.Nack.Count, n.Nack.Reason)
+	}
+}
+
+func printRefusal(w io.Writer, what string, r ctlapi.Rejection) {
+	fmt.Fprintf(w, "%s\t%s %s\tsince %s, by edge %s: %s\n", what, r.Nack.Type, r.Nack.Resource, r.Time.Local().Format(time.DateTime), r.Edge, r.Nack.Reason)
+	for _, p := range r.Places {
+		fmt.Fprintf(w, "  %s\n", p)
 	}
 }
 
@@ -171,10 +276,32 @@ func printGroups(w io.Writer, groups []ctlapi.Group) {
 
 func printDecisions(w io.Writer, decisions []decide.Decision) {
 	for _, d := range decisions {
-		fmt.Fprintf(w, "%s  %-8s %s (%s+%s)  %s -> %s  by %s\n    %s\n", d.Time.Local().Format("2006-01-02 15:04:05.000"),
-			d.Action, d.Group, d.Env, d.Tenant, d.FromPool, d.ToPool, d.By, strings.TrimSpace(d.Reason))
+		what := fmt.Sprintf("%s (%s+%s)  %s -> %s", d.Group, d.Env, d.Tenant, d.FromPool, d.ToPool)
+		if d.Group == "" && d.Revision != nil {
+			what = fmt.Sprintf("policy  revision %d -> %d", d.Revision.From, d.Revision.To)
+		}
+		fmt.Fprintf(w, "%s  %-8s %s  by %s\n    %s\n", d.Time.Local().Format("2006-01-02 15:04:05.000"), d.Action, what, d.By, strings.TrimSpace(d.Reason))
 		for _, cause := range d.Causes {
 			fmt.Fprintln(w, "    perhaps because", cause)
 		}
+		if d.Outcome != nil {
+			fmt.Fprintln(w, "    since then", d.Outcome.Words)
+		}
+		switch {
+		case d.Advice != "":
+			fmt.Fprintf(w, "    to %s: tracegate ctl confirm %s\n", d.Advice, d.ID)
+		case d.Undo != "":
+			fmt.Fprintln(w, "    undo:", d.Undo)
+		}
 	}
+}
+
+func telemetryWords(s ctlapi.Status) string {
+	switch s.Telemetry {
+	case ctlapi.TelemetryNoTraffic:
+		return "no traffic (all that was received is stored)"
+	case ctlapi.TelemetryNoData:
+		return "no data: " + s.TelemetryReason
+	}
+	return cmp.Or(s.TelemetryReason, "fresh")
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -14,11 +15,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/policy"
 )
 
 func (c *control) policyCommands() []*cobra.Command {
 	var reason string
-	put := c.command("policy [FILE]", "put a whole policy document into force, or show the one that is", cobra.MaximumNArgs(1),
+	put := c.patient("policy [FILE]", "put a whole policy document into force, or show the one that is", cobra.MaximumNArgs(1),
 		func(ctx context.Context, client *ctlapi.Client, args []string) (any, func(io.Writer), error) {
 			if len(args) == 0 {
 				d, err := client.Policy(ctx)
@@ -28,50 +30,80 @@ func (c *control) policyCommands() []*cobra.Command {
 			if err != nil {
 				return nil, nil, err
 			}
+			if says := problems(args[0], document); len(says) > 0 {
+				return nil, nil, errors.New(strings.Join(says, "\n"))
+			}
 			return c.put(ctx, client, document, reason)
 		})
 	put.Flags().StringVar(&reason, "reason", "", "why, for the history")
-	back := c.command("rollback [REVISION]", "put an earlier policy into force again: the one before, or the one that is named", cobra.MaximumNArgs(1), c.rollback)
+	back := c.patient("rollback [REVISION]", "put an earlier policy into force again: the one before, or the one that is named", cobra.MaximumNArgs(1), c.rollback)
 	return []*cobra.Command{
-		put, back, c.validateCommand(),
+		put, back, c.validateCommand(), schemaCommand(),
 		c.command("diff FILE|REVISION", "what another policy would change, in the document and at the edge", cobra.ExactArgs(1), c.diff),
 		c.command("history", "the policies of the past, who brought them and what became of them", cobra.NoArgs, c.history),
 	}
 }
 
-// put returns when the document is in force at every edge, or was refused.
+// schemaCommand needs no running control plane.
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "the JSON Schema of the policy, for editors", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(policy.Schema)
+			return err
+		},
+	}
+}
+
+// put returns when the document is in force at every edge, was refused or taken back, or
+// none of it has happened for a while; the time of a trial does not count.
 func (c *control) put(ctx context.Context, client *ctlapi.Client, document []byte, reason string) (any, func(io.Writer), error) {
 	if now, err := client.Policy(ctx); err == nil && now.Document == string(document) {
 		return now, func(w io.Writer) { fmt.Fprintln(w, "in force already") }, nil
 	}
+	past, err := client.Revisions(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := client.PutPolicy(ctx, document, operator(), reason); err != nil {
 		return nil, nil, err
 	}
-	r, err := await(ctx, client, ctlapi.DigestOf(document))
+	tried := 0 // a revision of the same document whose end was another one's
+	if len(past) > 0 && past[0].State == ctlapi.RevisionRolledBack {
+		tried = past[0].Number
+	}
+	r, err := await(ctx, client.Revisions, ctlapi.DigestOf(document), tried)
 	return r, func(w io.Writer) { printRevisions(w, []ctlapi.Revision{r}) }, err
 }
 
-// await follows the newest revision of a document to its end.
-func await(ctx context.Context, client *ctlapi.Client, digest string) (ctlapi.Revision, error) {
-	tick := time.NewTicker(50 * time.Millisecond)
+// await follows the newest revision of a document, which is later than another, to its end.
+func await(ctx context.Context, revisions func(context.Context) ([]ctlapi.Revision, error), digest string, after int) (ctlapi.Revision, error) {
+	tick, late := time.NewTicker(50*time.Millisecond), time.NewTimer(commandTimeout)
 	defer tick.Stop()
+	defer late.Stop()
 	for {
-		all, err := client.Revisions(ctx)
+		all, err := revisions(ctx)
 		if err != nil {
 			return ctlapi.Revision{}, err
 		}
-		if len(all) > 0 && all[0].Digest == digest {
+		if len(all) > 0 && all[0].Digest == digest && all[0].Number > after {
 			switch all[0].State {
 			case ctlapi.RevisionInForce:
 				return all[0], nil
-			case ctlapi.RevisionRefused:
-				return all[0], errors.New("the policy before goes on: " + all[0].Why)
+			case ctlapi.RevisionPartly:
+				return all[0], errors.New("in force, but not all of it: " + all[0].Why)
+			case ctlapi.RevisionRefused, ctlapi.RevisionRolledBack:
+				return all[0], errors.New("the document before goes on: " + all[0].Why)
+			case ctlapi.RevisionTrial:
+				late.Reset(commandTimeout)
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ctlapi.Revision{}, errors.New("the policy is kept, but not every edge has acknowledged it yet: see tracegate ctl status")
+			return ctlapi.Revision{}, ctx.Err()
+		case <-late.C:
+			return ctlapi.Revision{}, errors.New("the document is kept, but not everyone has acknowledged it yet: see tracegate ctl status, or ctl settings")
 		}
 	}
 }
@@ -81,13 +113,9 @@ func (c *control) rollback(ctx context.Context, client *ctlapi.Client, args []st
 	if err != nil {
 		return nil, nil, err
 	}
-	number := 0
-	if len(args) == 1 {
-		if number, err = strconv.Atoi(args[0]); err != nil {
-			return nil, nil, fmt.Errorf("revision %q is not a number", args[0])
-		}
-	} else if number = before(all); number == 0 {
-		return nil, nil, errors.New("no earlier policy was in force, as far as the history goes back")
+	number, err := earlier(all, args)
+	if err != nil {
+		return nil, nil, err
 	}
 	d, err := client.Revision(ctx, number)
 	if err != nil {
@@ -96,11 +124,26 @@ func (c *control) rollback(ctx context.Context, client *ctlapi.Client, args []st
 	return c.put(ctx, client, []byte(d.Document), fmt.Sprintf("back to revision %d", number))
 }
 
+// earlier is the revision that is named, or the one that was in force before.
+func earlier(all []ctlapi.Revision, args []string) (int, error) {
+	if len(args) == 1 {
+		number, err := strconv.Atoi(args[0])
+		if err != nil {
+			return 0, fmt.Errorf("revision %q is not a number", args[0])
+		}
+		return number, nil
+	}
+	if number := before(all); number > 0 {
+		return number, nil
+	}
+	return 0, errors.New("no earlier document was in force, as far as the history goes back")
+}
+
 // before is the revision that was in force last, before the one that is.
 func before(newestFirst []ctlapi.Revision) int {
 	current := ""
 	for _, r := range newestFirst {
-		if r.State == ctlapi.RevisionInForce {
+		if r.State == ctlapi.RevisionInForce || r.State == ctlapi.RevisionPartly {
 			current = r.Digest
 		}
 	}
@@ -141,7 +184,7 @@ func documentOf(ctx context.Context, client *ctlapi.Client, arg string) (name st
 
 func printCheck(w io.Writer, name string, check ctlapi.Check) {
 	for _, p := range check.Problems {
-		fmt.Fprintf(w, "%s: %s\n", name, p)
+		fmt.Fprintln(w, p.In(name))
 	}
 	if len(check.Problems) > 0 {
 		return

@@ -109,6 +109,9 @@ func TestCtlBacktestFindsTheFaultThatWas(t *testing.T) {
 		for look := range 4 {
 			now := at.Add(time.Second + time.Duration(look)*250*time.Millisecond)
 			in := decide.Input{Now: now, Newest: at.Add(time.Second), Homes: p.Homes(), Isolatable: p.Isolatable()}
+			if in.Quick, err = s.GroupStats(t.Context(), sli.Window{From: at.Add(time.Second - p.Decide.QuickWindow), To: at.Add(time.Second)}); err != nil {
+				t.Fatal(err)
+			}
 			if in.Short, err = s.GroupStats(t.Context(), sli.Window{From: at.Add(time.Second - p.Decide.ShortWindow), To: at.Add(time.Second)}); err != nil {
 				t.Fatal(err)
 			}
@@ -226,5 +229,53 @@ func TestCtlTraces(t *testing.T) {
 		if out, err := run(strings.Fields(args)...); err == nil {
 			t.Errorf("%s works: %s", args, out)
 		}
+	}
+}
+
+// TestAnomaliesCommand: four days as always, and minutes in the last hour that are not.
+func TestAnomaliesCommand(t *testing.T) {
+	s, run := ctlStore(t)
+	g := group.Group{Env: "prod", Tenant: "payment"}
+	now := time.Now().Truncate(time.Minute)
+	n := 0
+	var spans []store.Span
+	for m := -4*24*60 - 59; m < 0; m++ {
+		into := (m + 4*24*60 + 59) % (24 * 60)
+		hour := into < 120 || into >= 23*60 // the hour that is asked for, of each day, and those beside it
+		if !hour && m < -60 {
+			continue
+		}
+		took := 20 * time.Millisecond
+		if m >= -45 { // most of an hour: so long a window a group has that is quiet most of the day
+			took = 400 * time.Millisecond
+		}
+		for i := range 30 {
+			n++
+			spans = append(spans, store.Span{
+				Timestamp: now.Add(time.Duration(m)*time.Minute + time.Duration(i)*time.Second), TraceID: fmt.Sprintf("%s%024x", g.Color, n), SpanID: fmt.Sprintf("%016x", n),
+				Name: "GET /v1/me", Kind: "Server", Service: semconv.ServiceEdge, Status: "Unset", Duration: took + time.Duration(n%5)*time.Millisecond,
+				Attributes: map[string]string{"http.response.status_code": "200"}, Resource: map[string]string{"service.name": "edge"},
+				Traffic: store.Traffic{Group: g.ID(), Color: g.Color, Env: g.Env, Tenant: g.Tenant, Service: semconv.ServiceCore, Pool: semconv.PoolBaseline, Route: "/", Entry: true},
+			})
+		}
+	}
+	if err := s.InsertSpans(t.Context(), "days", spans); err != nil {
+		t.Fatal(err)
+	}
+	out, err := run("ctl", "anomalies", "--days", "4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out, "P95 in milliseconds") || !strings.Contains(out, "is usual between") || !strings.Contains(out, string(g.ID())) {
+		t.Errorf("output:\n%s", out)
+	}
+	if _, err := run("ctl", "anomalies", "--days", "1"); err == nil || !strings.HasPrefix(err.Error(), "days:") {
+		t.Errorf("one day: %v", err)
+	}
+	if _, err := run("ctl", "anomalies", "XX"); err == nil {
+		t.Error("a group that is none is taken")
+	}
+	if out, err := run("ctl", "anomalies", "ffffff", "--days", "4"); err != nil || !strings.Contains(out, "nothing is out of the ordinary") {
+		t.Errorf("another group: %s, %v", out, err)
 	}
 }

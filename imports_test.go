@@ -14,12 +14,13 @@ const modulePath = "github.com/tracegate/tracegate/"
 // pure packages decide in values: no adapter, no network, no clock of their own.
 // They may import each other and the leaves.
 var pure = map[string]bool{
-	"mesh/group": true, "mesh/placement": true, "observability/semconv": true, "observability/sli": true, "observability/contrast": true,
-	"wasm/color": true, "wasm/route": true, "core/protocol": true, "core/chat": true, "core/bucket": true,
-	"controlplane/policy": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/backtest": true, "controlplane/plan": true, "controlplane/xds": true,
+	"mesh/group": true, "mesh/placement": true, "observability/semconv": true, "observability/sli": true, "observability/contrast": true, "observability/anomaly": true,
+	"wasm/color": true, "wasm/route": true, "core/protocol": true, "core/protocol/wire": true, "core/protocol/tracegate/chat/v1": true, "core/chat": true, "core/bucket": true, "core/presence": true,
+	"controlplane/policy": true, "controlplane/certificate": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/backtest": true, "controlplane/trial": true, "controlplane/plan": true, "controlplane/xds": true, "controlplane/xds/parts": true, "controlplane/blame": true,
 	"controlplane/ctl/ctlapi": true, "controlplane/explain": true, "edge/bootstrap": true,
+	"mesh/scale": true, "mesh/forecast": true, "mesh/api/v1alpha1": true, "mesh/deploy": true, "mesh/operator/render": true,
 	// small leaves that every folder may use
-	"mesh/webpage": true, "mesh/secret": true, "mesh/benchdoc": true,
+	"mesh/strict": true, "mesh/settings": true, "mesh/discovery": true, "mesh/webpage": true, "mesh/webhook": true, "mesh/secret": true, "mesh/identity": true, "mesh/benchdoc": true, "mesh/freeport": true, "mesh/gauge": true, "mesh/procfs": true,
 }
 
 // libraries says where a library may be imported, and why only there.
@@ -27,17 +28,20 @@ var libraries = map[string]struct {
 	where []string
 	why   string
 }{
-	"github.com/envoyproxy/go-control-plane":   {[]string{"controlplane/xds", "controlplane/server", "controlplane/bench", "edge/", "wasm/bench"}, "Envoy's types end where a plan begins"},
-	"github.com/ClickHouse/":                   {[]string{"observability/store", "observability/engine"}, "one place knows the trace store"},
-	"github.com/tetratelabs/proxy-wasm-go-sdk": {[]string{"wasm/filter", "wasm/stockgo"}, "the filter's thinking must run outside a filter"},
-	"database/sql":                             {[]string{"core/store"}, "one place knows SQL"},
-	"github.com/jackc/pgx":                     {[]string{"core/store"}, "one place knows SQL"},
-	"github.com/twmb/franz-go":                 {[]string{"core/queue"}, "one place knows Kafka"},
-	"github.com/redis/go-redis":                {[]string{"core/fanout"}, "one place knows Redis"},
-	"github.com/centrifugal/centrifuge":        {[]string{"core/bench"}, "a peer of benchmarks, no part of the product"},
-	"github.com/lxzan/gws":                     {[]string{"core/bench"}, "a peer of benchmarks, no part of the product"},
-	"github.com/ebitengine/purego":             {[]string{"observability/engine"}, "one place calls C"},
-	"k8s.io/":                                  {[]string{"mesh/", "controlplane/source"}, "Kubernetes ends where a source begins"},
+	"github.com/envoyproxy/go-control-plane":    {[]string{"controlplane/xds", "controlplane/server", "controlplane/bench", "edge/", "wasm/bench"}, "Envoy's types end where a plan begins"},
+	"github.com/ClickHouse/":                    {[]string{"observability/store", "observability/engine", "observability/ingest/bench"}, "one place knows the trace store"},
+	"github.com/tetratelabs/proxy-wasm-go-sdk":  {[]string{"wasm/filter", "wasm/stockgo"}, "the filter's thinking must run outside a filter"},
+	"database/sql":                              {[]string{"core/store"}, "one place knows SQL"},
+	"github.com/jackc/pgx":                      {[]string{"core/store"}, "one place knows SQL"},
+	"github.com/twmb/franz-go":                  {[]string{"core/queue"}, "one place knows Kafka"},
+	"github.com/blevesearch/":                   {[]string{"core/search"}, "one place knows the search index"},
+	"github.com/minio/minio-go":                 {[]string{"core/file"}, "one place knows S3"},
+	"github.com/redis/go-redis":                 {[]string{"core/fanout", "edge/ratelimit"}, "messages and limits know Redis"},
+	"github.com/centrifugal/centrifuge":         {[]string{"core/bench"}, "a peer of benchmarks, no part of the product"},
+	"github.com/grafana/grafana-foundation-sdk": {[]string{"observability/dashboards"}, "dashboards are files to the product"},
+	"github.com/lxzan/gws":                      {[]string{"core/bench"}, "a peer of benchmarks, no part of the product"},
+	"github.com/ebitengine/purego":              {[]string{"observability/engine"}, "one place calls C"},
+	"k8s.io/":                                   {[]string{"mesh/", "controlplane/source"}, "Kubernetes ends where a source begins"},
 }
 
 type listed struct {
@@ -103,5 +107,21 @@ func folder(pkg string) string { return strings.SplitN(pkg, "/", 2)[0] }
 
 // testOnly packages are imported by tests and benchmarks, never by the product.
 func testOnly(pkg string) bool {
-	return strings.HasSuffix(pkg, "test") || strings.Contains(pkg, "/e2e") || strings.HasSuffix(pkg, "/bench")
+	return strings.HasSuffix(pkg, "test") || strings.Contains(pkg, "/e2e") || strings.HasSuffix(pkg, "bench")
+}
+
+// TestNoKubernetes holds that a binary can do without the libraries that are two fifths of it.
+func TestNoKubernetes(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-tags", "nokubernetes", ".").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for p := range strings.Lines(string(out)) {
+		if strings.HasPrefix(p, "k8s.io/") || strings.HasPrefix(p, "sigs.k8s.io/controller-runtime") {
+			t.Errorf("tag nokubernetes leaves %s", p)
+		}
+	}
+	if !strings.Contains(string(out), modulePath+"core\n") {
+		t.Error("nothing was listed")
+	}
 }

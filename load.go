@@ -2,18 +2,22 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tracegate/tracegate/edge/load"
 	"github.com/tracegate/tracegate/mesh/local"
+	"github.com/tracegate/tracegate/observability/ingest"
 )
 
 func loadCommand(opts *options) *cobra.Command {
@@ -45,17 +49,39 @@ func loadCommand(opts *options) *cobra.Command {
 			if err != nil {
 				return false, err
 			}
+			if product.Edge.TLS.Listen != "" {
+				cfg.Renew = func(int) error { return renewFirstCertificate(product, time.Now()) }
+			}
 			r, err := load.Changes(ctx, cfg, n, policy, out, log)
 			return r.OK, err
 		})
 	changes.Flags().IntVar(&n, "changes", 1000, "how many changes")
 
+	var away time.Duration
 	faults := loadSubcommand(opts, &cfg, "faults", "kill the control plane, ClickHouse and a core process in turn under load",
 		func(ctx context.Context, product Config, cfg load.Config, out io.Writer, log *slog.Logger) (bool, error) {
-			r, err := load.Faults(ctx, cfg, killable(product), out, log)
+			cfg.Limits.Heal += away
+			r, err := load.Faults(ctx, cfg, killable(product, away), out, log)
 			return r.OK, err
 		})
-	cmd.AddCommand(circle, changes, faults)
+	faults.Flags().DurationVar(&away, "clickhouse-away", 0, "how long ClickHouse is killed again whenever it comes back")
+	var only []string
+	decisions := loadSubcommand(opts, &cfg, "decisions", "play ten faults under load, and count wrong decisions",
+		func(ctx context.Context, product Config, cfg load.Config, out io.Writer, log *slog.Logger) (bool, error) {
+			policy, err := os.ReadFile(product.policyFile())
+			if err != nil {
+				return false, err
+			}
+			cfg.Kill = func(pool string) error { return signalPart(product, corePart(pool), syscall.SIGKILL) }
+			cfg.Suspend = func() (func() error, error) {
+				return func() error { return signalPart(product, partObserve, syscall.SIGCONT) }, signalPart(product, partObserve, syscall.SIGSTOP)
+			}
+			r, err := load.Decisions(ctx, cfg, only, policy, out, log)
+			return r.OK, err
+		})
+	decisions.Flags().StringSliceVar(&only, "fault", nil, "play only these, by their names in the report")
+	decisions.Flags().DurationVar(&cfg.Objective, "objective", cfg.Objective, "P95 that the policy of the run asks for; a machine that is slower without a fault needs a higher one")
+	cmd.AddCommand(circle, changes, faults, decisions, chatCommand(opts, &cfg), socketsCommand(opts, &cfg))
 	return cmd
 }
 
@@ -151,16 +177,59 @@ func tail(w io.Writer, file string) {
 }
 
 // killable are the parts that `load faults` kills, found by the supervisor's status.
-func killable(product Config) []load.Part {
-	parts := []load.Part{killablePart(product, partControlPlane, true)}
+// ClickHouse stays away for some time.
+func killable(product Config, away time.Duration) []load.Part {
+	parts := []load.Part{killablePart(product, partControlPlane, true, 0)}
 	if product.ClickHouse.Embedded {
-		parts = append(parts, killablePart(product, partClickHouse, true))
+		clickhouse := killablePart(product, partClickHouse, true, away)
+		clickhouse.Kept = func(ctx context.Context) (load.Kept, error) { return telemetryKept(ctx, product) }
+		parts = append(parts, clickhouse)
 	}
-	return append(parts, killablePart(product, corePart("baseline"), false))
+	return append(parts, killablePart(product, corePart("baseline"), false, 0))
 }
 
-func killablePart(product Config, name string, harmless bool) load.Part {
-	var killed int // the process id that was killed
+// telemetryKept asks the receiver for its account.
+func telemetryKept(ctx context.Context, product Config) (load.Kept, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+product.Observe.Admin+"/v1/ingest", nil)
+	if err != nil {
+		return load.Kept{}, err
+	}
+	resp, err := (&http.Client{}).Do(req)
+	if err != nil {
+		return load.Kept{}, fmt.Errorf("ask for the account of telemetry: %w", err)
+	}
+	defer resp.Body.Close()
+	var a ingest.Account
+	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
+		return load.Kept{}, fmt.Errorf("read the account of telemetry: %w", err)
+	}
+	k := load.Kept{Received: a.Received + a.Recovered, Stored: a.Stored, Spooled: a.Spooled, Balanced: a.Balanced()}
+	for _, n := range a.Dropped {
+		k.Dropped += n
+	}
+	return k, nil
+}
+
+// signalPart sends a signal to the process of a part.
+func signalPart(product Config, name string, s syscall.Signal) error {
+	status, err := local.ReadStatus(product.statusFile())
+	if err != nil {
+		return err
+	}
+	p, ok := status.Part(name)
+	if !ok || p.PID == 0 {
+		return fmt.Errorf("part %s does not run", name)
+	}
+	return syscall.Kill(p.PID, s)
+}
+
+func killablePart(product Config, name string, harmless bool, away time.Duration) load.Part {
+	var (
+		killed int // the process id that was killed last
+		first  time.Time
+	)
 	status := func() (local.PartStatus, error) {
 		s, err := local.ReadStatus(product.statusFile())
 		if err != nil {
@@ -182,11 +251,17 @@ func killablePart(product Config, name string, harmless bool) load.Part {
 			if p.PID == 0 {
 				return errors.New("it does not run")
 			}
-			killed = p.PID
+			killed, first = p.PID, time.Now()
 			return syscall.Kill(p.PID, syscall.SIGKILL)
 		},
 		Healed: func(context.Context) (bool, error) {
 			p, err := status()
+			if time.Since(first) < away {
+				if err == nil && p.PID != 0 && p.PID != killed && syscall.Kill(p.PID, syscall.SIGKILL) == nil {
+					killed = p.PID
+				}
+				return false, err
+			}
 			return err == nil && p.State == local.Running && p.PID != killed, err
 		},
 	}

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,13 +93,18 @@ func newCommand(out, errOut io.Writer) *cobra.Command {
 		upCommand(opts),
 		partCommand(opts, "edge", "run Envoy, programmed by the control plane", runEdge),
 		partCommand(opts, "controlplane", "decide, and program the edges by xDS", runControlPlane),
+		partCommand(opts, partRateLimit, "count for limits that edges share (Envoy's rate limit protocol, in Redis)", runRateLimit),
 		coreCommand(opts),
+		searchCommand(opts),
 		partCommand(opts, "observe", "receive telemetry, serve the console", runObserve),
 		clickHouseCommand(opts),
 		probeCommand(opts),
 		loadCommand(opts),
+		embeddedCommand(opts),
+		partCommand(opts, "operator", "keep a Kubernetes cluster as its MicroServices and TrafficGroups say", runOperator),
 		ctlCommand(opts),
 		configCommand(opts),
+		identityCommand(opts),
 	)
 	return root
 }
@@ -118,11 +124,34 @@ func partCommand(opts *options, name, short string, run func(context.Context, Co
 }
 
 func coreCommand(opts *options) *cobra.Command {
-	var pool string
+	var pool, listen, admin string
 	cmd := partCommand(opts, "core", "run one core process: messaging for one pool", func(ctx context.Context, cfg Config, log *slog.Logger) error {
+		for i, p := range cfg.Core.Pools {
+			if p.Name == pool {
+				cfg.Core.Pools[i].Listen, cfg.Core.Pools[i].Admin = cmp.Or(listen, p.Listen), cmp.Or(admin, p.Admin)
+			}
+		}
+		if err := cfg.checkPools(); err != nil {
+			return err
+		}
+		if err := fixStacks(); err != nil {
+			log.Warn("connections will cost some 2 KB more", "error", err)
+		}
 		return runCore(ctx, cfg, pool, log.With("pool", pool))
 	})
 	cmd.Flags().StringVar(&pool, "pool", "baseline", "pool this process serves, one of core.pools")
+	cmd.Flags().StringVar(&listen, "listen", "", "address instead of the pool's, for one more process of it")
+	cmd.Flags().StringVar(&admin, "admin", "", "admin address instead of the pool's")
+	cmd.AddCommand(deadCommand(opts))
+	return cmd
+}
+
+func searchCommand(opts *options) *cobra.Command {
+	var anew bool
+	cmd := partCommand(opts, partSearch, "run a search process: the index of messages", func(ctx context.Context, cfg Config, log *slog.Logger) error {
+		return runSearch(ctx, cfg, anew, log)
+	})
+	cmd.Flags().BoolVar(&anew, "reindex", false, "make the index anew from the database first; end the process that has it before")
 	return cmd
 }
 

@@ -7,10 +7,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,14 +27,19 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core"
 	"github.com/tracegate/tracegate/core/account"
+	"github.com/tracegate/tracegate/core/file"
 	"github.com/tracegate/tracegate/core/page"
+	"github.com/tracegate/tracegate/core/search"
 	"github.com/tracegate/tracegate/edge"
 	"github.com/tracegate/tracegate/edge/artifact"
+	"github.com/tracegate/tracegate/edge/ratelimit"
+	"github.com/tracegate/tracegate/mesh/identity"
 	"github.com/tracegate/tracegate/mesh/secret"
 	"github.com/tracegate/tracegate/observability"
 	"github.com/tracegate/tracegate/observability/console"
 	"github.com/tracegate/tracegate/observability/engine"
 	"github.com/tracegate/tracegate/observability/ingest"
+	"github.com/tracegate/tracegate/observability/remotewrite"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/store"
 	"github.com/tracegate/tracegate/observability/telemetry"
@@ -43,12 +53,44 @@ func runEdge(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c := edge.DefaultConfig()
 	c.Bootstrap.Admin = cfg.Edge.Admin
 	c.Bootstrap.XDS = cfg.ControlPlane.XDS
+	c.Bootstrap.ID, c.Bootstrap.Zone, c.Bootstrap.Identity = cfg.Edge.ID, cfg.Edge.Zone, cfg.Identity
+	if _, err := identityOf(cfg, identity.Edge); err != nil {
+		return err
+	}
 	c.Envoy = cfg.Edge.Envoy
 	c.Dir = filepath.Join(cfg.Data, "edge")
 	c.Listen = []string{cfg.Edge.Listen}
+	if cfg.Edge.TLS.Listen != "" {
+		c.Listen = append(c.Listen, cfg.Edge.TLS.Listen)
+	}
 	c.Concurrency = cfg.Edge.Concurrency
 	c.Drain = cfg.Edge.Drain
+	upgrade, ignore := onHangup(ctx)
+	defer ignore()
+	c.Upgrade = upgrade
 	return edge.Run(ctx, c, log)
+}
+
+// onHangup has a value for each SIGHUP that is not waiting already.
+func onHangup(ctx context.Context) (<-chan struct{}, func()) {
+	signals, out := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		for {
+			select {
+			case <-signals:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case out <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, func() { signal.Stop(signals); cancel() }
 }
 
 func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
@@ -75,27 +117,64 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	defer traces.Close()
 	c := controlplane.DefaultConfig()
 	c.Dir = filepath.Join(cfg.Data, "controlplane")
+	c.LastGoodKey = filepath.Join(cfg.secrets(), secretLastGood)
 	c.Policy = cfg.policyFile()
 	c.Endpoints = cfg.endpoints()
+	e := cfg.ControlPlane.Etcd
+	c.Etcd = controlplane.Etcd{
+		Endpoints: e.Endpoints, Username: e.Username, Password: secret.Text(e.Password), Prefix: e.Prefix, Labels: e.Labels, Version: e.Version,
+	}
+	c.Trial.Watch, c.Trial.Edges = cfg.ControlPlane.Trial.Watch, cfg.ControlPlane.Trial.Edges
 	c.XDSAddress = cfg.ControlPlane.XDS
 	c.ControlAddress = cfg.ControlPlane.API
+	if c.Identity, err = identityOf(cfg, identity.ControlPlane); err != nil {
+		return err
+	}
 	c.Token, c.ViewerToken = secret.Text(token), secret.Text(viewer)
-	c.Edge = plan.Edge{Listen: cfg.Edge.Listen, Observe: cfg.Observe.OTLP, JWKS: jwks, Wasm: filter}
+	c.Certificates, c.Settings = cfg.certificates(), filepath.Join(cfg.Data, "settings")
+	c.Edge = cfg.planEdge()
+	c.Edge.JWKS, c.Edge.Wasm = jwks, filter
 	webhook, err := readSecret(cfg.secrets(), secretWebhook)
 	if err != nil {
 		return err
 	}
+	updates, err := readSecret(cfg.secrets(), secretUpdates)
+	if err != nil {
+		return err
+	}
+	c.UpdateSecret = secret.Text(updates)
 	c.Notify = notify.Config{Hooks: cfg.ControlPlane.Webhooks, Console: "http://" + cfg.Observe.Console, Secret: secret.Text(webhook), Dir: c.Dir}
-	deps := controlplane.Deps{Stats: traces, Decisions: traces, Why: traceWhy{traces}, Registry: newRegistry()}
+	deps := controlplane.Deps{Stats: traces, Edges: traces, Decisions: traces, Why: traceWhy{traces}, Registry: newRegistry(), Settings: liveSettings()}
 	if cfg.Probe.Enabled {
 		deps.Causes = newProbes(cfg.Probe.Admin)
 	}
-	tracing, err := setupTracing(ctx, cfg, semconv.ServiceControlPlane, "", deps.Registry, log)
+	if err := fromKubernetes(cfg, &deps, log); err != nil {
+		return err
+	}
+	if len(cfg.Discovery.Etcd) > 0 && deps.Places == nil {
+		client, err := cfg.Discovery.client()
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		deps.Places = cfg.Discovery.registry(client, log).Run
+	}
+	tracing, err := setupTracing(ctx, cfg, identity.ControlPlane, semconv.ServiceControlPlane, "", deps.Registry, log)
 	if err != nil {
 		return err
 	}
 	deps.Tracing = tracing.Tracer
 	return withTracing(ctx, tracing, func() error { return controlplane.Run(ctx, c, deps, log) })
+}
+
+func runRateLimit(ctx context.Context, cfg Config, log *slog.Logger) error {
+	password, err := cfg.redisPassword()
+	if err != nil {
+		return err
+	}
+	c := ratelimit.DefaultConfig()
+	c.Listen, c.Redis, c.Password = cfg.RateLimit.Listen, cfg.Redis.Addrs, secret.Text(password)
+	return ratelimit.Run(ctx, c, nil, newRegistry(), log)
 }
 
 func runCore(ctx context.Context, cfg Config, pool string, log *slog.Logger) error {
@@ -111,24 +190,35 @@ func runCore(ctx context.Context, cfg Config, pool string, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
+	hands, err := controlClient(cfg, secretControl) // an instance answers what it is handed, which a viewer may not
+	if err != nil {
+		return err
+	}
 	reg := newRegistry()
-	tracing, err := setupTracing(ctx, cfg, semconv.ServiceCore, pool, reg, log)
+	tracing, err := setupTracing(ctx, cfg, identity.Core, semconv.ServiceCore, pool, reg, log)
 	if err != nil {
 		return err
 	}
 	return withTracing(ctx, tracing, func() error {
-		return core.Run(ctx, c, core.Deps{
-			Key: key, Placements: control, Page: page.Handler(),
-			Tracing: tracing.Tracer, Propagator: tracing.Propagator, Registry: reg,
-		}, log)
+		return registered(ctx, cfg.Discovery, semconv.ServiceCore, pool, log, func(ctx context.Context, ready func(addr string)) error {
+			return core.Run(ctx, c, core.Deps{
+				Key: key, Placements: control, Settings: hands, Page: page.Handler(), Ready: func(listen, _ string) { ready(listen) },
+				Tracing: tracing.Tracer, Propagator: tracing.Propagator, Registry: reg,
+			}, log)
+		})
 	})
 }
 
 // setupTracing makes a service send its spans to the telemetry receiver. (That itself
 // makes none: each would cause another.)
-func setupTracing(ctx context.Context, cfg Config, service, pool string, reg *prometheus.Registry, log *slog.Logger) (telemetry.Providers, error) {
+func setupTracing(ctx context.Context, cfg Config, part identity.Part, service, pool string, reg *prometheus.Registry, log *slog.Logger) (telemetry.Providers, error) {
 	t := telemetry.DefaultConfig()
 	t.Service, t.Pool, t.Endpoint = service, pool, cfg.Observe.OTLP
+	trust, err := toObserve(cfg, part)
+	if err != nil {
+		return telemetry.Providers{}, err
+	}
+	t.TLS = trust
 	if env, tenant, err := uncolored(cfg); err == nil { // else the names of no policy
 		t.Env, t.Tenant = env, tenant
 	}
@@ -166,10 +256,61 @@ func coreConfig(cfg Config, pool string) (core.Config, error) {
 	}
 	c.Queue.Brokers = cfg.Kafka.Brokers
 	c.Fanout.Addrs, c.Fanout.Password = cfg.Redis.Addrs, redisPassword
-	c.Store.URL = cmp.Or(cfg.Database.URL, "sqlite:"+filepath.Join(cfg.Data, "core.db"))
+	c.Store.URL = cfg.databaseURL()
+	c.File, c.FilePlace.S3 = cfg.fileConfig(), cfg.s3Config()
+	c.FilePlace.Folder = filepath.Join(cfg.Data, "files")
+	filesKey, err := readSecret(cfg.secrets(), secretFiles)
+	if err != nil {
+		return core.Config{}, err
+	}
+	c.FilePlace.Key = secret.Text(filesKey)
+	searchToken, err := readSecret(cfg.secrets(), secretSearch)
+	if err != nil {
+		return core.Config{}, err
+	}
+	c.Search = search.ClientConfig{Addrs: cfg.Search.Addrs, Token: secret.Text(searchToken)}
+	if len(c.Search.Addrs) == 0 && cfg.Search.Enabled {
+		c.Search.Addrs = []string{cfg.Search.Listen}
+	}
+	c.Version, c.Labels = cfg.Core.Version, cfg.Core.Labels
 	c.DrainGrace = cfg.Core.Drain
 	c.EditWithin = cfg.Core.EditWithin
+	if c.PushURL = cfg.Core.PushURL; c.PushURL != "" {
+		key, err := readSecret(cfg.secrets(), secretPush)
+		if err != nil {
+			return core.Config{}, err
+		}
+		c.PushSecret = secret.Text(key)
+	}
 	return c, nil
+}
+
+// runSearch runs a search process; anew makes its index anew first.
+func runSearch(ctx context.Context, cfg Config, anew bool, log *slog.Logger) error {
+	token, err := readSecret(cfg.secrets(), secretSearch)
+	if err != nil {
+		return err
+	}
+	c := search.DefaultConfig()
+	c.Listen, c.Dir, c.MaxMessages, c.Token = cfg.Search.Listen, filepath.Join(cfg.Data, "search"), cfg.Search.MaxMessages, secret.Text(token)
+	c.Store.URL, c.Queue.Brokers = cfg.databaseURL(), cfg.Kafka.Brokers
+	c.Anew = anew
+	return search.Run(ctx, c, newRegistry(), nil, log)
+}
+
+func (c Config) databaseURL() string {
+	return cmp.Or(c.Database.URL, "sqlite:"+filepath.Join(c.Data, "core.db"))
+}
+
+func (c Config) fileConfig() file.Config {
+	out := file.DefaultConfig()
+	out.MaxSize, out.Quota.Bytes = c.Files.MaxSize, c.Files.Quota
+	return out
+}
+
+func (c Config) s3Config() file.S3Config {
+	f := c.Files
+	return file.S3Config{Endpoint: f.S3, Public: f.Public, Region: f.Region, Bucket: f.Bucket, AccessKey: f.AccessKey, SecretKey: secret.Text(f.SecretKey)}
 }
 
 // uncolored is the env and tenant of requests that the edge's filter has not seen:
@@ -200,9 +341,24 @@ func sessionKeys(cfg Config) (jwks string, err error) {
 func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c := observability.DefaultConfig()
 	c.Admin, c.Console = cfg.Observe.Admin, cfg.Observe.Console
-	c.Ingest.Addr = cfg.Observe.OTLP
+	c.Ingest.Addr, c.Ingest.HTTPAddr = cfg.Observe.OTLP, cfg.Observe.HTTP
 	c.Ingest.SpoolDir = filepath.Join(cfg.Data, "spool")
-	var err error
+	own, err := identityOf(cfg, identity.Observe)
+	if err != nil {
+		return err
+	}
+	if own != nil {
+		c.Ingest.TLS = own.Server(true)
+		if checkLoopback(cfg.Observe.HTTP) != nil { // collectors on this machine need no certificate
+			c.Ingest.HTTPTLS = own.Server(true)
+		}
+	}
+	c.RemoteWrite = remotewrite.Config{URL: cfg.Observe.Write, Every: 10 * time.Second, Labels: map[string]string{"job": "tracegate", "instance": cfg.Observe.Admin}}
+	token, err := os.ReadFile(filepath.Join(cfg.secrets(), "remote-write.token"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read remote-write token: %w", err)
+	}
+	c.RemoteWrite.Token = secret.Text(strings.TrimSpace(string(token)))
 	if c.Ingest.Env, c.Ingest.Tenant, err = uncolored(cfg); err != nil {
 		return err
 	}
@@ -217,11 +373,17 @@ func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 	page := func(s *store.Store, account func() ingest.Account) (observability.Console, error) {
 		cc := console.DefaultConfig()
 		cc.PasswordFile = filepath.Join(cfg.secrets(), secretConsole)
-		deps := console.Deps{Stats: s, Records: s, Control: control, Operator: control, Ingest: accountFunc(account), Registerer: reg}
+		if file := filepath.Join(cfg.secrets(), secretLook); isFile(file) { // a data folder of an older version has none
+			cc.ViewerFile = file
+		}
+		deps := console.Deps{Stats: s, Records: s, Control: control, Operator: control, Policies: control, Ingest: accountFunc(account), Registerer: reg}
 		if cfg.Probe.Enabled {
 			deps.Probes = newProbes(cfg.Probe.Admin)
 		}
 		return console.New(cc, deps, log)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(ingest.GCPercent)
 	}
 	return observability.Run(ctx, c, observability.Deps{Console: page, Registry: reg}, log)
 }
@@ -318,3 +480,8 @@ func (c Config) redisPassword() (string, error) {
 }
 
 const drainGrace = 5 * time.Second
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}

@@ -15,13 +15,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/tracegate/tracegate/bpf"
 	"github.com/tracegate/tracegate/bpf/otlp"
 	"github.com/tracegate/tracegate/bpf/probe"
 	"github.com/tracegate/tracegate/bpf/top"
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/mesh/identity"
 	"github.com/tracegate/tracegate/mesh/local"
 	"github.com/tracegate/tracegate/observability/console"
 	"github.com/tracegate/tracegate/observability/semconv"
@@ -70,7 +70,11 @@ func runProbe(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.Admin, c.Interval = cfg.Probe.Admin, time.Second
 	c.Thresholds.Connect, c.Thresholds.Scheduler = cfg.Probe.Connect, cfg.Probe.Scheduler
 	c.Targets = cfg.addressNames()
-	receiver, err := grpc.NewClient(cfg.Observe.OTLP, grpc.WithTransportCredentials(insecure.NewCredentials())) // loopback
+	trust, err := toObserve(cfg, identity.Probe)
+	if err != nil {
+		return err
+	}
+	receiver, err := grpc.NewClient(cfg.Observe.OTLP, grpc.WithTransportCredentials(credentialsOf(trust)))
 	if err != nil {
 		return fmt.Errorf("connect to telemetry receiver: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,13 +21,16 @@ import (
 )
 
 func upCommand(opts *options) *cobra.Command {
-	var check bool
+	var check, encrypted bool
 	cmd := &cobra.Command{
 		Use: "up", Short: "run everything on this machine; no server needed", Args: cobra.NoArgs,
 		Long: "Runs Envoy with its filter, the control plane, core in every pool, the telemetry receiver, the console and the\n" +
 			"embedded engines, each as a process of its own, and keeps them running. Ctrl-C drains them in order; a second\n" +
 			"Ctrl-C ends them at once. What is kept lies in the data folder, so the next start goes on where this one ended.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if encrypted {
+				opts.encrypt()
+			}
 			cfg, err := opts.load()
 			if err != nil {
 				return err
@@ -38,6 +42,7 @@ func upCommand(opts *options) *cobra.Command {
 			return u.run(cmd.Context())
 		},
 	}
+	cmd.Flags().BoolVar(&encrypted, "tls", false, "listen for TLS too, on 127.0.0.1:8443 where edge.tls.listen says nothing else")
 	cmd.Flags().BoolVar(&check, "check", false, "check configuration, data folder and ports, then end")
 	return cmd
 }
@@ -82,6 +87,10 @@ func (u *up) prepare() error {
 		return fmt.Errorf("data folder: %w; choose one that can be written with --data", err)
 	}
 	if err := u.writeFirstPolicy(); err != nil {
+		return err
+	}
+	now := time.Now()
+	if err := errors.Join(makeFirstCertificate(u.cfg, now), makeIdentities(u.cfg, now)); err != nil {
 		return err
 	}
 	return freePorts(u.cfg.listeners())
@@ -141,7 +150,7 @@ func (u *up) run(ctx context.Context) error {
 		u.log.Info("circle closed", "install", installed.Sub(start).Round(time.Millisecond), "start", ready.Sub(installed).Round(time.Millisecond),
 			"circle", time.Since(ready).Round(time.Millisecond), "trace", trace)
 		u.printAddresses(time.Since(start))
-		return u.ready(ctx)
+		return u.stay(ctx, kill, s, files)
 	})
 	if ctx.Err() != nil {
 		fmt.Fprintln(u.out, "\nstopped; the data is in", u.cfg.Data)
@@ -190,6 +199,9 @@ func (c Config) secrets() string    { return filepath.Join(c.Data, "secrets") }
 func (c Config) run() string        { return filepath.Join(c.Data, "run") }
 func (c Config) statusFile() string { return filepath.Join(c.run(), "status.json") }
 func (c Config) endpoints() string  { return filepath.Join(c.Data, "endpoints.yaml") }
+func (c Config) certificates() string {
+	return cmp.Or(c.ControlPlane.Certificates, filepath.Join(c.Data, "certificates"))
+}
 func (c Config) policyFile() string {
 	if c.ControlPlane.Policy != "" {
 		return c.ControlPlane.Policy

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +25,7 @@ import (
 
 	"github.com/tracegate/tracegate/edge/load"
 	"github.com/tracegate/tracegate/mesh/local"
+	"github.com/tracegate/tracegate/observability/dashboards"
 	"github.com/tracegate/tracegate/observability/engine/enginetest"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/store"
@@ -64,7 +67,7 @@ type product struct {
 	cfg  Config
 }
 
-func newProduct(t *testing.T) product {
+func newProduct(t *testing.T, change ...func(*Config)) product {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
@@ -73,16 +76,19 @@ func newProduct(t *testing.T) product {
 	dir := t.TempDir()
 	cfg := defaultConfig()
 	cfg.Data = filepath.Join(dir, "data")
-	ports := freeAddresses(t, 17)
+	ports := freeAddresses(t, 21)
 	next := func() string { p := ports[0]; ports = ports[1:]; return p }
 	cfg.Edge.Listen, cfg.Edge.Admin = next(), next()
 	cfg.ControlPlane.XDS, cfg.ControlPlane.API = next(), next()
 	for i := range cfg.Core.Pools {
 		cfg.Core.Pools[i].Listen, cfg.Core.Pools[i].Admin = next(), next()
 	}
-	cfg.Observe.OTLP, cfg.Observe.Console, cfg.Observe.Admin = next(), next(), next()
-	cfg.ClickHouse.Addr, cfg.Probe.Admin = next(), next()
+	cfg.Observe.OTLP, cfg.Observe.HTTP, cfg.Observe.Console, cfg.Observe.Admin = next(), next(), next(), next()
+	cfg.ClickHouse.Addr, cfg.Probe.Admin, cfg.Search.Listen, cfg.RateLimit.Listen = next(), next(), next(), next()
 	cfg.Kafka.Brokers, cfg.Redis.Addrs = []string{next()}, []string{next()}
+	for _, c := range change {
+		c(&cfg)
+	}
 	var yaml bytes.Buffer
 	printConfig(&yaml, cfg)
 	file := filepath.Join(dir, "tracegate.yaml")
@@ -209,6 +215,8 @@ func TestUpClosesTheCircleAndKeepsItsData(t *testing.T) {
 	circle(t, p)
 	operate(t, p)
 	askTraces(t, p)
+	aFaultIsDecidedOn(t, p)
+	askMetrics(t, p)
 
 	token := logIn(t, p.cfg, "keeper", true)
 	first.stop(t)
@@ -219,31 +227,57 @@ func TestUpClosesTheCircleAndKeepsItsData(t *testing.T) {
 	second.stop(t)
 }
 
-// circle runs the lab's story against p and checks the promises that are not about
-// time: a shared machine keeps those too seldom for a test.
-func circle(t *testing.T, p product) {
+// aFaultIsDecidedOn plays one of the lab's faults: the group that fails is isolated and
+// released, and nothing else is done. The objective is far above what a busy machine needs,
+// which leaves faults of latency out: they must break it within seconds.
+func aFaultIsDecidedOn(t *testing.T, p product) {
 	t.Helper()
-	cmd := p.command(t.Context(), "load", "circle", "--duration", "30s", "--rate", "20", "--users", "4", "-o", "json")
+	var r load.DecisionsReport
+	lab(t, p, &r, "decisions", "--fault", "errors", "--objective", "2s", "--rate", "20", "--users", "4")
+	if len(r.Faults) != 1 {
+		t.Errorf("%d faults played, want 1", len(r.Faults))
+	}
+	for _, f := range r.Faults {
+		t.Logf("%s: %.0f s, %s", f.Name, f.Took, f.Reason)
+		if len(f.Wrong)+len(f.Missing) > 0 {
+			t.Errorf("%s: wrong %q, missing %q; decisions %+v", f.Name, f.Wrong, f.Missing, f.Done)
+		}
+	}
+}
+
+// lab runs one of the labs against p, reads its report, and says whether it ended as one
+// whose promises all held.
+func lab(t *testing.T, p product, report any, name string, args ...string) (held bool) {
+	t.Helper()
+	cmd := p.command(t.Context(), append([]string{"load", name, "-o", "json"}, args...)...)
 	cmd.Stdin = blockingInput(t)
 	var out, logs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &logs
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 2) { // 2: a promise was broken
-		t.Fatalf("load circle: %v\n%s", err, &logs)
+		t.Fatalf("load %s: %v\n%s", name, err, &logs)
 	}
+	if err := json.Unmarshal(out.Bytes(), report); err != nil {
+		t.Fatalf("load %s printed no report: %v\n%s\n%s", name, err, &out, &logs)
+	}
+	return err == nil
+}
+
+// circle runs the lab's story against p and checks the promises that are not about
+// time: a shared machine keeps those too seldom for a test.
+func circle(t *testing.T, p product) {
+	t.Helper()
 	var r load.Report
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-		t.Fatalf("load circle printed no report: %v\n%s\n%s", err, &out, &logs)
-	}
+	held := lab(t, p, &r, "circle", "--duration", "30s", "--rate", "20", "--users", "4")
 	timed := []string{"decision", "programmed", "pace"}
 	for _, promise := range r.Promises {
 		if !promise.Held && !slices.Contains(timed, promise.Key) {
 			t.Errorf("promise %s (%s): %s", promise.Key, promise.Claim, promise.Measured)
 		}
 	}
-	if (err == nil) != r.OK {
-		t.Errorf("exit %v does not say what the report does: ok %t", err, r.OK)
+	if held != r.OK {
+		t.Errorf("that its promises held, %t, is not what the report says: ok %t", held, r.OK)
 	}
 	for _, event := range []string{load.EventDecision, load.EventProgrammed, load.EventFirstIsolated, load.EventSocketsMoved, load.EventRelease} {
 		if !slices.ContainsFunc(r.Timeline, func(m load.Mark) bool { return m.Event == event && !m.Time.IsZero() }) {
@@ -332,13 +366,58 @@ func askTraces(t *testing.T, p product) {
 		t.Fatalf("no message was found: %s, %v", out, err)
 	}
 	tree := ctl("show", found[0].TraceID)
-	for _, hop := range []string{"kafka publish", "kafka receive", "kafka process", "server"} {
+	for _, hop := range []string{"kafka publish", "kafka receive", "kafka process", "sqlite INSERT", "server"} {
 		if !strings.Contains(tree, hop) {
 			t.Errorf("no %s in the trace:\n%s", hop, tree)
 		}
 	}
 	if routes := ctl("routes", string(found[0].Traffic.Group)); !strings.Contains(routes, semconv.ServiceCore) {
 		t.Errorf("routes:\n%s", routes)
+	}
+}
+
+// metricName is a metric of ours, of Envoy's or of the Go runtime in an expression;
+// labels alone have names that look alike.
+var metricName = regexp.MustCompile(`\b(?:core|tracegate|traffic|envoy|go|process)_[a-z0-9_]+`)
+
+var metricLabels = []string{"traffic_pool", "envoy_cluster_name", "envoy_response_code_class", "envoy_http_conn_manager_prefix"}
+
+// askMetrics wants every metric that a dashboard names to be served.
+func askMetrics(t *testing.T, p product) {
+	t.Helper()
+	urls := []string{p.cfg.ControlPlane.API + "/metrics", p.cfg.Observe.Admin + "/metrics", p.cfg.Edge.Admin + "/stats/prometheus"}
+	for _, pool := range p.cfg.Core.Pools {
+		urls = append(urls, pool.Admin+"/metrics")
+	}
+	served := map[string]bool{}
+	for _, url := range urls {
+		res, err := http.Get("http://" + url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(res.Body)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			if name, ok := strings.CutPrefix(lines.Text(), "# TYPE "); ok {
+				served[strings.Fields(name)[0]] = true
+			}
+		}
+		if err := errors.Join(lines.Err(), res.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, b := range dashboards.All() {
+		if b.Source != dashboards.Prometheus {
+			continue
+		}
+		for panel, q := range b.Queries() {
+			for _, name := range metricName.FindAllString(q.Text, -1) {
+				base := strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count")
+				if !served[name] && !served[base] && !slices.Contains(metricLabels, name) {
+					t.Errorf("dashboard %s, panel %s: nobody serves %s", b.UID, panel.Title, name)
+				}
+			}
+		}
 	}
 }
 

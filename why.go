@@ -30,7 +30,7 @@ func (w traceWhy) Why(ctx context.Context, d decide.Decision, p decide.Policy) (
 	}
 	bad := store.TraceQuery{
 		Group: d.Group, Window: sli.Window{From: from.Add(-whyBack), To: d.Time}, NotRoutes: p.IgnoreRoutes,
-		Quality: store.Bad, Slow: p.MaxP95, Limit: whySample,
+		Quality: store.Bad, Slow: p.For(d.Group).MaxP95, Limit: whySample,
 	}
 	good := bad
 	good.Quality = store.Good

@@ -1,18 +1,22 @@
 package controlplane
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tracegate/tracegate/controlplane/blame"
 	"github.com/tracegate/tracegate/controlplane/ctl"
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
@@ -22,7 +26,6 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/server"
 	"github.com/tracegate/tracegate/controlplane/source"
-	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
@@ -35,11 +38,16 @@ type loop struct {
 	board    *ctl.Board
 	recorder *recorder
 	causes   *causes
+	live     *services // their settings
+	roster   *roster
 	whys     *whys
+	warms    *warms
 	history  *history.Log
 	notifier *notify.Notifier
 	tracer   trace.Tracer
 	metrics  *metrics
+	fates    chan source.Fate // has room for one; nil: nobody asks
+	told     source.Fate
 	log      *slog.Logger
 	journal  *durable.Journal
 
@@ -48,12 +56,20 @@ type loop struct {
 	sources   map[string]ctlapi.Source // shown in status
 	bad       wish                     // the documents that edges refused; nil where they did not
 	rejection *ctlapi.Rejection        // what they said
-	aimed     windows                  // that were asked for last
+	refusals  map[resourceID]refusal   // resources that are in quarantine
+	held      map[blame.Rule]heldRule  // rules that are
+	updated   *update                  // the last policy that is in force, or on its way; nil: the first
+	undone    undone
+	key       []byte  // signs the last good configuration
+	goodLost  string  // why that of an earlier run is not used
+	aimed     windows // that were asked for last
+	certs     *certificates
 
-	// What edges are given.
-	builder  xds.Builder
-	services []string     // of the last plan
-	retired  []string     // services that are gone, in the last plan
+	// What gRPC clients are given, and edges.
+	clients  clients
+	renderer renderer
+	trial    *onTrial     // a policy that one edge has and the others have not; nil: none is
+	passed   []byte       // the last document that a trial found good
 	pending  *programming // not acknowledged by all yet
 	good     *programming // the last that was
 	refused  string       // why wanted makes no plan
@@ -63,22 +79,29 @@ type loop struct {
 	state      decide.State
 	last       measurement
 	newest     time.Time // start of the newest span ever seen
+	watermark  time.Time // the newest
+	quiet      bool      // there is data, and no traffic in it
 	stale      string    // why nothing is decided
 	faulty     bool      // the store did not answer the last measurement
 	notDurable string    // why no decision takes effect
 	// unexplained are isolations that took effect before anything was known of their
 	// causes: a decision is quicker than a connect that times out.
 	unexplained []decide.Decision
+	unmeasured  []decide.Decision // took effect, and nobody looked yet what came of them
 
 	placementVersion int64
+	generations      map[string]int64 // of the Envoys that serve, by edge
 }
 
 // inputs are where everything comes from that changes the loop's state.
 type inputs struct {
 	policies  <-chan source.Update[policy.Policy]
 	endpoints <-chan source.Update[policy.Endpoints]
+	certs     <-chan []source.CertificateUpdate
 	measured  <-chan measurement
 	orders    <-chan orderRequest
+	reapplied <-chan reapplied // documents that an operator brings
+	settings  <-chan source.Documents
 	edges     <-chan struct{}
 	want      chan windows // the measuring goroutine's; has room for one
 }
@@ -87,7 +110,8 @@ const (
 	journalFile = "decisions.jsonl"
 	journalSize = 8 << 20
 	stateFile   = "state.json"
-	goodFile    = "lastgood.json"
+	goodFolder  = "lastgood" // a file for each class of edges
+	goodKey     = "lastgood.key"
 )
 
 // newLoop finishes a loop that has its parts. It loads what an earlier run left: the
@@ -95,15 +119,18 @@ const (
 // been read, and decisions.
 func newLoop(l *loop, reg prometheus.Registerer) (*loop, error) {
 	l.sources = map[string]ctlapi.Source{
-		"policy":    {File: l.cfg.Policy, Error: "not read yet"},
+		"policy":    {File: l.cfg.policySource(), Error: "not read yet"},
 		"endpoints": {File: l.cfg.Endpoints, Error: "not read yet"},
 	}
+	l.refusals, l.held = map[resourceID]refusal{}, map[blame.Rule]heldRule{}
 	l.state = decide.State{Groups: map[group.ID]decide.GroupState{}}
 	l.stale = "no telemetry yet"
 	if err := l.loadState(); err != nil {
 		return nil, err
 	}
-	l.loadGood()
+	if err := l.loadGood(); err != nil {
+		return nil, err
+	}
 	past, err := l.loadDecisions()
 	if err != nil {
 		return nil, err
@@ -135,13 +162,16 @@ func (l *loop) path(name string) string { return filepath.Join(l.cfg.Dir, name) 
 // run is the owner. What can happen:
 //
 //  1. a source has a new reading, valid or not;
-//  2. groups have been measured;
-//  3. an operator orders something;
-//  4. an edge connected, went, acknowledged or rejected;
-//  5. edges have taken too long to acknowledge;
-//  6. a rule's pin to a pool ends;
-//  7. something became known of a decision;
-//  8. the end.
+//  2. a certificate's files have changed;
+//  3. groups have been measured, and the edge of a trial;
+//  4. an operator orders something;
+//  5. an edge or gRPC client connected, went, acknowledged or rejected;
+//  6. edges have taken too long to acknowledge;
+//  7. a rule's pin to a pool ends, a quarantine, or the time of a trial;
+//  8. something became known of a decision;
+//  9. an operator brings a document that was taken back;
+//  10. settings of services were found, or an instance of one came, went or answered;
+//  11. the end.
 func (l *loop) run(ctx context.Context, in inputs) error {
 	late, pin := time.NewTimer(l.cfg.AckTimeout), time.NewTimer(l.untilPin(time.Now()))
 	defer late.Stop()
@@ -153,14 +183,29 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 			l.readPolicy(u)
 		case u := <-in.endpoints:
 			l.readEndpoints(u)
+		case us := <-in.certs:
+			l.certs.read(us)
+			l.program(time.Now(), nil)
 		case m := <-in.measured:
 			l.evaluate(m)
 		case r := <-in.orders:
 			d, err := l.order(r)
 			l.show() // before the answer: who reads the status next must find it there
 			r.reply <- orderReply{decision: d, err: err}
+		case r := <-in.reapplied:
+			if r.key != "" {
+				l.live.reapply(r.key, r.document, l.last.long, time.Now())
+			} else {
+				l.reapply(r.document)
+			}
+		case ds := <-in.settings:
+			l.live.readAll(ds, l.last.long, time.Now())
+		case <-l.roster.changed:
+			l.live.answered(l.roster.list(), l.last.long, time.Now())
 		case <-in.edges:
+			l.serveClients()
 			l.settle(time.Now(), false)
+			l.followEdges(time.Now())
 		case <-late.C:
 			l.settle(time.Now(), true)
 		case now := <-pin.C:
@@ -170,21 +215,28 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 		case <-ctx.Done():
 			return nil
 		}
+		l.try(time.Now())
 		if l.pending != waiting {
 			late.Reset(l.cfg.AckTimeout)
 		}
 		pin.Reset(l.untilPin(time.Now()))
 		l.aim(in.want)
+		l.tellFate()
 		l.show()
 	}
 }
 
-// endPin makes a new plan where a pin has ended.
+// endPin makes a new plan where a pin or a quarantine has ended.
 func (l *loop) endPin(now time.Time) {
-	if l.pinEnd.IsZero() || now.Before(l.pinEnd) {
+	pin, retry := l.pinEnd, l.nextRetry()
+	switch {
+	case !pin.IsZero() && !now.Before(pin):
+		l.log.Info("a rule's pin to a pool has ended", "until", pin)
+	case !retry.IsZero() && !now.Before(retry):
+		l.log.Info("edges are asked again about what they refused")
+	default:
 		return
 	}
-	l.log.Info("a rule's pin to a pool has ended", "until", l.pinEnd)
 	l.program(now, nil)
 }
 
@@ -194,7 +246,7 @@ func (l *loop) aim(want chan windows) {
 	if p == nil {
 		return
 	}
-	w := windows{short: p.Decide.ShortWindow, long: p.Decide.LongWindow, ignore: p.Decide.IgnoreRoutes}
+	w := windows{quick: p.Decide.QuickWindow, short: p.Decide.ShortWindow, long: p.Decide.LongWindow, ignore: p.Decide.IgnoreRoutes, trial: l.trial.window(l.cfg.Trial)}
 	if w.equal(l.aimed) {
 		return
 	}
@@ -207,13 +259,22 @@ func (l *loop) aim(want chan windows) {
 }
 
 func (l *loop) readPolicy(u source.Update[policy.Policy]) {
+	if u.From != "" {
+		l.history.Suggest(u.Raw, u.From, u.Reason)
+	}
 	if !l.read("policy", u.Err) {
+		if u.Raw != nil {
+			l.remember(l.history.Invalid(u.Raw, time.Now(), l.problems("policy")))
+		}
 		return
 	}
 	l.wanted.policy, l.wanted.rawPolicy = &u.Value, u.Raw
 	l.bad.rawPolicy, l.rejection = nil, nil
 	now := time.Now()
-	l.remember(l.history.Add(u.Raw, now))
+	if !l.again(u.Raw) {
+		l.forget()
+		l.remember(l.history.Add(u.Raw, now))
+	}
 	l.program(now, nil)
 }
 
@@ -230,6 +291,13 @@ func (l *loop) readEndpoints(u source.Update[policy.Endpoints]) {
 	if !l.read("endpoints", u.Err) {
 		return
 	}
+	src := l.sources["endpoints"]
+	src.Lost = u.Lost
+	l.sources["endpoints"] = src
+	l.metrics.lost.Set(float64(len(u.Lost)))
+	if l.wanted.endpoints != nil && bytes.Equal(l.wanted.rawEndpoints, u.Raw) {
+		return // only what is lost has changed
+	}
 	l.wanted.endpoints, l.wanted.rawEndpoints = &u.Value, u.Raw
 	l.bad.rawEndpoints = nil
 	l.program(time.Now(), nil)
@@ -239,16 +307,29 @@ func (l *loop) readEndpoints(u source.Update[policy.Endpoints]) {
 func (l *loop) read(name string, err error) bool {
 	s := l.sources[name]
 	if err != nil {
-		s.Error = err.Error()
+		s.Error, s.Problems = err.Error(), nil
+		if invalid := new(policy.Error); errors.As(err, &invalid) {
+			s.Problems = invalid.Problems
+		}
 		l.metrics.sourceError.WithLabelValues(name).Set(1)
 		l.log.Warn("source cannot be used, the version before it goes on", "source", name, "file", s.File, "error", err)
 	} else {
-		s.Error, s.Loaded = "", time.Now()
+		s.Error, s.Problems, s.Loaded = "", nil, time.Now()
 		l.metrics.sourceError.WithLabelValues(name).Set(0)
 		l.log.Info("source read", "source", name, "file", s.File)
 	}
 	l.sources[name] = s
 	return err == nil
+}
+
+// problems are why a source cannot be used, each with file and line.
+func (l *loop) problems(name string) string {
+	s := l.sources[name]
+	var out []string
+	for _, p := range s.Problems {
+		out = append(out, p.In(s.File))
+	}
+	return cmp.Or(strings.Join(out, "; "), s.Error)
 }
 
 // evaluate decides on a measurement, or notes why it cannot.
@@ -264,16 +345,21 @@ func (l *loop) evaluate(m measurement) {
 	for _, st := range m.short {
 		l.newest = later(l.newest, st.Newest)
 	}
+	l.watermark = later(l.watermark, m.watermark)
 	now := time.Now()
 	in := decide.Input{
-		Now: now, Causes: l.causes.at(now), Short: m.short, Long: m.long, Newest: l.newest,
-		Homes: w.policy.Homes(), Isolatable: w.policy.Isolatable(),
+		Now: now, Causes: l.causes.at(now), Quick: m.quick, Short: m.short, Long: m.long, Newest: l.newest, Watermark: l.watermark,
+		Homes: w.policy.Homes(), Isolatable: w.isolatable(), Change: l.lastChange(),
 	}
 	if m.err != nil {
 		in.Unavailable = "statistics are not to be had: " + m.err.Error()
 	}
 	l.noteStale(in.Stale(w.policy.Decide), m.err != nil)
+	l.quiet = in.Quiet(w.policy.Decide)
 	l.explain(in.Causes, now)
+	if l.stale == "" {
+		l.measureOutcomes(w.policy.Decide, m.short, now)
+	}
 	ds, next := decide.Decide(w.policy.Decide, l.state, in)
 	if len(ds) == 0 {
 		l.state = next
@@ -324,10 +410,14 @@ func (l *loop) carryOut(ds []decide.Decision, next decide.State) error {
 	l.state = next
 	moved := false
 	for _, d := range ds {
-		moved = moved || d.Action != decide.Hold
+		moved = moved || d.Action.Moves()
 		l.metrics.decisions.WithLabelValues(string(d.Action), who(d.By)).Inc()
 		l.recorder.add(d)
 		l.notifier.Add(d)
+		l.warms.ask(d)
+		if d.Action == decide.RollBack {
+			l.takeBack(d)
+		}
 		l.log.Info("decided", "action", string(d.Action), semconv.Group, string(d.Group), "from", d.FromPool, "to", d.ToPool, "by", d.By, "reason", d.Reason)
 	}
 	l.board.Record(ds...)
@@ -365,27 +455,54 @@ func (l *loop) order(r orderRequest) (decide.Decision, error) {
 	if w.policy == nil {
 		return decide.Decision{}, &protocol.Error{Code: protocol.CodeUnavailable, Message: "no valid policy yet", Temporary: true}
 	}
+	if r.confirm != "" {
+		return l.confirm(w, r)
+	}
 	g, err := l.known(r)
 	if err != nil {
 		return decide.Decision{}, err
 	}
 	o := decide.Order{
 		Group: g, Home: w.home(g.Color), By: "operator:" + r.order.By, Reason: r.order.Reason,
-		For: time.Duration(r.order.ForMS) * time.Millisecond, Now: time.Now(),
+		For: time.Duration(r.order.ForMS) * time.Millisecond, Requests: r.order.Requests, Now: time.Now(),
 	}
 	apply := l.state.Release
-	if r.action == decide.Isolate {
+	switch r.action {
+	case decide.Shed:
+		apply = l.state.Shed
+	case decide.Isolate:
 		if len(w.policy.Isolatable()) == 0 {
 			return decide.Decision{}, &protocol.Error{Code: protocol.CodeInvalidArgument, Message: "no service has a pool \"" + semconv.PoolIsolated + "\""}
 		}
 		apply = l.state.Isolate
 	}
 	d, next := apply(o)
+	return l.obey(d, next)
+}
+
+// obey carries out one decision of a person.
+func (l *loop) obey(d decide.Decision, next decide.State) (decide.Decision, error) {
 	ds := []decide.Decision{d}
 	if err := l.carryOut(ds, next); err != nil {
 		return decide.Decision{}, &protocol.Error{Code: protocol.CodeUnavailable, Message: "the order could not be kept on disk: " + err.Error(), Temporary: true}
 	}
 	return ds[0], nil
+}
+
+// confirm carries out what a decision recommended.
+func (l *loop) confirm(w wish, r orderRequest) (decide.Decision, error) {
+	advice, ok := l.board.Decision(r.confirm)
+	if !ok {
+		return decide.Decision{}, protocol.NewError(protocol.CodeNotFound, "decision", "no such decision is remembered")
+	}
+	d, next, err := l.state.Confirm(w.policy.Decide, advice, "operator:"+r.order.By, r.order.Reason, time.Now())
+	if err == nil && d.Action == decide.RollBack && !l.current(*d.Revision) {
+		err = outdated("another " + d.Revision.What() + " is in force")
+	}
+	if err != nil {
+		return decide.Decision{}, protocol.NewError(protocol.CodeInvalidArgument, "decision", err.Error())
+	}
+	return l.obey(d, next)
 }
 
 func (l *loop) known(r orderRequest) (group.Group, error) {

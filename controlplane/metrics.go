@@ -11,10 +11,18 @@ type metrics struct {
 	programmed  *prometheus.CounterVec
 	programming prometheus.Histogram
 	sourceError *prometheus.GaugeVec
+	expires     *prometheus.GaugeVec
 	saves       *prometheus.CounterVec
 	queued      prometheus.Gauge
 	durable     *prometheus.CounterVec
 	whys        *prometheus.CounterVec
+	quarantined prometheus.Gauge
+	limited     prometheus.Gauge
+	rolledBack  prometheus.Gauge
+	warms       *prometheus.CounterVec
+	lost        prometheus.Gauge
+	trials      *prometheus.CounterVec
+	settings    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -28,6 +36,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		isolated: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tracegate_groups_isolated", Help: "Groups that are moved to another pool.",
 		}),
+		limited: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tracegate_groups_limited", Help: "Groups whose rate edges limit.",
+		}),
+		rolledBack: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tracegate_policy_rolled_back", Help: "1 while the policy that is wanted was taken back, and the one before is in force.",
+		}),
+		warms: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tracegate_warm_requests_total", Help: "Requests for room in a pool, by result: asked, failed, dropped_queue_full.",
+		}, []string{"result"}),
 		stale: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tracegate_telemetry_stale", Help: "1 while telemetry is too old or missing, and nothing is decided.",
 		}),
@@ -41,6 +58,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		sourceError: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tracegate_source_error", Help: "1 while a file cannot be used and the version before it goes on.",
 		}, []string{"source"}),
+		expires: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tracegate_certificate_not_after_seconds", Help: "When a certificate of the certificates folder expires, as a Unix time.",
+		}, []string{"certificate"}),
 		saves: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tracegate_decisions_saved_total", Help: "Decisions offered to the store, by result: saved, retried, dropped_queue_full.",
 		}, []string{"result"}),
@@ -54,6 +74,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tracegate_explanations_total", Help: "Isolations whose traces were asked for a cause, by result: found, nothing_found, failed, dropped_queue_full.",
 		}, []string{"result"}),
 	}
-	reg.MustRegister(m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.saves, m.queued, m.durable, m.whys)
+	m.quarantined = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tracegate_resources_quarantined", Help: "Resources that an edge refused and that all edges have as they were before.",
+	})
+	m.trials = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tracegate_policy_trials_total", Help: "Policies that one edge had first, by result: passed, failed, ended.",
+	}, []string{"result"})
+	m.lost = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tracegate_discovery_lost", Help: "Names of endpoints that nobody answers about and that keep their last addresses.",
+	})
+	m.settings = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tracegate_settings_total", Help: "Settings documents of services, by result: in_force, invalid, refused, rolled_back.",
+	}, []string{"result"})
+	reg.MustRegister(m.settings, m.trials, m.limited, m.rolledBack, m.warms, m.lost, m.quarantined, m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.expires, m.saves, m.queued, m.durable, m.whys)
 	return m
 }

@@ -1,10 +1,13 @@
 package controlplane
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
@@ -15,6 +18,8 @@ import (
 	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/placement"
+	"github.com/tracegate/tracegate/mesh/secret"
+	"github.com/tracegate/tracegate/mesh/webhook"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -139,5 +144,59 @@ func TestCheckAndExplain(t *testing.T) {
 	p.status("as before but for the group", func(s ctlapi.Status) bool { return acked(s) && s.Version != before.Version })
 	if r := p.newest("no other revision", func(ctlapi.Revision) bool { return true }); r.Number != 1 {
 		t.Errorf("revision %d was made by asking", r.Number)
+	}
+}
+
+// TestSignedUpdate: whoever has the key brings a policy, once; nobody else does, and a
+// bad one is refused with its line.
+func TestSignedUpdate(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	cfg.UpdateSecret = secret.Text(webhook.NewSecret([32]byte{7}))
+	p := run(t, cfg, newWorld())
+	servertest.Connect(t, p.xds, servertest.Options{})
+	p.status("programmed", acked)
+	send := func(key secret.Text, id string, document []byte) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.control+ctlapi.PathUpdates+"?by=repo&reason=merge", bytes.NewReader(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := webhook.Key(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		webhook.SetHeaders(req.Header, raw, id, time.Now(), document)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(body)
+	}
+	if code, body := send(cfg.UpdateSecret, "1", renamed("signed")); code != http.StatusOK || !strings.Contains(body, ctlapi.DigestOf(renamed("signed"))) {
+		t.Errorf("signed: %d %s", code, body)
+	}
+	r := p.newest("in force", func(r ctlapi.Revision) bool { return r.Number == 2 && r.State == ctlapi.RevisionInForce })
+	if r.By != "webhook:repo" || r.Reason != "merge" {
+		t.Errorf("revision: %+v", r)
+	}
+	for what, c := range map[string]struct {
+		key      secret.Text
+		id, doc  string
+		code     int
+		contains string
+	}{
+		"again":       {cfg.UpdateSecret, "1", string(renamed("signed")), http.StatusConflict, "taken before"},
+		"another key": {secret.Text(webhook.NewSecret([32]byte{8})), "2", string(renamed("forged")), http.StatusUnauthorized, "Webhook-Signature"},
+		"a bad one":   {cfg.UpdateSecret, "3", "services: []\n", http.StatusBadRequest, "line 1: services"},
+	} {
+		if code, body := send(c.key, c.id, []byte(c.doc)); code != c.code || !strings.Contains(body, c.contains) {
+			t.Errorf("%s: %d %s", what, code, body)
+		}
+	}
+	if all, err := p.api.Revisions(t.Context()); err != nil || len(all) != 2 {
+		t.Errorf("revisions: %+v, %v", all, err)
 	}
 }

@@ -9,11 +9,13 @@ package controlplane
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -29,16 +31,28 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/server"
 	"github.com/tracegate/tracegate/controlplane/source"
+	"github.com/tracegate/tracegate/mesh/webhook"
 )
 
 // Deps is what the control plane needs of others.
 type Deps struct {
 	Stats     StatsSource
+	Edges     EdgeSource // nil: of a policy on trial only what its edge acknowledges counts
 	Decisions DecisionStore
-	Causes    CauseSource          // nil: decisions are not explained by probes
-	Why       WhySource            // nil: nor by traces
-	Tracing   trace.TracerProvider // nil: no spans
-	Registry  *prometheus.Registry
+	Causes    CauseSource // nil: decisions are not explained by probes
+	Why       WhySource   // nil: nor by traces
+	Warm      Warmer      // nil: room is recorded and not asked for
+	// Settings check the settings documents of services, by their names. Those of others must
+	// be YAML.
+	Settings map[string]func(document []byte) error
+	Tracing  trace.TracerProvider // nil: no spans
+	Registry *prometheus.Registry
+
+	// Places sends endpoints; nil: the file of Config does. Overlay takes policies of the
+	// file and sends them on with what else belongs into them, and is told what became of
+	// the newest; nil: nothing does.
+	Places  func(context.Context, chan<- source.Update[policy.Endpoints]) error
+	Overlay func(ctx context.Context, in <-chan source.Update[policy.Policy], out chan<- source.Update[policy.Policy], fates <-chan source.Fate) error
 
 	// XDS and Control listen already; nil: Run listens on the addresses of Config.
 	// Run closes them.
@@ -65,6 +79,12 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		return fmt.Errorf("listen for control API: %w", err)
 	}
 	defer controlListener.Close()
+	if cfg.Identity != nil {
+		cfg.Server.TLS = cfg.Identity.Server(true)
+		if !loopback(controlListener.Addr()) { // people and parts have tokens
+			controlListener = tls.NewListener(controlListener, cfg.Identity.Server(false))
+		}
+	}
 
 	revisions, damaged, err := history.Open(filepath.Join(cfg.Dir, "policies"))
 	if err != nil {
@@ -74,6 +94,16 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		log.Error("a revision of the policy is lost", "error", err)
 	}
 
+	past, err := openHistories(filepath.Join(cfg.Dir, "settings"), log)
+	if err != nil {
+		return err
+	}
+	kept, err := newPolicies(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer kept.end()
+
 	var (
 		m        = newMetrics(deps.Registry)
 		edges    = server.New(cfg.Server, deps.Registry, log)
@@ -81,22 +111,39 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		recorder = newRecorder(deps.Decisions, m, log)
 		probes   = &causes{source: deps.Causes, log: log}
 		traces   = newWhys(deps.Why, m, log)
-		orders   = newOrders(cfg.Policy, revisions)
+		room     = newWarms(deps.Warm, m, log)
+		services = newServices(past, deps.Settings, kept.place, m, log)
+		seats    = newRoster(time.Now)
+		orders   = newOrders(kept, revisions, services)
+		found    = make(chan source.Documents)
 		policies = make(chan source.Update[policy.Policy])
+		read     = policies // from the file or etcd
 		places   = make(chan source.Update[policy.Endpoints])
+		folder   = source.Certificates{Dir: cfg.Certificates}
+		renewed  = make(chan []source.CertificateUpdate)
+		seen     = new(source.CertificatesSeen)
 		measured = make(chan measurement)
 		want     = make(chan windows, 1)
 	)
+	certs := newCertificates(cfg.Certificates, m, log)
+	certs.read(folder.Read(seen)) // before the first plan
 	loop, err := newLoop(&loop{
-		cfg: cfg, edges: edges, board: board, recorder: recorder, causes: probes, whys: traces, history: revisions,
+		live: services, roster: seats,
+		certs: certs, cfg: cfg, edges: edges, board: board, recorder: recorder, causes: probes, whys: traces, warms: room, history: revisions,
 		tracer: tracer(deps.Tracing), metrics: m, log: log,
 	}, deps.Registry)
 	if err != nil {
 		return err
 	}
 	defer loop.close()
+	tokens := ctl.Tokens{Operator: cfg.Token, Viewer: cfg.ViewerToken}
+	if cfg.UpdateSecret != "" {
+		if tokens.Updates, err = webhook.NewVerifier(cfg.UpdateSecret); err != nil {
+			return fmt.Errorf("configure signed updates: %w", err)
+		}
+	}
 	api := &http.Server{
-		Handler: ctl.New(ctl.Tokens{Operator: cfg.Token, Viewer: cfg.ViewerToken}, board, orders, revisions,
+		Handler: ctl.New(tokens, board, orders, revisions, ctlSettings{past, seats},
 			promhttp.HandlerFor(deps.Registry, promhttp.HandlerOpts{}), log),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -109,20 +156,31 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	edgesCtx, cutEdges := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutEdges()
 	work, ctx := errgroup.WithContext(ctx)
+	if deps.Overlay != nil {
+		read, loop.fates = make(chan source.Update[policy.Policy]), make(chan source.Fate, 1)
+		work.Go(func() error { return deps.Overlay(ctx, read, policies, loop.fates) })
+	}
+	work.Go(func() error { return kept.run(ctx, read) })
+	work.Go(func() error { return kept.runSettings(ctx, found) })
 	work.Go(func() error {
-		return source.File[policy.Policy]{Path: cfg.Policy, Parse: new(policy.Reader).Parse, MaxSize: policy.MaxSize}.Run(ctx, policies)
+		if deps.Places != nil {
+			return deps.Places(ctx, places)
+		}
+		return source.Discovery{
+			File: source.File[policy.Endpoints]{Path: cfg.Endpoints, Parse: policy.ParseEndpoints, MaxSize: policy.MaxSize},
+			DNS:  &source.DNS{Resolver: net.DefaultResolver, Refresh: cfg.DNSRefresh, Timeout: cfg.DNSTimeout, Log: log},
+		}.Run(ctx, places)
 	})
-	work.Go(func() error {
-		return source.File[policy.Endpoints]{Path: cfg.Endpoints, Parse: policy.ParseEndpoints, MaxSize: policy.MaxSize}.Run(ctx, places)
-	})
-	work.Go(func() error { return measure(ctx, cfg, deps.Stats, want, measured) })
+	work.Go(func() error { return folder.Run(ctx, seen, renewed) })
+	work.Go(func() error { return measure(ctx, cfg, deps.Stats, deps.Edges, want, measured) })
 	work.Go(func() error { return recorder.run(ctx) })
 	work.Go(func() error { return probes.run(ctx) })
 	work.Go(func() error { return traces.run(ctx) })
+	work.Go(func() error { return room.run(ctx) })
 	work.Go(func() error { return loop.notifier.Run(ctx) })
 	work.Go(func() error { return serveAPI(ctx, api, controlListener) })
 	work.Go(func() error {
-		return loop.run(ctx, inputs{policies: policies, endpoints: places, measured: measured, orders: orders.requests, edges: edges.Changed(), want: want})
+		return loop.run(ctx, inputs{policies: policies, settings: found, endpoints: places, certs: renewed, measured: measured, orders: orders.requests, reapplied: orders.reapplied, edges: edges.Changed(), want: want})
 	})
 	served := make(chan error, 1)
 	go func() { served <- edges.Serve(edgesCtx, xdsListener) }()
@@ -140,6 +198,12 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	return errors.Join(err, <-served)
 }
 
+// ctlSettings is what the API needs of settings.
+type ctlSettings struct {
+	*histories
+	*roster
+}
+
 func tracer(p trace.TracerProvider) trace.Tracer {
 	if p == nil {
 		p = noop.NewTracerProvider()
@@ -152,6 +216,11 @@ func listen(given net.Listener, addr string) (net.Listener, error) {
 		return given, nil
 	}
 	return net.Listen("tcp", addr)
+}
+
+func loopback(a net.Addr) bool {
+	ap, err := netip.ParseAddrPort(a.String())
+	return err == nil && ap.Addr().IsLoopback()
 }
 
 // serveAPI ends watches with ctx and gives other answers a moment.

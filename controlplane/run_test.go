@@ -31,6 +31,7 @@ import (
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
 	"github.com/tracegate/tracegate/mesh/secret"
+	"github.com/tracegate/tracegate/mesh/webhook"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/sli"
 )
@@ -50,14 +51,17 @@ var byHand = ctlapi.Order{Reason: "try", By: "ann", Identity: &ctlapi.Identity{C
 
 // world is what the control plane measures and where it saves: a fake of both stores.
 type world struct {
-	mu     sync.Mutex
-	p95    map[string]time.Duration // of the sick group, by pool
-	down   error
-	placed string // pool that serves the sick group
-	saved  map[string]decide.Decision
-	causes map[decide.Pool][]string
-	why    []string
-	change chan struct{}
+	mu      sync.Mutex
+	p95     map[string]time.Duration // of the sick group, by pool
+	down    error
+	placed  string // pool that serves the sick group
+	saved   map[string]decide.Decision
+	causes  map[decide.Pool][]string
+	why     []string
+	change  chan struct{}
+	errors  map[string]uint64 // of 100 requests at an edge, in windows that end after failing
+	failing time.Time
+	edges   func(sli.Window) []sli.EdgeStats // what was measured, where not nil
 }
 
 func newWorld() *world {
@@ -86,6 +90,29 @@ func (w *world) GroupStats(_ context.Context, win sli.Window, _ ...string) ([]sl
 	return []sli.Stats{of(healthy, semconv.PoolBaseline, 0), of(sick, w.placed, w.p95[w.placed])}, nil
 }
 
+func (w *world) EdgeStats(_ context.Context, win sli.Window) ([]sli.EdgeStats, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down != nil {
+		return nil, w.down
+	}
+	if w.edges != nil {
+		return w.edges(win), nil
+	}
+	var out []sli.EdgeStats
+	for _, edge := range []string{"a", "b"} {
+		st := sli.EdgeStats{Edge: edge, Service: "core", Route: "all", Requests: 100}
+		if win.To.After(w.failing) {
+			st.Errors = w.errors[edge]
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}
+
+// Watermark is never asked for: the world always has traffic.
+func (w *world) Watermark(context.Context) (time.Time, error) { return time.Time{}, nil }
+
 func (w *world) SaveDecision(_ context.Context, d decide.Decision) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -113,13 +140,14 @@ func (w *world) Why(_ context.Context, d decide.Decision, p decide.Policy) ([]st
 
 // plane is a running control plane.
 type plane struct {
-	t      *testing.T
-	cfg    Config
-	world  *world
-	api    *ctlapi.Client
-	stop   func()
-	xds    string
-	places chan placement.Placement
+	t       *testing.T
+	cfg     Config
+	world   *world
+	api     *ctlapi.Client
+	stop    func()
+	xds     string
+	control string
+	places  chan placement.Placement
 }
 
 func testConfig(t *testing.T) Config {
@@ -132,6 +160,7 @@ func testConfig(t *testing.T) Config {
 	cfg.Evaluate = 50 * time.Millisecond
 	cfg.AckTimeout = 300 * time.Millisecond
 	cfg.Server.Warmup = 10 * time.Millisecond
+	cfg.Settings = filepath.Join(dir, "settings")
 	write(t, cfg.Policy, string(policy.Default))
 	write(t, cfg.Endpoints, endpoints)
 	return cfg
@@ -165,11 +194,11 @@ func runOn(t *testing.T, cfg Config, w *world, xdsListener net.Listener) *plane 
 	done := make(chan error, 1)
 	go func() {
 		done <- Run(ctx, cfg, Deps{
-			Causes: w, Why: w,
+			Causes: w, Why: w, Edges: w, Settings: map[string]func([]byte) error{"core": checkKnobs},
 			Stats: w, Decisions: w, Registry: prometheus.NewRegistry(), XDS: listeners[0], Control: listeners[1],
 		}, slog.New(slog.DiscardHandler))
 	}()
-	p := &plane{t: t, cfg: cfg, world: w, xds: listeners[0].Addr().String(), api: ctlapi.NewClient(listeners[1].Addr().String(), token), places: make(chan placement.Placement, 100)}
+	p := &plane{t: t, cfg: cfg, world: w, xds: listeners[0].Addr().String(), control: listeners[1].Addr().String(), api: ctlapi.NewClient(listeners[1].Addr().String(), token), places: make(chan placement.Placement, 100)}
 	p.stop = sync.OnceFunc(func() {
 		cancel()
 		select {
@@ -200,7 +229,7 @@ func (p *plane) status(what string, ok func(ctlapi.Status) bool) ctlapi.Status {
 
 func eventually(t *testing.T, what string, ok func() bool, state func() any) {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -209,7 +238,7 @@ func eventually(t *testing.T, what string, ok func() bool, state func() any) {
 		case <-tick.C:
 		case <-deadline.C:
 			b, _ := json.MarshalIndent(state(), "", " ")
-			t.Fatalf("%s: not within 10s: %s", what, b)
+			t.Fatalf("%s: not within a minute: %s", what, b)
 		}
 	}
 }
@@ -238,7 +267,7 @@ func acked(s ctlapi.Status) bool {
 func TestCircle(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
-	write(t, cfg.Policy, strings.NewReplacer("isolateFor: 30s", "isolateFor: 3s").Replace(string(policy.Default)))
+	write(t, cfg.Policy, strings.NewReplacer("isolateFor: 30s", "isolateFor: 3s", "releaseSteps: [1, 10]", "releaseSteps: [10]", "releaseStepFor: 5s", "releaseStepFor: 3s").Replace(string(policy.Default)))
 	told := make(chan string, 10)
 	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		var m notify.Message
@@ -246,7 +275,7 @@ func TestCircle(t *testing.T) {
 		told <- m.Type + " " + string(m.Data.Decision.Group)
 	}))
 	defer hook.Close()
-	cfg.Notify = notify.Config{Hooks: []notify.Hook{{URL: hook.URL}}, Secret: secret.Text(notify.NewSecret([32]byte{1})), Dir: cfg.Dir}
+	cfg.Notify = notify.Config{Hooks: []notify.Hook{{URL: hook.URL}}, Secret: secret.Text(webhook.NewSecret([32]byte{1})), Dir: cfg.Dir}
 	w := newWorld()
 	p := run(t, cfg, w)
 	edge := servertest.Connect(t, p.xds, servertest.Options{})
@@ -297,9 +326,19 @@ func TestCircle(t *testing.T) {
 	}
 
 	w.set(func(w *world) { w.p95[semconv.PoolCanary] = 0 })
+	p.placed("a tenth released", func(pl placement.Placement) bool {
+		return pl.Pool(sick) == semconv.PoolIsolated && pl.Home[sick.ID()] == 10
+	})
 	p.placed("released", func(pl placement.Placement) bool { return pl.Pool(sick) == semconv.PoolCanary })
-	if ds, err := p.api.Decisions(t.Context(), 10); err != nil || len(ds) != 2 || ds[0].Action != decide.Release || ds[1].Action != decide.Isolate {
-		t.Errorf("decisions: %+v, %v", ds, err)
+	ds, err := p.api.Decisions(t.Context(), 10)
+	if err != nil || len(ds) != 3 || ds[0].Action != decide.Release || ds[0].Share != 100 || ds[1].Share != 10 || ds[2].Action != decide.Isolate {
+		t.Fatalf("decisions: %+v, %v", ds, err)
+	}
+	if o := ds[2].Outcome; o == nil || !o.Better || o.Stats.Pool != semconv.PoolIsolated {
+		t.Errorf("outcome of the isolation: %+v", o)
+	}
+	if d := ds[2]; d.VersionBefore != before.Version || d.Thresholds == nil || d.Evidence == nil || d.Undo == "" {
+		t.Errorf("record of the isolation: %+v", d)
 	}
 }
 

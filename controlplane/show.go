@@ -19,18 +19,29 @@ import (
 func (l *loop) show() {
 	status, groups := l.status(), l.groups()
 	ready := l.good != nil || l.pending != nil
-	l.board.Write(func(v *ctl.View) { v.Ready, v.Status, v.Groups = ready, status, groups })
+	shown, handed := l.live.show(), l.live.documents()
+	l.board.Write(func(v *ctl.View) {
+		v.Ready, v.Status, v.Groups, v.Settings, v.Handed = ready, status, groups, shown, handed
+	})
 }
 
 func (l *loop) status() ctlapi.Status {
 	s := ctlapi.Status{
 		Edges:           []ctlapi.Edge{},
+		Clients:         l.showClients(),
+		Trial:           l.showTrial(),
 		Sources:         maps.Clone(l.sources),
 		Rejected:        l.rejection,
+		Quarantined:     l.quarantined(),
+		LastGoodProblem: l.goodLost,
 		TelemetryStale:  l.stale != "",
 		TelemetryReason: l.stale,
+		Telemetry:       l.telemetry(),
 		NotDurable:      l.notDurable,
 		Unsaved:         l.recorder.unsaved(),
+	}
+	if u := l.undone; u.raw != nil {
+		s.RolledBack = &u.why
 	}
 	if l.refused != "" {
 		p := s.Sources["policy"]
@@ -39,6 +50,9 @@ func (l *loop) status() ctlapi.Status {
 	}
 	if w := l.effective(); w.policy != nil {
 		s.Mode = string(w.policy.Decide.Mode)
+		if l.cfg.Edge.TLS.Listen != "" {
+			l.certs.show(w.policy.TLS, s.Sources)
+		}
 	}
 	if l.good != nil {
 		s.Version, s.LastGood = l.good.snapshot.Version, l.good.snapshot.Version
@@ -87,7 +101,7 @@ func (l *loop) groups() []ctlapi.Group {
 		out = append(out, ctlapi.Group{
 			Group: id, Color: g.Color, Cohort: w.cohort(g.Color), Env: g.Env, Tenant: g.Tenant,
 			Pool: cmp.Or(g.Pool, home), Home: home, State: stateOf(g),
-			Since: g.Since, Until: g.Until, By: g.By, Bad: g.Bad, Held: g.Held,
+			Since: g.Since, Until: g.Until, By: g.By, Bad: g.Bad, Held: g.Held, Share: g.Share, Limit: g.Shed,
 			Stats: stats[id],
 		})
 	}
@@ -100,8 +114,12 @@ func stateOf(g decide.GroupState) string {
 		return ctlapi.StateForced
 	case g.Manual:
 		return ctlapi.StatePinned
+	case g.Pool != "" && g.Share > 0:
+		return ctlapi.StateReturning
 	case g.Pool != "":
 		return ctlapi.StateIsolated
+	case g.Shed > 0:
+		return ctlapi.StateLimited
 	default:
 		return ctlapi.StateHome
 	}
@@ -127,4 +145,15 @@ func (l *loop) loadDecisions() ([]decide.Decision, error) {
 	ds = ds[max(0, len(ds)-ctl.MaxDecisions):]
 	l.board.Record(ds...)
 	return ds, nil
+}
+
+// telemetry says what is known of the traffic.
+func (l *loop) telemetry() string {
+	switch {
+	case l.stale != "":
+		return ctlapi.TelemetryNoData
+	case l.quiet:
+		return ctlapi.TelemetryNoTraffic
+	}
+	return ctlapi.TelemetryFresh
 }

@@ -97,20 +97,21 @@ func (w *whys) why(ctx context.Context, q question) ([]string, error) {
 // addCauses adds to a decision what became known of it, whoever found it. One that the
 // board has forgotten stays as it is.
 func (l *loop) addCauses(f finding, now time.Time) {
-	view, _ := l.board.Read()
-	for _, e := range slices.Backward(view.Decisions) {
-		if e.ID != f.id {
-			continue
-		}
-		d := e.Decision
+	l.supplement(f.id, func(d *decide.Decision) {
 		d.Causes = slices.Clone(d.Causes)
 		for _, c := range f.causes {
 			if !slices.Contains(d.Causes, c) {
 				d.Causes = append(d.Causes, c)
 			}
 		}
-		l.amend(d)
 		l.log.Info("explained", semconv.Group, string(d.Group), "causes", f.causes, "after", now.Sub(d.Time).Round(time.Millisecond))
-		return
+	})
+}
+
+// supplement adds to a decision that is on the board.
+func (l *loop) supplement(id string, what func(*decide.Decision)) {
+	if d, ok := l.board.Decision(id); ok {
+		what(&d)
+		l.amend(d)
 	}
 }

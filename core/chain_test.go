@@ -211,8 +211,8 @@ func TestTraceOfASendGoesThroughTheLog(t *testing.T) {
 		t.Errorf("trace id %s, want the edge's %s", accepted.TraceID, want)
 	}
 	want := map[string]string{
-		"POST /v1/conversations/{id}/messages": "0123456789abcdef", // child of the edge's span
-		"tracegate.messages publish":           "", "tracegate.messages receive": "", "tracegate.messages process": "",
+		"POST /v1/conversations/{conversation}/messages": "0123456789abcdef", // child of the edge's span
+		"tracegate.messages publish":                     "", "tracegate.messages receive": "", "tracegate.messages process": "", "INSERT messages": "",
 	}
 	eventually(t, "all spans of the trace", func() bool {
 		found := 0
@@ -263,9 +263,9 @@ func TestConfigNamesTheKey(t *testing.T) {
 		"fanout.addrs":        func(c *core.Config) { c.Fanout.Addrs = nil },
 		"signal.every":        func(c *core.Config) { c.Signal.Every = 0 },
 		"edit_within":         func(c *core.Config) { c.EditWithin = -1 },
-		"session.stale_after": func(c *core.Config) { c.Session.StaleAfter = 1 },
+		"session.staleAfter":  func(c *core.Config) { c.Session.StaleAfter = 1 },
 		"account.bcrypt_cost": func(c *core.Config) { c.Account.BcryptCost = 31 },
-		"api.register":        func(c *core.Config) { c.API.Register.Burst = 0 },
+		"api.register.burst":  func(c *core.Config) { c.API.Register.Burst = 0 },
 		"api.origins":         func(c *core.Config) { c.API.Origins = []string{"not an origin"} },
 	} {
 		cfg := core.DefaultConfig()

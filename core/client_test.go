@@ -155,7 +155,7 @@ func TestGoClientSpeaksAllOfIt(t *testing.T) {
 	a, s, err = cid.Leave(ctx, g.ID)
 	bob.accepted(t, a, s, err)
 	got, _, err := bob.Conversation(ctx, g.ID)
-	want := client.Conversation{ID: g.ID, Kind: "group", Name: "dinner", Count: 2, Role: "admin", LastSeq: got.LastSeq, Read: first.Seq, Unread: 3, Muted: true}
+	want := client.Conversation{ID: g.ID, Kind: "group", Name: "dinner", Members: []string{}, Count: 2, Role: "admin", LastSeq: got.LastSeq, Read: first.Seq, Unread: 3, Muted: true}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -33,10 +34,16 @@ import (
 	"github.com/tracegate/tracegate/core/deliver"
 	"github.com/tracegate/tracegate/core/fanout"
 	"github.com/tracegate/tracegate/core/fault"
+	"github.com/tracegate/tracegate/core/file"
+	"github.com/tracegate/tracegate/core/friend"
+	"github.com/tracegate/tracegate/core/push"
 	"github.com/tracegate/tracegate/core/queue"
+	"github.com/tracegate/tracegate/core/search"
 	"github.com/tracegate/tracegate/core/session"
 	"github.com/tracegate/tracegate/core/signal"
 	"github.com/tracegate/tracegate/core/store"
+	"github.com/tracegate/tracegate/mesh/secret"
+	"github.com/tracegate/tracegate/mesh/settings"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -48,6 +55,11 @@ type Config struct {
 	Admin  string // host:port of health, metrics and control; loopback
 	Token  string // bearer token of the admin's control calls
 
+	// Version and Labels say which settings are for this process, beside those of its pool;
+	// see settings.Instance.
+	Version string
+	Labels  []string // "env=staging", the most important first
+
 	Account account.Config
 	API     api.Config
 	Session session.Config
@@ -55,6 +67,14 @@ type Config struct {
 	Fanout  fanout.Config
 	Store   store.Config
 	Signal  signal.Config
+	File    file.Config
+	// FilePlace is where files are kept; where none is named there are no files.
+	FilePlace file.Place
+	Search    search.ClientConfig // where no address is named nothing can be searched
+
+	Push       push.Config
+	PushURL    string      // by which devices are notified; empty: nobody is
+	PushSecret secret.Text // signs that, as its receiver is given it
 
 	SendTimeout time.Duration // a sender whose message is not durable by then is told so
 	EditWithin  time.Duration // after it was sent, a message may not be edited any more; 0: always
@@ -68,7 +88,8 @@ func DefaultConfig() Config {
 	return Config{
 		Pool: semconv.PoolBaseline, Listen: "127.0.0.1:9101", Admin: "127.0.0.1:9201",
 		Account: account.DefaultConfig(), API: api.DefaultConfig(), Session: session.DefaultConfig(),
-		Queue: queue.DefaultConfig(), Fanout: fanout.DefaultConfig(), Store: store.DefaultConfig(), Signal: signal.DefaultConfig(),
+		Queue: queue.DefaultConfig(), Fanout: fanout.DefaultConfig(), Store: store.DefaultConfig(), Signal: signal.DefaultConfig(), Push: push.DefaultConfig(),
+		File:        file.DefaultConfig(),
 		SendTimeout: 12 * time.Second, EditWithin: 24 * time.Hour, LameDuck: time.Second, DrainSpread: time.Second, DrainGrace: 8 * time.Second,
 	}
 }
@@ -80,7 +101,8 @@ func (c Config) Validate() error {
 		err error
 	}{
 		{"account", c.Account.Validate()}, {"api", c.API.Validate()}, {"session", c.Session.Validate()},
-		{"queue", c.Queue.Validate()}, {"fanout", c.Fanout.Validate()}, {"store", c.Store.Validate()}, {"signal", c.Signal.Validate()},
+		{"queue", c.Queue.Validate()}, {"fanout", c.Fanout.Validate()}, {"store", c.Store.Validate()}, {"signal", c.Signal.Validate()}, {"push", c.Push.Validate()},
+		{"file", c.File.Validate()},
 	} {
 		if part.err != nil {
 			return fmt.Errorf("%s.%w", part.key, part.err)
@@ -97,6 +119,8 @@ func (c Config) Validate() error {
 		return errors.New("admin: must be a loopback address, it is not encrypted")
 	case len(c.Token) < 16:
 		return errors.New("token: must have at least 16 characters")
+	case c.instance().Validate() != nil:
+		return c.instance().Validate()
 	case c.SendTimeout <= 0:
 		return errors.New("send_timeout: must be positive")
 	case c.EditWithin < 0:
@@ -123,6 +147,11 @@ func (c Config) named() Config {
 	return c
 }
 
+// instance is what settings know of this process.
+func (c Config) instance() settings.Instance {
+	return settings.Instance{Service: semconv.ServiceCore, Node: c.named().Node, Version: c.Version, Labels: append(slices.Clone(c.Labels), "pool="+c.Pool)}
+}
+
 // nameRunes are those that Kafka allows in a member's name.
 const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
@@ -139,6 +168,7 @@ func loopback(addr string) bool {
 type Deps struct {
 	Key        ed25519.PrivateKey // signs tokens; the same for all processes
 	Placements session.Placements // nil: connections are never asked to move
+	Settings   settings.Source    // nil: nothing changes while it runs
 	Page       http.Handler       // nil: no page
 	Tracing    trace.TracerProvider
 	Propagator propagation.TextMapPropagator // W3C trace context and baggage
@@ -151,6 +181,8 @@ type Deps struct {
 type process struct {
 	cfg      Config
 	log      *slog.Logger
+	level    *slog.LevelVar
+	began    time.Time
 	ready    atomic.Bool
 	fault    *fault.Injector
 	store    *store.Store
@@ -159,7 +191,12 @@ type process struct {
 	fanout   *fanout.Fanout
 	hub      *session.Hub
 	signals  *signal.Signals
-	handler  http.Handler
+	files    *file.Files // nil: none are kept
+	accounts *account.Service
+	pusher   *push.Pusher // nil: nobody is notified
+	follower *queue.Follower
+	acceptor *accept.Acceptor
+	api      *api.Handler
 }
 
 // Run serves until ctx is done and then drains, in order: it says that it is not ready
@@ -168,6 +205,7 @@ type process struct {
 // it closes what it opened. A message that was accepted is not lost by that or by being
 // killed instead.
 func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
+	began := time.Now()
 	cfg = cfg.named()
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("core config: %w", err)
@@ -183,7 +221,8 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	}
 	defer admin.Close() // closed by its server before
 
-	p := &process{cfg: cfg, log: log, fault: fault.New(time.Now)}
+	log, level := settings.Leveled(log)
+	p := &process{cfg: cfg, log: log, level: level, began: began, fault: fault.New(time.Now)}
 	// The admin listener answers from the start, so that whoever waits sees why.
 	adminServer := &http.Server{Handler: p.admin(deps.Registry), ReadHeaderTimeout: 5 * time.Second}
 	stopAdmin := serve(adminServer, admin, log)
@@ -205,13 +244,14 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 	if p.store, err = store.Open(ctx, cfg.Store); err != nil {
 		return err
 	}
+	tracing.Database = p.store.System()
 	if err = queue.EnsureTopics(ctx, cfg.Queue, p.log); err != nil {
 		return err
 	}
 	if p.producer, err = queue.NewProducer(cfg.Queue, tracing, reg, p.log); err != nil {
 		return err
 	}
-	acceptor := accept.New(p.store, p.producer, accept.Config{Timeout: cfg.SendTimeout, EditWithin: cfg.EditWithin}, time.Now)
+	p.acceptor = accept.New(p.store, p.producer, accept.Config{Timeout: cfg.SendTimeout, EditWithin: cfg.EditWithin}, time.Now)
 	if p.fanout, err = fanout.New(cfg.Fanout, cfg.Node, reg, p.log); err != nil {
 		return err
 	}
@@ -219,7 +259,7 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 		return err
 	}
 	p.hub, err = session.New(cfg.Session, session.Deps{
-		Node: cfg.Node, Pool: cfg.Pool, History: p.store, Sender: acceptor, Signals: p.signals, Fanout: p.fanout, Fault: p.fault,
+		Node: cfg.Node, Pool: cfg.Pool, History: p.store, Sender: p.acceptor, Signals: p.signals, Fanout: p.fanout, Seats: p.fanout, Fault: p.fault,
 		Tracer: deps.Tracing.Tracer("github.com/tracegate/tracegate/core/session"), Registerer: reg, Log: p.log,
 	})
 	if err != nil {
@@ -232,16 +272,71 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 	if p.consumer, err = queue.NewConsumer(cfg.Queue, tracing, deliverer, reg, p.log); err != nil {
 		return err
 	}
-	accounts, err := account.New(cfg.Account, deps.Key, p.store, time.Now, reg)
+	p.accounts, err = account.New(cfg.Account, account.Deps{
+		Key: deps.Key, Store: p.store, Sockets: p.hub, Now: time.Now, Registerer: reg,
+		Tell: func(user string) { p.fanout.Publish([]fanout.Push{{User: user}}) }, // see receiver
+	})
 	if err != nil {
 		return err
 	}
-	p.handler, err = api.New(cfg.API, api.Deps{
-		Node: cfg.Node, Pool: cfg.Pool, Accounts: accounts, Conversations: p.store, Blocks: p.store, History: p.store, Acceptor: acceptor, Announcer: deliverer, Signals: p.signals,
+	if err = p.accounts.Load(ctx); err != nil {
+		return err
+	}
+	apiDeps := api.Deps{
+		Node: cfg.Node, Pool: cfg.Pool, Accounts: p.accounts, People: p.store, Limits: p.fanout, Conversations: p.store, Blocks: p.store, Friends: friend.New(p.store, p.hub, p.fanout, time.Now), Devices: p.store, History: p.store, Acceptor: p.acceptor, Announcer: deliverer, Signals: p.signals,
 		Sockets: p.hub, Presence: p.fanout, Fault: p.fault, Page: deps.Page, Healthy: p.ready.Load,
 		Tracing: deps.Tracing, Propagator: deps.Propagator, Registerer: reg, Now: time.Now, Log: p.log,
-	})
+	}
+	if cfg.FilePlace.Named() {
+		blobs, err := cfg.FilePlace.Open(time.Now)
+		if err != nil {
+			return err
+		}
+		if p.files, err = file.New(cfg.File, p.store, blobs, time.Now, reg, p.log); err != nil {
+			return err
+		}
+		apiDeps.Files = p.files
+		apiDeps.Blobs, _ = blobs.(api.Blobs) // a folder's
+	}
+	if len(cfg.Search.Addrs) > 0 {
+		apiDeps.Search = search.NewClient(cfg.Search)
+	}
+	if err = p.buildPush(reg); err != nil {
+		return err
+	}
+	p.api, err = api.New(cfg.API, apiDeps)
 	return err
+}
+
+// buildPush constructs what notifies devices, where that is asked for.
+func (p *process) buildPush(reg *prometheus.Registry) error {
+	if p.cfg.PushURL == "" {
+		return nil
+	}
+	hook, err := push.NewWebhook(p.cfg.PushURL, p.cfg.PushSecret, time.Now)
+	if err != nil {
+		return err
+	}
+	if p.pusher, err = push.New(p.cfg.Push, p.store, p.fanout, hook, time.Now, reg, p.log); err != nil {
+		return err
+	}
+	p.follower, err = queue.NewFollower(p.cfg.Queue, p.cfg.Queue.Group+".push", "core_push", reg, p.log)
+	return err
+}
+
+// receiver is the hub for the fan-out, in which a signal without a frame says that a
+// session of the user has ended.
+type receiver struct {
+	*session.Hub
+	accounts *account.Service
+}
+
+func (r receiver) Signal(user string, frame []byte) {
+	if len(frame) == 0 {
+		r.accounts.Look()
+		return
+	}
+	r.Hub.Signal(user, frame)
 }
 
 // serve runs the parts until ctx is done or one of them fails, and stops them in the
@@ -254,9 +349,16 @@ func (p *process) serve(ctx context.Context, deps Deps, listen, admin net.Listen
 	consume, stopConsumer := context.WithCancel(run)
 	defer stopConsumer()
 	consumed := make(chan struct{})
-	g.Go(func() error { return p.fanout.Run(run, p.hub) })
+	g.Go(func() error { return p.fanout.Run(run, receiver{p.hub, p.accounts}) })
+	g.Go(func() error { return p.accounts.Run(run) })
 	g.Go(func() error { return p.hub.Run(run) })
 	g.Go(func() error { return p.signals.Run(run, p.hub) })
+	if p.files != nil {
+		g.Go(func() error { return p.files.Run(run) })
+	}
+	if p.pusher != nil {
+		g.Go(func() error { return p.follower.Run(consume, p.pusher.Handle) })
+	}
 	g.Go(func() error { defer close(consumed); return p.consumer.Run(consume) })
 	if deps.Placements != nil {
 		g.Go(func() error {
@@ -266,16 +368,22 @@ func (p *process) serve(ctx context.Context, deps Deps, listen, admin net.Listen
 			return nil
 		})
 	}
+	if deps.Settings != nil {
+		g.Go(func() error { return p.follow(run, deps.Settings, deps.Registry) })
+	}
 	server := &http.Server{
-		Handler: p.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+		Handler: p.api, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
 		// Longer than the edge keeps an idle connection: who closes first must be the
 		// edge, or a request may meet a closing connection.
 		IdleTimeout: 2 * time.Hour, MaxHeaderBytes: 64 << 10,
+		// HTTP/2 is for gRPC, without TLS as the edge has it. A connection whose other
+		// end is gone is found by pings, or its streams would last for ever.
+		Protocols: protocols(), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: 25 * time.Second, PingTimeout: 15 * time.Second},
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 	stopServer := serve(server, listen, p.log)
 	p.ready.Store(true)
-	p.log.Info("core serves", "node", p.cfg.Node, "listen", listen.Addr(), "store", p.cfg.Store.Redacted())
+	p.log.Info("core serves", "node", p.cfg.Node, "listen", listen.Addr(), "store", p.cfg.Store.Redacted(), "took", time.Since(p.began).Round(time.Millisecond))
 	if deps.Ready != nil {
 		deps.Ready(listen.Addr().String(), admin.Addr().String())
 	}
@@ -290,6 +398,13 @@ func (p *process) serve(ctx context.Context, deps Deps, listen, admin net.Listen
 	<-consumed // what it has stored is still pushed
 	stop()
 	return g.Wait()
+}
+
+func protocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // drain gives edges and connections time to go elsewhere, while everything still works.

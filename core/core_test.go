@@ -24,6 +24,7 @@ import (
 
 	"github.com/tracegate/tracegate/core"
 	fanoutembedded "github.com/tracegate/tracegate/core/fanout/embedded"
+	"github.com/tracegate/tracegate/core/file"
 	"github.com/tracegate/tracegate/core/protocol"
 	queueembedded "github.com/tracegate/tracegate/core/queue/embedded"
 	"github.com/tracegate/tracegate/mesh/placement"
@@ -107,6 +108,8 @@ func (w *world) config(pool string) core.Config {
 	cfg.Queue.Partitions = 4
 	cfg.Queue.Linger = time.Millisecond
 	cfg.Fanout.Addrs, cfg.Fanout.Password = []string{w.redis}, password
+	cfg.FilePlace = file.Place{Folder: filepath.Join(w.dir, "files"), Key: token}
+	cfg.File.MaxSize = 1 << 20
 	cfg.Session.CatchUpEvery = 500 * time.Millisecond
 	cfg.Session.CatchUpFast = 100 * time.Millisecond
 	cfg.LameDuck, cfg.DrainSpread, cfg.DrainGrace = 10*time.Millisecond, 10*time.Millisecond, 200*time.Millisecond
@@ -124,16 +127,17 @@ func (w *world) deps() core.Deps {
 	}
 }
 
-func (w *world) start(cfg core.Config) *node {
+func (w *world) start(cfg core.Config) *node { return w.startWith(cfg, w.deps(), quiet()) }
+
+func (w *world) startWith(cfg core.Config, deps core.Deps, log *slog.Logger) *node {
 	w.t.Helper()
-	deps := w.deps()
 	n := &node{t: w.t, registry: deps.Registry, placements: newPlacements()}
 	ready := make(chan [2]string, 1)
 	deps.Placements = n.placements
 	deps.Ready = func(listen, admin string) { ready <- [2]string{listen, admin} }
 	failed := make(chan error, 1)
 	n.stop = background(w.t, func(ctx context.Context) error {
-		err := core.Run(ctx, cfg, deps, quiet())
+		err := core.Run(ctx, cfg, deps, log)
 		failed <- err
 		return err
 	})

@@ -85,7 +85,7 @@ func TestGroupOnTwoProcesses(t *testing.T) {
 		LastSeq              int64 `json:"last_seq"`
 	}
 	must(t, two.call("GET", "/v1/conversations/"+id, bob, nil, &got))
-	if got.Kind != "group" || got.Name != "dinner" || got.Role != "owner" || got.Count != 1 || got.Members != nil || got.LastSeq != 11 {
+	if got.Kind != "group" || got.Name != "dinner" || got.Role != "owner" || got.Count != 1 || len(got.Members) != 0 || got.LastSeq != 11 {
 		t.Errorf("got %+v", got)
 	}
 	ofBob.wait(t, id, 11)

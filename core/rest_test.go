@@ -25,23 +25,19 @@ func traffic(g group.Group) http.Header {
 	}
 }
 
-func TestRESTErrorsAreOfTheClosedList(t *testing.T) {
-	n := newWorld(t).start0()
-	ann := n.person("ann")
-	n.person("bob")
-	eve := n.person("eve")
-	id := n.direct(ann, "bob")
-	if again := n.direct(ann, "bob"); again != id {
-		t.Errorf("two conversations of one pair: %s, %s", id, again)
-	}
+// badRequest is a request that is refused, and how.
+type badRequest struct {
+	name, method, path, token, body string
+	code                            protocol.Code
+	field                           string
+}
+
+// badRequests are about a direct conversation of ann and bob; docs/errors.md has them too.
+func badRequests(id, ann, eve string) []badRequest {
 	messages := "/v1/conversations/" + id + "/messages"
 	big := `{"client_id":"1","text":"` + strings.Repeat("x", 4097) + `"}`
 	huge := `{"client_id":"1","text":"` + strings.Repeat("x", 65<<10) + `"}`
-	for _, c := range []struct {
-		name, method, path, token, body string
-		code                            protocol.Code
-		field                           string
-	}{
+	return []badRequest{
 		{"no token", "GET", "/v1/me", "", "", protocol.CodeUnauthenticated, ""},
 		{"garbage token", "GET", "/v1/me", "a.b.c", "", protocol.CodeUnauthenticated, ""},
 		{"no such route", "GET", "/v1/nothing", ann, "", protocol.CodeNotFound, ""},
@@ -52,6 +48,7 @@ func TestRESTErrorsAreOfTheClosedList(t *testing.T) {
 		{"no json", "POST", "/v1/users", "", `name`, protocol.CodeInvalidArgument, "body"},
 		{"no body", "POST", "/v1/users", "", ``, protocol.CodeInvalidArgument, "body"},
 		{"two values", "POST", "/v1/users", "", `{}{}`, protocol.CodeInvalidArgument, "body"},
+		{"field without a name", "POST", "/v1/users", "", `{"":1}`, protocol.CodeInvalidArgument, "body"},
 		{"unknown field", "POST", "/v1/users", "", `{"nick":"cid"}`, protocol.CodeInvalidArgument, "nick"},
 		{"wrong type", "POST", "/v1/users", "", `{"name":1}`, protocol.CodeInvalidArgument, "name"},
 		{"not UTF-8", "POST", "/v1/users", "", "{\"name\":\"\xff\"}", protocol.CodeInvalidArgument, "body"},
@@ -96,6 +93,14 @@ func TestRESTErrorsAreOfTheClosedList(t *testing.T) {
 		{"edit of other people", "PATCH", messages + "/1", eve, `{"client_id":"1","text":"x"}`, protocol.CodeNotFound, "conversation"},
 		{"recall nothing", "DELETE", messages + "/7", ann, "", protocol.CodeNotFound, "seq"},
 		{"recall seq 0", "DELETE", messages + "/0", ann, "", protocol.CodeInvalidArgument, "seq"},
+		{"react to nothing", "PUT", messages + "/7/reactions/%F0%9F%91%8D", ann, `{"client_id":"1"}`, protocol.CodeNotFound, "seq"},
+		{"react to seq 0", "PUT", messages + "/0/reactions/%F0%9F%91%8D", ann, `{"client_id":"1"}`, protocol.CodeInvalidArgument, "seq"},
+		{"react with a word", "PUT", messages + "/7/reactions/ok", ann, `{"client_id":"1"}`, protocol.CodeInvalidArgument, "emoji"},
+		{"react with half a character", "PUT", messages + "/7/reactions/%F0%9F", ann, `{"client_id":"1"}`, protocol.CodeInvalidArgument, "emoji"},
+		{"react without client id", "PUT", messages + "/7/reactions/%F0%9F%91%8D", ann, `{}`, protocol.CodeInvalidArgument, "client_id"},
+		{"react to other people", "PUT", messages + "/1/reactions/%F0%9F%91%8D", eve, `{"client_id":"1"}`, protocol.CodeNotFound, "conversation"},
+		{"take back without client id", "DELETE", messages + "/7/reactions/%F0%9F%91%8D", ann, "", protocol.CodeInvalidArgument, "client_id"},
+		{"take back from nothing", "DELETE", messages + "/7/reactions/%F0%9F%91%8D?client_id=1", ann, "", protocol.CodeNotFound, "seq"},
 		{"reply to nothing", "POST", messages, ann, `{"client_id":"1","text":"x","reply_to":7}`, protocol.CodeNotFound, "reply_to"},
 		{"reply to less", "POST", messages, ann, `{"client_id":"1","text":"x","reply_to":-7}`, protocol.CodeInvalidArgument, "reply_to"},
 		{"read nothing at all", "PUT", "/v1/conversations/" + id + "/receipt", ann, `{}`, protocol.CodeInvalidArgument, "read"},
@@ -111,7 +116,20 @@ func TestRESTErrorsAreOfTheClosedList(t *testing.T) {
 		{"blocks after nothing", "GET", "/v1/blocks?after=a%20b", ann, "", protocol.CodeInvalidArgument, "after"},
 		{"no blocks", "GET", "/v1/blocks?limit=0", ann, "", protocol.CodeInvalidArgument, "limit"},
 		{"socket without upgrade", "GET", "/v1/ws", ann, "", protocol.CodeInvalidArgument, "upgrade"},
-	} {
+	}
+}
+
+func TestRESTErrorsAreOfTheClosedList(t *testing.T) {
+	n := newWorld(t).start0()
+	ann := n.person("ann")
+	n.person("bob")
+	eve := n.person("eve")
+	id := n.direct(ann, "bob")
+	if again := n.direct(ann, "bob"); again != id {
+		t.Errorf("two conversations of one pair: %s, %s", id, again)
+	}
+	messages := "/v1/conversations/" + id + "/messages"
+	for _, c := range badRequests(id, ann, eve) {
 		t.Run(c.name, func(t *testing.T) {
 			err := n.raw(c.method, n.url+c.path, c.token, strings.NewReader(c.body), nil, nil)
 			e, ok := errors.AsType[*protocol.Error](err)
@@ -256,7 +274,7 @@ func TestAdmin(t *testing.T) {
 	if code, text := do("GET", "/metrics", "", ""); code != 200 || !strings.Contains(text, "core_sockets 0") {
 		t.Errorf("metrics: %d", code)
 	}
-	for _, c := range [][2]string{{"POST", "/v1/fault"}, {"DELETE", "/v1/fault"}, {"GET", "/v1/sockets"}} {
+	for _, c := range [][2]string{{"POST", "/v1/fault"}, {"DELETE", "/v1/fault"}, {"GET", "/v1/sockets"}, {"POST", "/v1/collect"}} {
 		if code, _ := do(c[0], c[1], "wrong", "{}"); code != 401 {
 			t.Errorf("%v with a wrong token: %d", c, code)
 		}

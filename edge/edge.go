@@ -7,6 +7,7 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,10 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/xds"
+	"github.com/tracegate/tracegate/controlplane/xds/parts"
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoy"
+	"github.com/tracegate/tracegate/mesh/placement"
 )
 
 // Config is one edge on this machine.
@@ -42,6 +45,9 @@ type Config struct {
 	Drain time.Duration
 	// LogLevel is Envoy's own; empty means info, which is logged as debug.
 	LogLevel string
+	// Upgrade, at each value, has an Envoy of the binary and the bootstrap of that moment
+	// take over from the one that runs, without closing a socket. nil: never.
+	Upgrade <-chan struct{}
 }
 
 // DefaultConfig fits one edge on one machine.
@@ -74,7 +80,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Run runs Envoy until ctx is done, then drains it. It returns an error when Envoy
+// Run runs Envoy until ctx is done, then drains it. [Config.Upgrade] replaces it
+// meanwhile. It returns an error when Envoy
 // could not start or ended by itself; whoever supervises starts it again, and the
 // control plane gives it the configuration it had.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
@@ -88,33 +95,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("find envoy: %w", err)
 	}
-	p, err := start(cfg, binary, log)
-	if err != nil {
+	l := &line{cfg: cfg, log: log, binary: binary}
+	if err := l.next(ctx); err != nil {
 		return err
 	}
-	log.Info("envoy started", "pid", p.PID(), "binary", binary, "admin", cfg.Bootstrap.Admin)
-	watched := make(chan struct{})
-	watching, unwatch := context.WithCancel(ctx)
-	go func() {
-		defer close(watched)
-		if p.WaitReady(watching) == nil {
-			log.Info("envoy is ready")
-			watchUncolored(watching, p.Admin(), log)
-		}
-	}()
-	defer func() { unwatch(); <-watched }()
-	select {
-	case <-p.Ended():
-		if err := p.Err(); err != nil {
-			return err
-		}
-		return errors.New("envoy ended by itself")
-	case <-ctx.Done():
-		log.Info("draining envoy", "deadline", cfg.Drain)
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain)
-		defer cancel()
-		return p.Stop(drain)
-	}
+	return l.run(ctx)
 }
 
 // watchUncolored says so while requests pass without a group: the filter is missing
@@ -136,7 +121,8 @@ func watchUncolored(ctx context.Context, admin *envoy.Admin, log *slog.Logger) {
 	}
 }
 
-func start(cfg Config, binary string, log *slog.Logger) (*envoy.Process, error) {
+func start(cfg Config, binary string, epoch int, log *slog.Logger) (*envoy.Process, error) {
+	cfg.Bootstrap.Generation = time.Now().UnixMilli() // grows, also where a crash begins a new line
 	b, err := bootstrap.Build(cfg.Bootstrap)
 	if err != nil {
 		return nil, fmt.Errorf("build bootstrap: %w", err)
@@ -148,9 +134,14 @@ func start(cfg Config, binary string, log *slog.Logger) (*envoy.Process, error) 
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create folder for the bootstrap: %w", err)
 	}
+	if err := identify(cfg.Bootstrap.Identity); err != nil {
+		return nil, err
+	}
 	return envoy.Start(envoy.Options{
 		Binary: binary, Bootstrap: js, Admin: cfg.Bootstrap.Admin, Dir: cfg.Dir,
 		Concurrency: cfg.Concurrency, LogLevel: cfg.LogLevel, Drain: cfg.Drain,
+		Environment: []string{parts.ViaVariable + "=" + placement.Via(cfg.Bootstrap.ID, cfg.Bootstrap.Generation)},
+		Lineage:     &envoy.Lineage{Epoch: epoch, Dir: cfg.Dir},
 	}, log)
 }
 
@@ -167,6 +158,27 @@ func portsFree(ctx context.Context, addrs []string) error {
 		}
 		if err := l.Close(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// identify tells Envoy where its identity is. A folder that cannot be written is fine
+// where it says so already.
+func identify(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	files, err := bootstrap.IdentityFiles(dir)
+	if err != nil {
+		return err
+	}
+	for path, content := range files {
+		if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, content) {
+			continue
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return fmt.Errorf("write identity: %w", err)
 		}
 	}
 	return nil

@@ -60,7 +60,7 @@ func BenchmarkIngest(b *testing.B) {
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- in.Serve(ctx, listener) }()
+	go func() { ended <- in.Serve(ctx, ingest.Listeners{GRPC: listener}) }()
 	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)
@@ -112,7 +112,7 @@ func benchMessage(n int) *collectortrace.ExportTraceServiceRequest {
 			StartTimeUnixNano: start, EndTimeUnixNano: start + uint64(rand.Int64N(1e8)),
 			Attributes: []*commonv1.KeyValue{
 				str("traffic.env", "prod"), str("traffic.tenant", []string{"search", "payment"}[i%2]), str("traffic.pool", "baseline"), str("traffic.entry", "true"),
-				str("http.request.method", "POST"), str("http.route", "/v1/conversations/{id}/messages"), str("url.path", fmt.Sprintf("/v1/conversations/%d/messages", i)),
+				str("http.request.method", "POST"), str("http.route", "/v1/conversations/{conversation}/messages"), str("url.path", fmt.Sprintf("/v1/conversations/%d/messages", i)),
 				str("http.response.status_code", "202"), str("server.address", "payment.local"), str("client.address", "127.0.0.1"),
 			},
 		}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tracegate/tracegate/observability/ingest"
+	"github.com/tracegate/tracegate/observability/remotewrite"
 	"github.com/tracegate/tracegate/observability/store"
 )
 
@@ -31,8 +32,12 @@ type Config struct {
 	Console string
 	Store   store.Config
 	Ingest  ingest.Config
+	// RemoteWrite is where group metrics are sent; without a URL nowhere.
+	RemoteWrite remotewrite.Config
 	// Migrate bounds the pause between tries to reach ClickHouse at the start.
 	Migrate time.Duration
+	// Sizes is how often the tables are asked what they take.
+	Sizes time.Duration
 	// Drain bounds how long the listeners take to end.
 	Drain time.Duration
 }
@@ -41,7 +46,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Admin: "127.0.0.1:9211", Console: "127.0.0.1:8090", Store: store.DefaultConfig(), Ingest: ingest.DefaultConfig(),
-		Migrate: time.Second, Drain: 5 * time.Second,
+		Migrate: time.Second, Sizes: 15 * time.Second, Drain: 5 * time.Second,
 	}
 }
 
@@ -52,8 +57,8 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%s: %w", a[0], err)
 		}
 	}
-	if c.Migrate <= 0 || c.Drain <= 0 {
-		return errors.New("migrate and drain: must be positive")
+	if c.Migrate <= 0 || c.Sizes <= 0 || c.Drain <= 0 {
+		return errors.New("migrate, sizes and drain: must be positive")
 	}
 	if err := c.Store.Validate(); err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -94,14 +99,24 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	sizes, err := newStorage(deps.Registry)
+	if err != nil {
+		return err
+	}
+	var writer *remotewrite.Writer
+	if cfg.RemoteWrite.URL != "" {
+		if writer, err = remotewrite.New(cfg.RemoteWrite, deps.Registry, deps.Registry, log); err != nil {
+			return err
+		}
+	}
 	var ready atomic.Bool
 	adminListener, err := net.Listen("tcp", cfg.Admin)
 	if err != nil {
 		return fmt.Errorf("listen for admin: %w", err)
 	}
-	otlpListener, err := net.Listen("tcp", cfg.Ingest.Addr)
+	otlpListeners, err := ingest.Listen(cfg.Ingest)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen for telemetry: %w", err), adminListener.Close())
+		return errors.Join(err, adminListener.Close())
 	}
 	adminCtx, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAdmin()
@@ -116,8 +131,13 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		context.AfterFunc(outerCtx, stopParts) // without its admin listener the process is no good
 		context.AfterFunc(partsCtx, func() { ready.Store(false) })
 		g, gctx := errgroup.WithContext(partsCtx)
-		g.Go(func() error { return in.Serve(gctx, otlpListener) })
+		g.Go(func() error { return in.Serve(gctx, otlpListeners) })
 		g.Go(func() error { return migrate(gctx, sink, cfg.Migrate, log) })
+		g.Go(func() error { return in.Mark(gctx, cfg.Ingest.Addr, sink) })
+		g.Go(func() error { return sizes.run(gctx, s.Tables, cfg.Sizes) })
+		if writer != nil {
+			g.Go(func() error { return writer.Run(gctx) })
+		}
 		if deps.Console != nil {
 			g.Go(func() error { return runConsole(gctx, cfg, s, in, deps, log) })
 		}
@@ -150,6 +170,22 @@ func (m *migrated) InsertPoints(ctx context.Context, token string, points []stor
 		return errNotMigrated
 	}
 	return m.store.InsertPoints(ctx, token, points)
+}
+
+// InsertLogs implements [ingest.Sink] in the same way.
+func (m *migrated) InsertLogs(ctx context.Context, token string, logs []store.Log) error {
+	if !m.done.Load() {
+		return errNotMigrated
+	}
+	return m.store.InsertLogs(ctx, token, logs)
+}
+
+// Mark implements [ingest.Marker].
+func (m *migrated) Mark(ctx context.Context, receiver string, until time.Time) error {
+	if !m.done.Load() {
+		return errNotMigrated
+	}
+	return m.store.Mark(ctx, receiver, until)
 }
 
 // migrate tries until ClickHouse is there and has the tables. A schema that is newer

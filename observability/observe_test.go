@@ -69,10 +69,10 @@ func (p page) Run(ctx context.Context) error {
 func observe(t *testing.T, clickhouseAddr string) (cfg Config, stop func()) {
 	t.Helper()
 	cfg = DefaultConfig()
-	cfg.Admin, cfg.Console, cfg.Ingest.Addr = freeAddr(t), freeAddr(t), freeAddr(t)
+	cfg.Admin, cfg.Console, cfg.Ingest.Addr, cfg.Ingest.HTTPAddr = freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
 	cfg.Store.Addr, cfg.Store.User, cfg.Store.Password = clickhouseAddr, enginetest.User, enginetest.Password
 	cfg.Ingest.SpoolDir = filepath.Join(t.TempDir(), "spool")
-	cfg.Migrate = 50 * time.Millisecond
+	cfg.Migrate, cfg.Sizes = 50*time.Millisecond, 50*time.Millisecond
 	cfg.Ingest.StoreTimeout = 30 * time.Second // other tests share the machine
 	deps := Deps{
 		Registry: prometheus.NewRegistry(),
@@ -186,14 +186,35 @@ func TestSpanGoesFromTelemetryToGroupStats(t *testing.T) {
 	if code, body := get(cfg.Console, "/"); code != 200 || !strings.Contains(body, "Stored:50") {
 		t.Errorf("console = %d %s", code, body)
 	}
-	if code, body := get(cfg.Admin, "/metrics"); code != 200 || !strings.Contains(body, "tracegate_ingest_stored_records_total 50") || !strings.Contains(body, "traffic_group_requests_total{") {
+	if code, body := get(cfg.Admin, "/metrics"); code != 200 || !strings.Contains(body, "tracegate_ingest_stored_records_total{table=\"otel_traces\"} 50") || !strings.Contains(body, "traffic_group_requests_total{") {
 		t.Errorf("metrics = %d %s", code, body)
 	}
+	eventually(t, "sizes of tables", func() bool {
+		_, body := get(cfg.Admin, "/metrics")
+		return strings.Contains(body, "tracegate_store_table_rows{table=\"otel_traces\"} 50")
+	})
 	probes(t, cfg.Ingest.Addr, time.Now())
+	logs(t, cfg.Ingest.HTTPAddr)
 	documented(t, e.Addr)
 	stop()
 	if code, _ := get(cfg.Admin, "/healthz"); code != 0 {
 		t.Errorf("admin answers %d after the end", code)
+	}
+}
+
+// logs sends a record of the group over HTTP in JSON, as a browser's or curl's would come.
+func logs(t *testing.T, addr string) {
+	t.Helper()
+	body := `{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"core"}},{"key":"traffic.env","value":{"stringValue":"canary"}},
+		{"key":"traffic.tenant","value":{"stringValue":"payment"}},{"key":"traffic.pool","value":{"stringValue":"canary"}}]},
+		"scopeLogs":[{"logRecords":[{"severityText":"WARN","severityNumber":13,"body":{"stringValue":"slow"},"traceId":"f3aa1c20000000000000000000000001"}]}]}]}`
+	resp, err := http.Post("http://"+addr+"/v1/logs", "application/json", strings.NewReader(body)) //nolint:noctx // bounded by the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if out, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || string(out) != "{}" {
+		t.Fatalf("logs: %d %s %v", resp.StatusCode, out, err)
 	}
 }
 
@@ -315,7 +336,7 @@ func TestPortInUseIsSaid(t *testing.T) {
 	defer l.Close()
 	cfg := DefaultConfig()
 	cfg.Ingest.SpoolDir = t.TempDir()
-	cfg.Admin, cfg.Ingest.Addr = freeAddr(t), l.Addr().String()
+	cfg.Admin, cfg.Ingest.Addr = freeAddr(t), l.Addr().String() // HTTPAddr is not reached
 	err = Run(t.Context(), cfg, Deps{Registry: prometheus.NewRegistry()}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "listen for telemetry") || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Errorf("error = %v, want one that names the address", err)

@@ -18,6 +18,16 @@ type bpfBits struct {
 	Word [1024]uint64
 }
 
+type bpfClock struct {
+	_     structs.HostLayout
+	Timer struct {
+		_      structs.HostLayout
+		Opaque [2]uint64
+	}
+	Made    uint32
+	Ticking uint32
+}
+
 type bpfExemplar struct {
 	_       structs.HostLayout
 	At      uint64
@@ -64,6 +74,7 @@ type bpfWindow struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAccepts        = "accepts"
+	bpfMapClocks         = "clocks"
 	bpfMapCounters       = "counters"
 	bpfMapExemplarWindow = "exemplar_window"
 	bpfMapExemplarsPerf  = "exemplars_perf"
@@ -82,6 +93,7 @@ const (
 	bpfVarLeft           = "left"
 	bpfVarSampleMask     = "sample_mask"
 	bpfVarSlowNs         = "slow_ns"
+	bpfVarSweepNs        = "sweep_ns"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -135,6 +147,7 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Accepts        *ebpf.MapSpec `ebpf:"accepts"`
+	Clocks         *ebpf.MapSpec `ebpf:"clocks"`
 	Counters       *ebpf.MapSpec `ebpf:"counters"`
 	ExemplarWindow *ebpf.MapSpec `ebpf:"exemplar_window"`
 	ExemplarsPerf  *ebpf.MapSpec `ebpf:"exemplars_perf"`
@@ -157,6 +170,7 @@ type bpfVariableSpecs struct {
 	Left          *ebpf.VariableSpec `ebpf:"left"`
 	SampleMask    *ebpf.VariableSpec `ebpf:"sample_mask"`
 	SlowNs        *ebpf.VariableSpec `ebpf:"slow_ns"`
+	SweepNs       *ebpf.VariableSpec `ebpf:"sweep_ns"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -180,6 +194,7 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Accepts        *ebpf.Map `ebpf:"accepts"`
+	Clocks         *ebpf.Map `ebpf:"clocks"`
 	Counters       *ebpf.Map `ebpf:"counters"`
 	ExemplarWindow *ebpf.Map `ebpf:"exemplar_window"`
 	ExemplarsPerf  *ebpf.Map `ebpf:"exemplars_perf"`
@@ -194,6 +209,7 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accepts,
+		m.Clocks,
 		m.Counters,
 		m.ExemplarWindow,
 		m.ExemplarsPerf,
@@ -217,6 +233,7 @@ type bpfVariables struct {
 	Left          *ebpf.Variable `ebpf:"left"`
 	SampleMask    *ebpf.Variable `ebpf:"sample_mask"`
 	SlowNs        *ebpf.Variable `ebpf:"slow_ns"`
+	SweepNs       *ebpf.Variable `ebpf:"sweep_ns"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

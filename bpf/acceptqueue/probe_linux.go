@@ -16,7 +16,10 @@ import (
 )
 
 // Probe is loaded and attached.
-type Probe struct{ *kernel.Object }
+type Probe struct {
+	*kernel.Object
+	timer bool // the programs sweep by themselves
+}
 
 // Interval is the time between two sweeps, by which a wait may be reported too short.
 const Interval = 20 * time.Millisecond
@@ -24,6 +27,10 @@ const Interval = 20 * time.Millisecond
 // Open loads and attaches the probe; waits at least slow long become exemplars. The
 // caller runs it (Run) and closes it.
 func Open(env *kernel.Env, slow time.Duration) (*Probe, probe.Status, error) {
+	return open(env, slow, env.Features.HasTimer())
+}
+
+func open(env *kernel.Env, slow time.Duration, timer bool) (*Probe, probe.Status, error) {
 	status := probe.Status{Probe: Name, State: probe.On, Source: "tracepoint inet_sock_set_state, a sweep every " + Interval.String() + ", socket diagnostics"}
 	if !env.Features.HasTracepoint("inet_sock_set_state", 3) {
 		return nil, status, errors.New("the kernel has no tracepoint inet_sock_set_state (Linux 4.16)")
@@ -32,11 +39,15 @@ func Open(env *kernel.Env, slow time.Duration) (*Probe, probe.Status, error) {
 	if err != nil {
 		return nil, status, err
 	}
-	o, err := kernel.Load(env, Name, spec, kernel.Options{Slow: slow})
+	opts := kernel.Options{Slow: slow, Constants: map[string]any{"sweep_ns": uint64(0)}}
+	if timer {
+		opts.Constants["sweep_ns"] = uint64(Interval)
+	}
+	o, err := kernel.Load(env, Name, spec, opts)
 	if err != nil {
 		return nil, status, err
 	}
-	p := &Probe{o}
+	p := &Probe{Object: o, timer: timer}
 	if err := errors.Join(p.Sweep(), o.Attach("accept_state")); err != nil {
 		return nil, status, errors.Join(err, o.Close())
 	}
@@ -51,8 +62,12 @@ func (p *Probe) Sweep() error {
 	return nil
 }
 
-// Run sweeps until ctx is done.
+// Run sweeps until ctx is done, where the programs cannot do it themselves.
 func (p *Probe) Run(ctx context.Context) error {
+	if p.timer {
+		<-ctx.Done()
+		return nil
+	}
 	tick := time.NewTicker(Interval)
 	defer tick.Stop()
 	for {

@@ -108,7 +108,7 @@ func (p one) Processes(context.Context) ([]bpf.Process, error) {
 }
 
 // runProbes runs all of them, as `tracegate probe` does.
-func runProbes(ctx context.Context, pid int) error {
+func runProbes(ctx context.Context, pid int, off string) error {
 	ctx = untilInputEnds(ctx)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -116,6 +116,9 @@ func runProbes(ctx context.Context, pid int) error {
 	}
 	cfg := bpf.DefaultConfig()
 	cfg.Required, cfg.Interval = true, time.Second // as `up` has it
+	if off != "" {
+		cfg.Off = strings.Split(off, ",")
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	ended := make(chan error, 1)
 	go func() {

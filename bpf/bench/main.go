@@ -28,6 +28,7 @@ type config struct {
 	rounds      int
 	slice       time.Duration
 	rate        int
+	off         string
 }
 
 func main() {
@@ -35,9 +36,10 @@ func main() {
 	role := flag.String("role", "", "used by the program itself: server or probe")
 	pid := flag.Int("pid", 0, "used by the program itself: process to watch")
 	flag.IntVar(&c.connections, "connections", 32, "keep-alive connections")
-	flag.IntVar(&c.rounds, "rounds", 10, "rounds; each measures once with probes and once without")
-	flag.DurationVar(&c.slice, "slice", 3*time.Second, "duration of one measurement")
+	flag.IntVar(&c.rounds, "rounds", 60, "rounds; each measures once with probes and once without")
+	flag.DurationVar(&c.slice, "slice", time.Second, "duration of one measurement")
 	flag.IntVar(&c.rate, "rate", 0, "requests a second to offer; 0: as many as go")
+	flag.StringVar(&c.off, "off", "", "probes that are not to run, separated by commas")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -47,7 +49,7 @@ func main() {
 	case "server":
 		err = serve(ctx)
 	case "probe":
-		err = runProbes(ctx, *pid)
+		err = runProbes(ctx, *pid, c.off)
 	default:
 		err = run(ctx, c)
 	}
@@ -130,7 +132,7 @@ func slice(ctx context.Context, c config, server *child, probes bool) (sample, b
 		s, err := measure(ctx, c, server, nil)
 		return s, bpf.Snapshot{}, err
 	}
-	p, err := startChild(ctx, "probe", "-pid", fmt.Sprint(server.cmd.Process.Pid))
+	p, err := startChild(ctx, "probe", "-pid", fmt.Sprint(server.cmd.Process.Pid), "-off", c.off)
 	if err != nil {
 		return sample{}, bpf.Snapshot{}, err
 	}

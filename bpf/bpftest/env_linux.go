@@ -39,7 +39,7 @@ func Self() probe.Owner { return probe.Owner{Service: "core", Pool: "canary", Na
 // Env returns an environment in which the test's own process is watched, and keeps
 // the verifier's log of every program as an artifact of the test. The test is skipped
 // where programs cannot be loaded.
-func Env(t *testing.T) *kernel.Env {
+func Env(t testing.TB) *kernel.Env {
 	t.Helper()
 	f, err := kernel.Detect()
 	if errors.Is(err, kernel.ErrPrivilege) {

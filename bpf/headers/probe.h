@@ -51,6 +51,9 @@ static __u64 (*const bpf_get_current_cgroup_id)(void) = (void *)80;
 static long (*const bpf_map_push_elem)(void *map, const void *value, __u64 flags) = (void *)87;
 static long (*const bpf_probe_read_kernel)(void *dst, __u32 size, const void *src) = (void *)113;
 static long (*const bpf_ringbuf_output)(void *map, void *data, __u64 size, __u64 flags) = (void *)130;
+static long (*const bpf_timer_init)(void *timer, void *map, __u64 flags) = (void *)169;
+static long (*const bpf_timer_set_callback)(void *timer, void *callback) = (void *)170;
+static long (*const bpf_timer_start)(void *timer, __u64 nsecs, __u64 flags) = (void *)171;
 static long (*const bpf_for_each_map_elem)(void *map, void *callback, void *ctx, __u64 flags) = (void *)164;
 
 char __license[] SEC("license") = "Dual MIT/GPL";
@@ -129,6 +132,15 @@ static __always_inline void count(__u32 which)
 		__sync_fetch_and_add(n, 1);
 }
 
+/* count_alone is count where nothing can interrupt it on its CPU. */
+static __always_inline void count_alone(__u32 which)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &which);
+
+	if (n)
+		++*n;
+}
+
 /* ---- sampling: user space widens the mask when the budget is exceeded ---- */
 
 volatile __u32 sample_mask; /* 0: every event; 2^n-1: one in 2^n */
@@ -194,6 +206,19 @@ static __always_inline void hist_add(struct hist *h, __u64 ns)
 	__sync_fetch_and_add(&h->slot[i], 1);
 	__sync_fetch_and_add(&h->sum, ns);
 	count(COUNT_RECORDED);
+}
+
+/* hist_add_alone is hist_add where nothing can interrupt it on its CPU. */
+static __always_inline void hist_add_alone(struct hist *h, __u64 ns)
+{
+	__u64 i = hist_index(ns);
+
+	asm volatile("" : "+r"(i)); /* as in hist_add */
+	if (i >= HIST_SLOTS)
+		i = HIST_SLOTS - 1;
+	h->slot[i]++;
+	h->sum += ns;
+	count_alone(COUNT_RECORDED);
 }
 
 static const struct hist zero_hist;

@@ -102,6 +102,12 @@ func (f *Features) HasTracepoint(name string, args int) bool {
 	return ok && len(proto.Params) > args // the first is the tracepoint's own data
 }
 
+// HasTimer says whether programs can have timers (Linux 5.15).
+func (f *Features) HasTimer() bool {
+	var t *btf.Struct
+	return f.Types.TypeByName("bpf_timer", &t) == nil
+}
+
 // HasFunction says whether the kernel's types know a function, so that a program may
 // attach to its entry or exit.
 func (f *Features) HasFunction(name string) bool {

@@ -37,6 +37,8 @@ type Options struct {
 	Slow     time.Duration // events at least this slow become exemplars; 0: none
 	Without  []string      // programs this kernel has no hook for
 	Everyone bool          // the programs have the constant `everyone`
+	// Constants of the programs' own.
+	Constants map[string]any
 }
 
 // Object is the loaded programs and maps of one probe.
@@ -93,6 +95,7 @@ func Load(env *Env, name string, spec *ebpf.CollectionSpec, opts Options) (*Obje
 
 func setConstants(spec *ebpf.CollectionSpec, env *Env, t Transport, opts Options) error {
 	consts := map[string]any{"exemplar_mode": uint32(t), "slow_ns": uint64(max(opts.Slow, 0))}
+	maps.Copy(consts, opts.Constants)
 	if opts.Everyone {
 		consts["everyone"] = map[bool]uint32{true: 1}[env.Everyone]
 	}

@@ -18,6 +18,14 @@ type bpfBits struct {
 	Word [1024]uint64
 }
 
+type bpfDeparture struct {
+	_        structs.HostLayout
+	Tid      uint32
+	Kind     uint32
+	Pcount   uint64
+	RunDelay uint64
+}
+
 type bpfExemplar struct {
 	_       structs.HostLayout
 	At      uint64
@@ -40,13 +48,6 @@ type bpfHist struct {
 	Slot [208]uint64
 }
 
-type bpfWait struct {
-	_     structs.HostLayout
-	Since uint64
-	Slot  uint32
-	Kind  uint32
-}
-
 type bpfWindow struct {
 	_     structs.HostLayout
 	Start uint64
@@ -57,23 +58,20 @@ type bpfWindow struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapCounters        = "counters"
-	bpfMapDelays          = "delays"
-	bpfMapExemplarWindow  = "exemplar_window"
-	bpfMapExemplarsPerf   = "exemplars_perf"
-	bpfMapExemplarsQueue  = "exemplars_queue"
-	bpfMapExemplarsRing   = "exemplars_ring"
-	bpfMapWaits           = "waits"
-	bpfMapWatched         = "watched"
-	bpfMapWatchedBits     = "watched_bits"
-	bpfProgSchedExit      = "sched_exit"
-	bpfProgSchedSwitch    = "sched_switch"
-	bpfProgSchedWakeup    = "sched_wakeup"
-	bpfProgSchedWakeupNew = "sched_wakeup_new"
-	bpfVarExemplarLimit   = "exemplar_limit"
-	bpfVarExemplarMode    = "exemplar_mode"
-	bpfVarSampleMask      = "sample_mask"
-	bpfVarSlowNs          = "slow_ns"
+	bpfMapCounters       = "counters"
+	bpfMapDelays         = "delays"
+	bpfMapDepartures     = "departures"
+	bpfMapExemplarWindow = "exemplar_window"
+	bpfMapExemplarsPerf  = "exemplars_perf"
+	bpfMapExemplarsQueue = "exemplars_queue"
+	bpfMapExemplarsRing  = "exemplars_ring"
+	bpfMapWatched        = "watched"
+	bpfMapWatchedBits    = "watched_bits"
+	bpfProgSchedSwitch   = "sched_switch"
+	bpfVarExemplarLimit  = "exemplar_limit"
+	bpfVarExemplarMode   = "exemplar_mode"
+	bpfVarSampleMask     = "sample_mask"
+	bpfVarSlowNs         = "slow_ns"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -118,10 +116,7 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	SchedExit      *ebpf.ProgramSpec `ebpf:"sched_exit"`
-	SchedSwitch    *ebpf.ProgramSpec `ebpf:"sched_switch"`
-	SchedWakeup    *ebpf.ProgramSpec `ebpf:"sched_wakeup"`
-	SchedWakeupNew *ebpf.ProgramSpec `ebpf:"sched_wakeup_new"`
+	SchedSwitch *ebpf.ProgramSpec `ebpf:"sched_switch"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -130,11 +125,11 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Counters       *ebpf.MapSpec `ebpf:"counters"`
 	Delays         *ebpf.MapSpec `ebpf:"delays"`
+	Departures     *ebpf.MapSpec `ebpf:"departures"`
 	ExemplarWindow *ebpf.MapSpec `ebpf:"exemplar_window"`
 	ExemplarsPerf  *ebpf.MapSpec `ebpf:"exemplars_perf"`
 	ExemplarsQueue *ebpf.MapSpec `ebpf:"exemplars_queue"`
 	ExemplarsRing  *ebpf.MapSpec `ebpf:"exemplars_ring"`
-	Waits          *ebpf.MapSpec `ebpf:"waits"`
 	Watched        *ebpf.MapSpec `ebpf:"watched"`
 	WatchedBits    *ebpf.MapSpec `ebpf:"watched_bits"`
 }
@@ -171,11 +166,11 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Counters       *ebpf.Map `ebpf:"counters"`
 	Delays         *ebpf.Map `ebpf:"delays"`
+	Departures     *ebpf.Map `ebpf:"departures"`
 	ExemplarWindow *ebpf.Map `ebpf:"exemplar_window"`
 	ExemplarsPerf  *ebpf.Map `ebpf:"exemplars_perf"`
 	ExemplarsQueue *ebpf.Map `ebpf:"exemplars_queue"`
 	ExemplarsRing  *ebpf.Map `ebpf:"exemplars_ring"`
-	Waits          *ebpf.Map `ebpf:"waits"`
 	Watched        *ebpf.Map `ebpf:"watched"`
 	WatchedBits    *ebpf.Map `ebpf:"watched_bits"`
 }
@@ -184,11 +179,11 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Counters,
 		m.Delays,
+		m.Departures,
 		m.ExemplarWindow,
 		m.ExemplarsPerf,
 		m.ExemplarsQueue,
 		m.ExemplarsRing,
-		m.Waits,
 		m.Watched,
 		m.WatchedBits,
 	)
@@ -208,18 +203,12 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	SchedExit      *ebpf.Program `ebpf:"sched_exit"`
-	SchedSwitch    *ebpf.Program `ebpf:"sched_switch"`
-	SchedWakeup    *ebpf.Program `ebpf:"sched_wakeup"`
-	SchedWakeupNew *ebpf.Program `ebpf:"sched_wakeup_new"`
+	SchedSwitch *ebpf.Program `ebpf:"sched_switch"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
-		p.SchedExit,
 		p.SchedSwitch,
-		p.SchedWakeup,
-		p.SchedWakeupNew,
 	)
 }
 

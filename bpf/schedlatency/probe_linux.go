@@ -5,6 +5,7 @@ package schedlatency
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/tracegate/tracegate/bpf/kernel"
@@ -20,10 +21,11 @@ type Probe struct{ *kernel.Object }
 // Open loads and attaches the probe; waits at least slow long become exemplars. The
 // caller closes it.
 func Open(env *kernel.Env, slow time.Duration) (*Probe, probe.Status, error) {
-	for _, tp := range []string{"sched_wakeup", "sched_wakeup_new", "sched_switch", "sched_process_exit"} {
-		if !env.Features.HasTracepoint(tp, 1) {
-			return nil, probe.Status{}, errors.New("the kernel has no tracepoint " + tp)
-		}
+	if !env.Features.HasTracepoint("sched_switch", 3) {
+		return nil, probe.Status{}, errors.New("the kernel has no tracepoint sched_switch")
+	}
+	if _, err := os.Stat("/proc/self/schedstat"); err != nil {
+		return nil, probe.Status{}, errors.New("the kernel does not add up waits for a CPU (CONFIG_SCHED_INFO)")
 	}
 	spec, err := loadBpf()
 	if err != nil {
@@ -36,7 +38,7 @@ func Open(env *kernel.Env, slow time.Duration) (*Probe, probe.Status, error) {
 	if err := o.Attach(); err != nil {
 		return nil, probe.Status{}, errors.Join(err, o.Close())
 	}
-	return &Probe{o}, probe.Status{Probe: Name, State: probe.On, Source: "tracepoints sched_wakeup, sched_wakeup_new, sched_switch"}, nil
+	return &Probe{o}, probe.Status{Probe: Name, State: probe.On, Source: "tracepoint sched_switch, the kernel's own count of waits"}, nil
 }
 
 // Read returns the waits of every owner that has had any.

@@ -3,19 +3,30 @@
 // clang-format off
 /*
  * How long threads of watched processes wait for a CPU: from wake-up to running, and
- * from being preempted to running again. The sum of both is what the kernel calls
- * run_delay in /proc/<pid>/schedstat.
+ * from being preempted to running again.
  *
- * These hooks run at every switch of the machine, with the run queue locked: so one
- * bit test for processes that are not watched, preallocated maps only (an allocation
- * here can deadlock on old kernels), no storage that grows.
+ * The kernel adds up these waits for each thread itself (sched_info.run_delay, which
+ * /proc/<pid>/schedstat shows), also across moves to another CPU. So one hook is
+ * enough: when a thread leaves its CPU, what has been added since it left last time is
+ * the wait before the run that now ends. That costs no clock, no map with a lock, and
+ * nothing at wake-ups; a wait is told when the run after it ends.
+ *
+ * The hook runs at every switch of the machine, with the run queue locked and
+ * interrupts off: so one bit test for processes that are not watched, arrays only, no
+ * atomic operations.
  */
 #include "../headers/probe.h"
+
+struct sched_info {
+	unsigned long pcount; /* times the thread got a CPU */
+	unsigned long long run_delay; /* ns waited for one, in all */
+} __core;
 
 struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int __state;
+	struct sched_info sched_info;
 	char comm[16];
 } __core;
 
@@ -26,18 +37,23 @@ struct task_struct___old {
 
 enum kind { WAKEUP, PREEMPTED, KINDS };
 
-struct wait {
-	__u64 since; /* 0: not waiting */
-	__u32 slot;
+/* What a thread had when it left its CPU last time, and why it left: that is what its
+ * next wait is. */
+struct departure {
+	__u32 tid; /* 0: nobody */
 	__u32 kind;
+	__u64 pcount;
+	__u64 run_delay;
 };
 
+#define PLACES 65536 /* by tid: two threads that share a place lose waits, counted */
+
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, __u32); /* tid */
-	__type(value, struct wait);
-	__uint(max_entries, 16384);
-} waits SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct departure);
+	__uint(max_entries, PLACES);
+} departures SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -53,124 +69,70 @@ static __always_inline int runnable(const struct task_struct *t)
 	return ((const struct task_struct___old *)t)->state == 0;
 }
 
-static __always_inline void waiting(const struct task_struct *t, __u32 kind)
-{
-	__u32 tid = t->pid, tgid = t->tgid;
-	struct wait fresh = {}, *w;
-
-	if (!tid || !maybe_watched(tgid))
-		return;
-	w = bpf_map_lookup_elem(&waits, &tid);
-	if (!w) {
-		fresh.slot = slot_of(tgid);
-		if (!fresh.slot)
-			return;
-		bpf_map_update_elem(&waits, &tid, &fresh, BPF_ANY);
-		w = bpf_map_lookup_elem(&waits, &tid);
-		if (!w) {
-			count(LOST_INFLIGHT);
-			return;
-		}
-	}
-	if (sampled_out()) {
-		w->since = 0;
-		return;
-	}
-	w->kind = kind;
-	w->since = bpf_ktime_get_ns();
-}
-
-SEC("tp_btf/sched_wakeup")
-int sched_wakeup(__u64 *ctx)
-{
-	count(COUNT_CALLS);
-	waiting((void *)ctx[0], WAKEUP);
-	return 0;
-}
-
-SEC("tp_btf/sched_wakeup_new")
-int sched_wakeup_new(__u64 *ctx)
-{
-	count(COUNT_CALLS);
-	waiting((void *)ctx[0], WAKEUP);
-	return 0;
-}
-
-static __always_inline void leaves(const struct task_struct *prev, int preempted)
-{
-	__u32 tid = prev->pid;
-	struct wait *w;
-
-	if (preempted || runnable(prev)) {
-		waiting(prev, PREEMPTED);
-		return;
-	}
-	/* A wake-up that came before the thread had gone to sleep has left its mark. */
-	if (!maybe_watched(prev->tgid))
-		return;
-	w = bpf_map_lookup_elem(&waits, &tid);
-	if (w)
-		w->since = 0;
-}
-
-static __always_inline void slow(void *ctx, const struct task_struct *t, const struct wait *w, __u64 now, __u64 delay)
+static __always_inline void slow(void *ctx, const struct task_struct *t, __u32 slot, __u32 kind, __u64 delay)
 {
 	struct exemplar e = {};
 
-	e.at = now;
+	e.at = bpf_ktime_get_ns();
 	e.latency = delay;
 	e.tgid = t->tgid;
 	e.tid = t->pid;
-	e.slot = w->slot;
-	e.detail = w->kind;
+	e.slot = slot;
+	e.detail = kind;
 	__builtin_memcpy(e.comm, t->comm, sizeof(e.comm));
 	emit(ctx, &e);
 }
 
-static __always_inline void runs(void *ctx, const struct task_struct *next)
+static __always_inline void waited(void *ctx, const struct task_struct *t, __u32 kind, __u64 delay)
 {
-	__u32 tid = next->pid, index;
-	__u64 now, delay;
-	struct wait *w;
+	__u32 slot, index;
 	struct hist *h;
 
-	if (!tid || !maybe_watched(next->tgid))
+	if (sampled_out())
 		return;
-	w = bpf_map_lookup_elem(&waits, &tid);
-	if (!w || !w->since)
+	slot = slot_of(t->tgid);
+	if (!slot)
 		return;
-	now = bpf_ktime_get_ns();
-	delay = now - w->since;
-	w->since = 0;
-	if ((__s64)delay < 0) /* the clocks of two CPUs may differ by a little */
-		delay = 0;
-	index = w->slot * KINDS + w->kind;
+	index = slot * KINDS + kind;
 	h = bpf_map_lookup_elem(&delays, &index);
 	if (!h) {
 		count(LOST_SERIES);
 		return;
 	}
-	hist_add(h, delay);
+	hist_add_alone(h, delay);
 	if (is_slow(delay))
-		slow(ctx, next, w, now, delay);
+		slow(ctx, t, slot, kind, delay);
 }
 
 SEC("tp_btf/sched_switch")
 int sched_switch(__u64 *ctx)
 {
-	count(COUNT_CALLS);
-	leaves((void *)ctx[1], (int)ctx[0] & 1);
-	runs(ctx, (void *)ctx[2]);
-	return 0;
-}
+	const struct task_struct *prev = (void *)ctx[1];
+	__u32 tid = prev->pid, place = tid % PLACES;
+	__u64 pcount, run_delay;
+	struct departure *d;
 
-SEC("tp_btf/sched_process_exit")
-int sched_exit(__u64 *ctx)
-{
-	const struct task_struct *t = (void *)ctx[0];
-	__u32 tid = t->pid;
-
-	if (maybe_watched(t->tgid))
-		bpf_map_delete_elem(&waits, &tid);
+	count_alone(COUNT_CALLS);
+	if (!tid || !maybe_watched(prev->tgid))
+		return 0;
+	d = bpf_map_lookup_elem(&departures, &place);
+	if (!d)
+		return 0;
+	pcount = prev->sched_info.pcount;
+	run_delay = prev->sched_info.run_delay;
+	if (d->tid == tid && pcount == d->pcount + 1) {
+		waited((void *)ctx, prev, d->kind & 1, run_delay - d->run_delay);
+	} else if (pcount == 1) {
+		waited((void *)ctx, prev, WAKEUP, run_delay); /* a new thread */
+	} else if (d->tid != tid) {
+		if (d->tid)
+			count_alone(LOST_INFLIGHT); /* or has been watched before; one wait at most */
+	} else if (pcount > d->pcount) {
+		count_alone(LOST_INFLIGHT);
+	}
+	d->tid = tid;
+	d->kind = ((int)ctx[0] & 1) || runnable(prev) ? PREEMPTED : WAKEUP;
+	d->pcount = pcount;
+	d->run_delay = run_delay;
 	return 0;
 }

@@ -10,6 +10,7 @@
 package backtest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/decide"
@@ -26,13 +27,13 @@ type Setup struct {
 
 // Player decides second by second. It is used by one goroutine.
 type Player struct {
-	setup       Setup
-	short, long window
-	at          time.Time    // start of the second that is being collected; zero: none yet
-	current     []sli.Second // what was counted in it
-	newest      time.Time
-	state       decide.State
-	decided     []decide.Decision
+	setup              Setup
+	quick, short, long window
+	at                 time.Time    // start of the second that is being collected; zero: none yet
+	current            []sli.Second // what was counted in it
+	newest             time.Time
+	state              decide.State
+	decided            []decide.Decision
 }
 
 // looks is how often a second is decided on, as the control plane does.
@@ -40,8 +41,11 @@ const looks = 4
 
 // New returns a player. It acts, whatever mode the policy is in.
 func New(s Setup) *Player {
-	s.Policy.Mode = decide.ModeAct
-	return &Player{setup: s, short: newWindow(s.Policy.ShortWindow), long: newWindow(s.Policy.LongWindow)}
+	s.Policy.Mode, s.Policy.Groups = decide.ModeAct, slices.Clone(s.Policy.Groups)
+	for i := range s.Policy.Groups {
+		s.Policy.Groups[i].Mode = ""
+	}
+	return &Player{setup: s, quick: newWindow(s.Policy.QuickWindow), short: newWindow(s.Policy.ShortWindow), long: newWindow(s.Policy.LongWindow)}
 }
 
 // Add takes what was counted in one second. Seconds come in the order of time; what comes
@@ -59,6 +63,7 @@ func (p *Player) Add(s sli.Second) {
 // Until decides on every second that is over at t, seconds without requests too.
 func (p *Player) Until(t time.Time) {
 	for !p.at.IsZero() && p.at.Before(t) {
+		p.quick.push(p.current)
 		p.short.push(p.current)
 		p.long.push(p.current)
 		for _, s := range p.current {
@@ -78,7 +83,7 @@ func (p *Player) Decided() []decide.Decision { return p.decided }
 // decide looks at the windows that end at now, once where there is nothing to go on with.
 func (p *Player) decide(now time.Time) {
 	in := decide.Input{
-		Short: p.short.stats(now), Long: p.long.stats(now), Newest: p.newest,
+		Quick: p.quick.stats(now), Short: p.short.stats(now), Long: p.long.stats(now), Newest: p.newest,
 		Homes: p.setup.Homes, Isolatable: p.setup.Isolatable,
 	}
 	for look := range looks {
@@ -95,7 +100,7 @@ func (p *Player) decide(now time.Time) {
 // calm says that no group is away or on its way.
 func (p *Player) calm() bool {
 	for _, g := range p.state.Groups {
-		if g.Pool != "" || g.Bad > 0 {
+		if g.Pool != "" || g.Shed > 0 || g.Bad > 0 {
 			return false
 		}
 	}

@@ -82,8 +82,13 @@ func TestFaultIsFound(t *testing.T) {
 func TestGroupIsReleasedAfterItsTime(t *testing.T) {
 	t.Parallel()
 	ds := play(decide.DefaultPolicy(), 22*time.Second, 80*time.Second)
-	if len(ds) != 2 || ds[1].Action != decide.Release {
+	if len(ds) != 4 || ds[0].Action != decide.Isolate {
 		t.Fatalf("decisions: %+v", ds)
+	}
+	for i, share := range []uint32{1, 10, 100} { // step by step
+		if d := ds[i+1]; d.Action != decide.Release || d.Share != share {
+			t.Errorf("step %d: %+v", i, d)
+		}
 	}
 	if lasted := ds[1].Time.Sub(ds[0].Time); lasted < 30*time.Second || lasted > 31*time.Second {
 		t.Errorf("isolated for %s", lasted)

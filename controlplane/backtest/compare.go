@@ -59,7 +59,7 @@ func Compare(would, was []decide.Decision, apart time.Duration) Report {
 	left := []decide.Decision{}
 	for _, d := range was {
 		switch {
-		case d.Action == decide.Hold:
+		case !d.Action.Moves():
 			r.HoldsWas++
 		case d.By != decide.ByPolicy:
 			r.add(Row{Verdict: ByHand, Was: &d})
@@ -68,7 +68,7 @@ func Compare(would, was []decide.Decision, apart time.Duration) Report {
 		}
 	}
 	for _, d := range would {
-		if d.Action == decide.Hold {
+		if !d.Action.Moves() {
 			r.HoldsWould++
 			continue
 		}

@@ -33,11 +33,15 @@ type sum struct {
 	high    int
 }
 
+// newWindow has no length where the policy has no such window: nothing is ever in it.
 func newWindow(length time.Duration) window {
 	return window{seconds: make([][]sli.Second, int(math.Ceil(length.Seconds()))), sums: map[key]*sum{}}
 }
 
 func (w *window) push(second []sli.Second) {
+	if len(w.seconds) == 0 {
+		return
+	}
 	for _, s := range w.seconds[w.next] {
 		w.take(s)
 	}

@@ -50,7 +50,7 @@ func document(s size, to string) []byte {
 // makePlan is what the control plane does between a policy and its resources.
 func makePlan(p policy.Policy, e policy.Endpoints, listen string) (plan.Plan, error) {
 	p, _ = p.At(time.Now())
-	return plan.Build(p, e, nil, plan.Edge{Listen: listen, Observe: "127.0.0.1:1"})
+	return plan.Build(p, e, plan.Groups{}, plan.Edge{Listen: listen, Observe: "127.0.0.1:1"})
 }
 
 // endpoints are the same two upstreams for all services.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoy"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // upstream says which pool it is, to everybody.
@@ -40,7 +41,7 @@ type edge struct {
 func startEdge(ctx context.Context, binary, dir, xds, listen string) (*edge, error) {
 	cfg := bootstrap.DefaultConfig()
 	var err error
-	if cfg.Admin, err = freeAddr(); err != nil {
+	if cfg.Admin, err = freeport.On("127.0.0.1"); err != nil {
 		return nil, err
 	}
 	cfg.ID, cfg.XDS = "envoy", xds
@@ -110,13 +111,4 @@ func (e *edge) mainCPU() time.Duration {
 	ran, _, _ := strings.Cut(string(raw), " ")
 	ns, _ := strconv.ParseInt(ran, 10, 64)
 	return time.Duration(ns)
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/edge/envoy"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // sample is one change.
@@ -92,7 +93,7 @@ func measure(ctx context.Context, c config, s size, log *slog.Logger) (result, e
 }
 
 func start(ctx context.Context, c config, s size, role, dir, ups string, log *slog.Logger) (*party, error) {
-	listen, err := freeAddr()
+	listen, err := freeport.On("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}

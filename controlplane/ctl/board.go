@@ -10,6 +10,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/mesh/placement"
+	"github.com/tracegate/tracegate/mesh/settings"
 )
 
 // Board is what the API shows. The owner of the control plane's state writes it,
@@ -30,6 +31,10 @@ type View struct {
 	Placement *placement.Placement // nil until one was published
 	Decisions []Entry              // oldest first
 	Basis     *Basis               // nil until there was a plan
+	Settings  ctlapi.Settings
+	// Handed are the settings documents that instances get, by key; nil until a source
+	// was read, or something was left by an earlier run.
+	Handed map[string]settings.Document
 }
 
 // Basis is what edges were last given, and what it was made of.
@@ -66,6 +71,18 @@ func (b *Board) Write(change func(*View)) {
 	change(&b.view)
 	close(b.changed)
 	b.changed = make(chan struct{})
+}
+
+// Decision is one that is remembered.
+func (b *Board) Decision(id string) (decide.Decision, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range slices.Backward(b.view.Decisions) {
+		if e.ID == id {
+			return e.Decision, true
+		}
+	}
+	return decide.Decision{}, false
 }
 
 // Record adds decisions, or replaces those of the same id.

@@ -26,6 +26,7 @@ import (
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/secret"
+	"github.com/tracegate/tracegate/mesh/webhook"
 )
 
 // Orders carries out what an operator asks for. Its errors are shown to the
@@ -33,9 +34,14 @@ import (
 type Orders interface {
 	// Order returns when the order is durable and on its way to the edges.
 	Order(ctx context.Context, action decide.Action, id group.ID, o ctlapi.Order) (decide.Decision, error)
+	// Confirm follows the advice of a decision that only recommended.
+	Confirm(ctx context.Context, decision string, o ctlapi.Order) (decide.Decision, error)
 	// PutPolicy replaces the policy file with a valid document; by and reason are for
 	// the history.
 	PutPolicy(ctx context.Context, document []byte, by, reason string) error
+	// PutSettings replaces the settings document of a key, or removes it where the document
+	// is empty.
+	PutSettings(ctx context.Context, key string, document []byte, by, reason string) error
 }
 
 // Revisions are the policies of the past.
@@ -47,15 +53,18 @@ type Revisions interface {
 }
 
 const (
-	maxBody    = 16 << 10
-	maxWatches = 64
-	maxText    = 500 // of a reason, bytes
+	maxBody      = 16 << 10
+	maxWatches   = 64
+	maxInstances = 1024
+	maxText      = 500 // of a reason, bytes
 )
 
 // Tokens open the API. Who shows none of them sees nothing.
 type Tokens struct {
 	Operator secret.Text // may do everything
 	Viewer   secret.Text // may look and ask, and change nothing; empty: there is none
+	// Updates checks policies that come signed instead (POST /v1/updates); nil: none may.
+	Updates *webhook.Verifier
 }
 
 // api serves.
@@ -65,19 +74,25 @@ type api struct {
 	orders           Orders
 	history          Revisions
 	log              *slog.Logger
+	updates          *webhook.Verifier
+	settings         Settings
 	watches          chan struct{} // a slot for each open watch
+	instances        chan struct{} // the same, of settings
 }
 
 // New returns the handler of the API with the process's health and metrics.
-func New(tokens Tokens, board *Board, orders Orders, history Revisions, metrics http.Handler, log *slog.Logger) http.Handler {
+func New(tokens Tokens, board *Board, orders Orders, history Revisions, services Settings, metrics http.Handler, log *slog.Logger) http.Handler {
 	a := &api{
-		operator: digest(tokens.Operator),
-		viewer:   digest(tokens.Viewer),
-		board:    board,
-		orders:   orders,
-		history:  history,
-		log:      log,
-		watches:  make(chan struct{}, maxWatches),
+		operator:  digest(tokens.Operator),
+		viewer:    digest(tokens.Viewer),
+		board:     board,
+		orders:    orders,
+		history:   history,
+		log:       log,
+		updates:   tokens.Updates,
+		settings:  services,
+		watches:   make(chan struct{}, maxWatches),
+		instances: make(chan struct{}, maxInstances),
 	}
 	v1 := http.NewServeMux()
 	v1.HandleFunc("GET "+ctlapi.PathStatus, a.status)
@@ -86,13 +101,16 @@ func New(tokens Tokens, board *Board, orders Orders, history Revisions, metrics 
 	v1.HandleFunc("GET "+ctlapi.PathGroups, a.groups)
 	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/isolate", a.changes(a.order(decide.Isolate)))
 	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/release", a.changes(a.order(decide.Release)))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/shed", a.changes(a.order(decide.Shed)))
 	v1.HandleFunc("GET "+ctlapi.PathDecisions, a.decisions)
+	v1.HandleFunc("POST "+ctlapi.PathDecisions+"/{id}/confirm", a.changes(a.confirm))
 	v1.HandleFunc("GET "+ctlapi.PathDecisionsWatch, a.watchDecisions)
 	v1.HandleFunc("GET "+ctlapi.PathPolicy, a.policy)
 	v1.HandleFunc("PUT "+ctlapi.PathPolicy, a.changes(a.putPolicy))
 	v1.HandleFunc("POST "+ctlapi.PathPolicyCheck, a.checkPolicy)
 	v1.HandleFunc("GET "+ctlapi.PathRevisions, a.revisions)
 	v1.HandleFunc("GET "+ctlapi.PathRevisions+"/{number}", a.revision)
+	a.settingsRoutes(v1)
 	v1.HandleFunc("POST "+ctlapi.PathExplain, a.explain)
 	v1.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, &protocol.Error{Code: protocol.CodeNotFound, Message: "no such path or method"})
@@ -102,6 +120,7 @@ func New(tokens Tokens, board *Board, orders Orders, history Revisions, metrics 
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.Handle("GET /metrics", metrics)
+	mux.HandleFunc("POST "+ctlapi.PathUpdates, a.update)
 	mux.Handle("/v1/", a.authenticated(v1))
 	return mux
 }
@@ -192,7 +211,10 @@ func (a *api) decisions(w http.ResponseWriter, r *http.Request) {
 func (a *api) order(action decide.Action) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		id := group.ID(r.PathValue("id"))
-		o, err := readOrder(w, r, id)
+		o, err := readOrder(w, r)
+		if err == nil {
+			err = checkGroup(o, id, action)
+		}
 		if err != nil {
 			a.fail(w, r, err)
 			return
@@ -206,12 +228,48 @@ func (a *api) order(action decide.Action) http.HandlerFunc {
 	}
 }
 
-func readOrder(w http.ResponseWriter, r *http.Request, id group.ID) (ctlapi.Order, error) {
-	invalid := func(field, message string) (ctlapi.Order, error) {
-		return ctlapi.Order{}, &protocol.Error{Code: protocol.CodeInvalidArgument, Field: field, Message: message}
+func (a *api) confirm(w http.ResponseWriter, r *http.Request) {
+	o, err := readOrder(w, r)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	d, err := a.orders.Confirm(r.Context(), r.PathValue("id"), o)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	reply(w, d)
+}
+
+const maxRate = 1_000_000 // requests a second
+
+func checkGroup(o ctlapi.Order, id group.ID, action decide.Action) error {
+	invalid := func(field, message string) error {
+		return protocol.NewError(protocol.CodeInvalidArgument, field, message)
 	}
 	if !id.Valid() {
 		return invalid("group", "group is not six lower-case hex digits")
+	}
+	if action == decide.Shed && (o.Requests < 1 || o.Requests > maxRate) {
+		return invalid("requests", "requests is not between 1 and "+strconv.Itoa(maxRate)+" a second")
+	}
+	if o.Identity == nil {
+		return nil
+	}
+	color, ok := group.ParseColor(o.Identity.Color)
+	if !ok {
+		return invalid("identity.color", "color is not eight lower-case hex digits")
+	}
+	if (group.Group{Color: color, Env: o.Identity.Env, Tenant: o.Identity.Tenant}).ID() != id {
+		return invalid("identity", "identity is of another group")
+	}
+	return nil
+}
+
+func readOrder(w http.ResponseWriter, r *http.Request) (ctlapi.Order, error) {
+	invalid := func(field, message string) (ctlapi.Order, error) {
+		return ctlapi.Order{}, &protocol.Error{Code: protocol.CodeInvalidArgument, Field: field, Message: message}
 	}
 	var o ctlapi.Order
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
@@ -226,16 +284,6 @@ func readOrder(w http.ResponseWriter, r *http.Request, id group.ID) (ctlapi.Orde
 		return invalid("by", "by is not 1 to 64 bytes")
 	case o.ForMS < 0 || time.Duration(o.ForMS) > 7*24*time.Hour/time.Millisecond:
 		return invalid("for_ms", "for_ms is not between 0 and a week")
-	}
-	if o.Identity == nil {
-		return o, nil
-	}
-	color, ok := group.ParseColor(o.Identity.Color)
-	if !ok {
-		return invalid("identity.color", "color is not eight lower-case hex digits")
-	}
-	if (group.Group{Color: color, Env: o.Identity.Env, Tenant: o.Identity.Tenant}).ID() != id {
-		return invalid("identity", "identity is of another group")
 	}
 	return o, nil
 }

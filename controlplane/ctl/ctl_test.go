@@ -39,7 +39,9 @@ func TestViewersChangeNothing(t *testing.T) {
 	}
 	_, isolate := c.Isolate(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y"})
 	_, release := c.Release(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y"})
-	for what, err := range map[string]error{"isolate": isolate, "release": release, "policy": c.PutPolicy(t.Context(), []byte("x"), "y", "")} {
+	_, shed := c.Shed(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y", Requests: 1})
+	_, confirm := c.Confirm(t.Context(), "1", ctlapi.Order{Reason: "x", By: "y"})
+	for what, err := range map[string]error{"isolate": isolate, "release": release, "shed": shed, "confirm": confirm, "policy": c.PutPolicy(t.Context(), []byte("x"), "y", "")} {
 		var e *protocol.Error
 		if !errors.As(err, &e) || e.Code != protocol.CodePermissionDenied || e.Temporary {
 			t.Errorf("%s: %v", what, err)
@@ -61,7 +63,14 @@ func (d *desk) Order(_ context.Context, a decide.Action, id group.ID, o ctlapi.O
 	return decide.Decision{ID: "1", Action: a, Group: id, By: o.By}, d.err
 }
 
+func (d *desk) Confirm(_ context.Context, id string, o ctlapi.Order) (decide.Decision, error) {
+	d.orders <- o
+	return decide.Decision{ID: "2", Confirms: id, By: o.By}, d.err
+}
+
 func (d *desk) PutPolicy(context.Context, []byte, string, string) error { return d.err }
+
+func (d *desk) PutSettings(context.Context, string, []byte, string, string) error { return d.err }
 
 func (d *desk) List() []ctlapi.Revision { return nil }
 
@@ -70,7 +79,7 @@ func (d *desk) Document(int) ([]byte, error) { return nil, d.err }
 func serve(t *testing.T) (*ctl.Board, *desk, *httptest.Server, *ctlapi.Client) {
 	t.Helper()
 	board, d := ctl.NewBoard(), &desk{orders: make(chan ctlapi.Order, 100)}
-	s := httptest.NewServer(ctl.New(ctl.Tokens{Operator: token, Viewer: viewer}, board, d, d, http.NotFoundHandler(), slog.New(slog.DiscardHandler)))
+	s := httptest.NewServer(ctl.New(ctl.Tokens{Operator: token, Viewer: viewer}, board, d, d, nil, http.NotFoundHandler(), slog.New(slog.DiscardHandler)))
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections)
 	return board, d, s, ctlapi.NewClient(strings.TrimPrefix(s.URL, "http://"), token)
@@ -86,6 +95,8 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 		{"GET", ctlapi.PathGroups},
 		{"POST", ctlapi.PathGroups + "/abcdef/isolate"},
 		{"POST", ctlapi.PathGroups + "/abcdef/release"},
+		{"POST", ctlapi.PathGroups + "/abcdef/shed"},
+		{"POST", ctlapi.PathDecisions + "/1/confirm"},
 		{"GET", ctlapi.PathDecisions},
 		{"GET", ctlapi.PathDecisionsWatch},
 		{"PUT", ctlapi.PathPolicy},

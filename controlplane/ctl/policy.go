@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"slices"
 	"strconv"
@@ -19,7 +18,6 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/core/protocol"
-	"github.com/tracegate/tracegate/mesh/group"
 )
 
 // policy is the document in force.
@@ -43,14 +41,8 @@ func (a *api) putPolicy(w http.ResponseWriter, r *http.Request) {
 		by = "unknown"
 	}
 	document, err := readDocument(w, r)
-	switch {
-	case err != nil:
-	case len(by) > 64:
-		err = protocol.NewError(protocol.CodeInvalidArgument, "by", "by is longer than 64 bytes")
-	case len(reason) > maxText:
-		err = protocol.NewError(protocol.CodeInvalidArgument, "reason", "reason is longer than "+strconv.Itoa(maxText)+" bytes")
-	default:
-		err = a.orders.PutPolicy(r.Context(), document, by, reason)
+	if err = cmp.Or(err, checkWho(by, reason)); err == nil {
+		err = a.orders.PutPolicy(r.Context(), document, "operator:"+by, reason)
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -73,21 +65,7 @@ func (a *api) revisions(w http.ResponseWriter, _ *http.Request) {
 
 func (a *api) revision(w http.ResponseWriter, r *http.Request) {
 	number, _ := strconv.Atoi(r.PathValue("number"))
-	all := a.history.List()
-	i := slices.IndexFunc(all, func(rev ctlapi.Revision) bool { return rev.Number == number })
-	if i < 0 {
-		a.fail(w, r, protocol.NewError(protocol.CodeNotFound, "number", "no such revision is kept"))
-		return
-	}
-	document, err := a.history.Document(number)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = protocol.NewError(protocol.CodeNotFound, "number", "the revision is not kept any more")
-	}
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	reply(w, ctlapi.Document{Revision: &all[i], Document: string(document)})
+	a.replyRevision(w, r, a.history, number)
 }
 
 // checkPolicy says what would become of a document.
@@ -163,11 +141,7 @@ func (b *Basis) with(document []byte, now time.Time) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	p, _ = p.At(now)
-	moves := map[group.ID]string{}
-	for _, m := range b.Plan.Moves {
-		moves[m.Group] = m.Pool
-	}
-	out, err := plan.Build(p, b.Endpoints, moves, b.Plan.Edge)
+	out, err := plan.Build(p, b.Endpoints, b.Plan.Groups(), b.Plan.Edge)
 	out.Retired = b.Plan.Retired
 	return out, err
 }

@@ -14,7 +14,7 @@ const writeTimeout = 10 * time.Second
 
 func (a *api) watchPlacement(w http.ResponseWriter, r *http.Request) {
 	var last int64
-	a.watch(w, r, func(v View) []any {
+	a.watch(w, r, a.watches, func(v View) []any {
 		if v.Placement == nil || v.Placement.Version == last {
 			return nil
 		}
@@ -25,7 +25,7 @@ func (a *api) watchPlacement(w http.ResponseWriter, r *http.Request) {
 
 func (a *api) watchDecisions(w http.ResponseWriter, r *http.Request) {
 	var last uint64
-	a.watch(w, r, func(v View) []any {
+	a.watch(w, r, a.watches, func(v View) []any {
 		var out []any
 		seen := last
 		for _, e := range v.Decisions {
@@ -42,10 +42,10 @@ func (a *api) watchDecisions(w http.ResponseWriter, r *http.Request) {
 // watch writes a line of JSON for each value that news finds in a view, the
 // present one first, and an empty line as a heartbeat. It has no queue: it reads
 // the newest view whenever it has written the last.
-func (a *api) watch(w http.ResponseWriter, r *http.Request, news func(View) []any) {
+func (a *api) watch(w http.ResponseWriter, r *http.Request, slots chan struct{}, news func(View) []any) {
 	select {
-	case a.watches <- struct{}{}:
-		defer func() { <-a.watches }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	default:
 		a.fail(w, r, &protocol.Error{Code: protocol.CodeRateLimited, Message: "too many watches are open", Temporary: true})
 		return

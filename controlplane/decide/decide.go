@@ -17,9 +17,13 @@ const ByPolicy = "policy"
 // Input is what one evaluation looks at.
 type Input struct {
 	Now    time.Time
+	Quick  []sli.Stats // over Policy.QuickWindow; none where it is 0
 	Short  []sli.Stats // over Policy.ShortWindow
 	Long   []sli.Stats // over Policy.LongWindow
 	Newest time.Time   // start of the newest span of any group; zero: none was ever seen
+	// Watermark is until when all that was received is in the statistics; zero: not known.
+	// It tells that there is no traffic from that there is no data.
+	Watermark time.Time
 
 	Homes       map[group.Color]string // pool of each cohort that has one; baseline is the rest's
 	Isolatable  map[string]bool        // services that have a pool "isolated"
@@ -28,17 +32,29 @@ type Input struct {
 	// Causes are sentences that may explain why a pool is bad, worst first. They explain
 	// decisions and make none.
 	Causes map[Pool][]string
+
+	// Change is the last update of the configuration; nil: none is known.
+	Change *Change
+}
+
+// Change is an update of the configuration that came into force.
+type Change struct {
+	Revision RevisionChange
+	At       time.Time       // every edge had it
+	Services map[string]bool // whose requests it can touch
+	Before   []sli.Stats     // over the long window before At
 }
 
 // Pool is one pool of one service.
 type Pool struct{ Service, Name string }
 
-// Stale says why nothing can be decided on in, or nothing.
+// Stale says why there is no data to decide on, or nothing. Silence is data where the
+// watermark vouches for it: an isolated group that has become quiet is released in time.
 func (in Input) Stale(p Policy) string {
-	switch age := in.Now.Sub(in.Newest); {
+	switch age := min(in.Now.Sub(in.Newest), in.Now.Sub(in.Watermark)); {
 	case in.Unavailable != "":
 		return in.Unavailable
-	case in.Newest.IsZero():
+	case in.Newest.IsZero() && in.Watermark.IsZero():
 		return "no telemetry yet"
 	case age > p.StaleAfter:
 		return fmt.Sprintf("newest telemetry is %s old, more than %s", round(age), p.StaleAfter)
@@ -46,12 +62,17 @@ func (in Input) Stale(p Policy) string {
 	return ""
 }
 
+// Quiet says that there is data, and no traffic in it.
+func (in Input) Quiet(p Policy) bool {
+	return in.Stale(p) == "" && in.Now.Sub(in.Newest) > p.StaleAfter
+}
+
 // Decide evaluates every group once. It returns the decisions that are new, in
 // the order of their groups, without IDs, and the state to evaluate with next
 // time. Isolate and Release take effect in the returned state; a Hold says, once,
 // why a bad group is not moved.
 func Decide(p Policy, s State, in Input) ([]Decision, State) {
-	e := evaluation{Policy: p, Input: in, short: byGroup(in.Short), state: s.clone()}
+	e := evaluation{Policy: p, Input: in, general: p, special: p.special(), quick: byGroup(in.Quick), short: byGroup(in.Short), state: s.clone()}
 	e.expire()
 	if in.Stale(p) == "" {
 		e.meet()
@@ -65,8 +86,11 @@ func Decide(p Policy, s State, in Input) ([]Decision, State) {
 
 // evaluation is one run of Decide.
 type evaluation struct {
-	Policy
+	Policy // of the group that is looked at
 	Input
+	general   Policy                   // of those that have none of their own
+	special   map[group.ID]Policy      // of those that have
+	quick     map[group.ID][]sli.Stats // Quick by group
 	short     map[group.ID][]sli.Stats // Short by group
 	long      map[group.ID][]sli.Stats // Long by group, when it is first asked for
 	state     State
@@ -89,9 +113,14 @@ func (e *evaluation) expire() {
 			continue
 		}
 		g.Manual, g.Until = false, time.Time{}
+		over := "the time that " + g.By + " asked for is over"
+		if g.Shed > 0 {
+			e.decide(id, e.lifting(g, over))
+			g.Shed, g.ShedAt = 0, time.Time{}
+		}
 		if g.Pool != "" {
-			e.decide(id, Decision{Action: Release, FromPool: g.Pool, ToPool: e.home(g.Color), Reason: "the time that " + g.By + " asked for is over"})
-			g.Pool, g.Since, g.By = "", e.Now, ByPolicy
+			e.decide(id, Decision{Action: Release, FromPool: g.Pool, ToPool: e.home(g.Color), Share: 100, Reason: over})
+			g.Pool, g.Since, g.By, g.Share, g.Left = "", e.Now, ByPolicy, 0, time.Time{}
 		}
 		e.state.Groups[id] = g
 	}
@@ -109,6 +138,14 @@ func (e *evaluation) meet() {
 	}
 }
 
+// of is the policy as it holds for a group.
+func (e *evaluation) of(id group.ID) Policy {
+	if own, found := e.special[id]; found {
+		return own
+	}
+	return e.general
+}
+
 func (e *evaluation) home(c group.Color) string {
 	if pool := e.Homes[c]; pool != "" {
 		return pool
@@ -118,9 +155,12 @@ func (e *evaluation) home(c group.Color) string {
 
 func (e *evaluation) group(id group.ID) {
 	g := e.state.Groups[id]
+	e.Policy = e.of(id)
 	switch {
-	case g.Manual || e.Now.Sub(g.Since) < e.Cooldown:
+	case g.Manual || e.Now.Sub(g.Since) < e.Cooldown || e.justRolledBack():
 		g.Bad, g.FirstBad, g.Held = 0, time.Time{}, ""
+	case g.Pool != "" && g.Share > 0:
+		g = e.returning(id, g)
 	case g.Pool == "":
 		g = e.atHome(id, g)
 	default:
@@ -131,48 +171,111 @@ func (e *evaluation) group(id group.ID) {
 
 // atHome isolates the group if it has been bad for long enough.
 func (e *evaluation) atHome(id group.ID, g GroupState) GroupState {
+	if g.Shed > 0 {
+		g = e.limited(id, g)
+	}
 	f, bad := e.judge(id, g, e.home(g.Color))
 	switch {
 	case f.noData:
 		return g // neither bad nor good: the count stands
 	case !bad:
 		g.Bad, g.FirstBad, g.Held = 0, time.Time{}, ""
-		return g
+		return e.warm(id, g, f)
 	}
 	if g.Bad++; g.Bad == 1 {
 		g.FirstBad = f.from
 	}
 	if g.Bad < e.BadEvaluations || f.doubtful && g.Bad < e.SlowEvaluations {
-		return g
+		return e.warm(id, g, f)
 	}
 	d := Decision{
 		Service: f.stats.Service, FromPool: e.home(g.Color), ToPool: semconv.PoolIsolated,
-		Stats: f.stats, Baseline: f.baseline, FirstBad: g.FirstBad,
+		Stats: f.stats, Baseline: f.baseline, FirstBad: g.FirstBad, Evidence: f.evidence(),
 	}
 	d.Causes = e.Causes[Pool{d.Service, d.FromPool}]
-	if why := e.mayNot(id, f, d); why != "" {
-		// A group on the brink is bad now and well then: the reason is not said each time,
-		// and people are not told again of what they know.
-		again := e.LongWindow
-		if why == onlyRecommends {
-			d.Advice, again = Isolate, max(again, e.IsolateForMax)
-		}
-		if g.Said != why || e.Now.Sub(g.SaidAt) >= again {
-			g.Said, g.SaidAt = why, e.Now
-			d.Action, d.ToPool, d.Reason = Hold, d.FromPool, f.words+"; not moved: "+why
-			e.decide(id, d)
-		}
-		g.Held = why
-		return g
+	d, why := e.remedy(id, g, f, d)
+	if why != "" {
+		return e.hold(id, g, f, d, why)
 	}
-	g.IsolatedFor = e.isolateFor(g)
-	d.Action = Isolate
-	d.Reason = fmt.Sprintf("%s; isolated for %s", f.words, g.IsolatedFor)
-	e.decide(id, d)
-	g.Pool, g.Since, g.By = semconv.PoolIsolated, e.Now, ByPolicy
-	g.Bad, g.FirstBad, g.Held = 0, time.Time{}, ""
+	return e.state.carried(g, e.decide(id, d))
+}
+
+// remedy is the first that helps: taking an update back that did it, moving the group, or
+// limiting it where it is what others suffer from. Why is what keeps it from being done.
+func (e *evaluation) remedy(id group.ID, g GroupState, f finding, d Decision) (_ Decision, why string) {
+	if e.changed(id, g, f) && (e.general.Mode == ModeAct || e.Mode != ModeAct) { // it concerns all: where this group alone may be acted on, it is moved
+		d.Action, d.ToPool, d.Revision = RollBack, d.FromPool, &RevisionChange{From: e.Change.Revision.To, To: e.Change.Revision.From, Settings: e.Change.Revision.Settings}
+		d.Reason = fmt.Sprintf("%s; it was well until %s revision %d came into force %s ago, so %s in force again", f.words, d.Revision.What(), d.Revision.From, round(e.Now.Sub(e.Change.At)), d.Revision.back())
+		return d, e.bound()
+	}
+	why = e.mayNot(id, f, d)
+	if why == "" || why == onlyRecommends {
+		d.Action, d.For, d.Room = Isolate, e.isolateFor(g), e.room(id)
+		d.Reason = fmt.Sprintf("%s; isolated for %s", f.words, d.For)
+		return d, why
+	}
+	if limit, grown, found := e.noisy(id, g, f); found {
+		d.Action, d.ToPool, d.Requests, d.For = Shed, d.FromPool, limit, e.IsolateFor
+		d.Evidence = &Evidence{Test: "requests", Chance: grown.chance}
+		d.Reason = fmt.Sprintf("%s; the rest of its pool is bad as well, and it asks for %.0f requests a second instead of %.0f%s: each edge lets %d pass, for %s",
+			f.words, grown.rate, grown.before, odds(grown.chance), limit, d.For)
+		return d, e.full(e.bound())
+	}
+	return d, why
+}
+
+// bound is what the mode keeps from being done.
+func (e *evaluation) bound() string {
+	switch e.Mode {
+	case ModeObserve:
+		return onlyObserves
+	case ModeRecommend:
+		return onlyRecommends
+	}
+	return ""
+}
+
+// full is why, or that there are enough groups away.
+func (e *evaluation) full(why string) string {
+	if why == "" && e.state.isolated() >= e.MaxIsolated {
+		return fmt.Sprintf("%d groups are isolated or limited already, the most allowed", e.MaxIsolated)
+	}
+	return why
+}
+
+// hold says why a bad group is left as it is. A group on the brink is bad now and well
+// then: the reason is not said each time, and people are not told again of what they know.
+func (e *evaluation) hold(id group.ID, g GroupState, f finding, d Decision, why string) GroupState {
+	again := e.LongWindow
+	if why == onlyRecommends {
+		d.Advice, again = d.Action, max(again, e.IsolateForMax)
+	}
+	if g.Said != why || e.Now.Sub(g.SaidAt) >= again {
+		g.Said, g.SaidAt = why, e.Now
+		d.Action, d.ToPool, d.Reason = Hold, d.FromPool, f.words+notMoved+why
+		e.decide(id, d)
+	}
+	g.Held = why
 	return g
 }
+
+// carried is the state of a group after a decision about it.
+func (s *State) carried(g GroupState, d Decision) GroupState {
+	g.Bad, g.FirstBad, g.Held = 0, time.Time{}, ""
+	switch d.Action {
+	case Isolate:
+		g.Pool, g.Since, g.By, g.Left, g.Share, g.IsolatedFor = semconv.PoolIsolated, d.Time, d.By, d.Time, 0, d.For
+	case Shed:
+		g.Shed, g.ShedAt = d.Requests, d.Time
+	case RollBack:
+		s.RolledBack = d.Time
+	}
+	return g
+}
+
+const notMoved = "; not moved: "
+
+const onlyObserves = "the policy only observes"
 
 const onlyRecommends = "the policy only recommends it, a person decides"
 
@@ -189,14 +292,17 @@ func (e *evaluation) mayNot(id group.ID, f finding, d Decision) string {
 		return "its own pool is the isolated one"
 	case !e.Isolatable[d.Service]:
 		return fmt.Sprintf("service %s has no pool %q", d.Service, semconv.PoolIsolated)
-	case e.state.isolated() >= e.MaxIsolated:
-		return fmt.Sprintf("%d groups are isolated already, the most allowed", e.MaxIsolated)
-	case e.Mode == ModeObserve:
-		return "the policy only observes"
-	case e.Mode == ModeRecommend:
-		return onlyRecommends
+	case e.sick(id, d.Service):
+		return fmt.Sprintf("pool %q is bad for those that are in it", semconv.PoolIsolated)
 	}
-	return ""
+	return e.full(e.bound())
+}
+
+// sick says whether the isolated pool is bad for others: moving a group there would take
+// it from its last healthy pool.
+func (e *evaluation) sick(id group.ID, service string) bool {
+	others, found := e.pooled(e.Short, id, service, semconv.PoolIsolated)
+	return found && e.breaks(others, 1)
 }
 
 // shared says whether a group is like the others in the baseline pool, or not surely
@@ -217,51 +323,17 @@ func (e *evaluation) isolateFor(g GroupState) time.Duration {
 	return min(2*g.IsolatedFor, e.IsolateForMax)
 }
 
-// away tries the group in its own pool again when its time is over, unless it is
-// still bad where it is, or its own pool is bad for others.
-func (e *evaluation) away(id group.ID, g GroupState) GroupState {
-	if e.Now.Sub(g.Since) < g.IsolatedFor {
-		return g
-	}
-	home, why := e.home(g.Color), ""
-	st, ok := e.measured(e.short[id], "", g.Pool)
-	if !ok {
-		st, ok = e.measured(e.longOf(id), "", g.Pool)
-	}
-	switch others, found := e.pooled(e.Short, id, st.Service, home); {
-	case ok && e.breaks(st, e.LeaveFraction):
-		why = "it is still bad in its isolated pool: " + e.figures(st)
-	case found && e.breaks(others, 1):
-		why = fmt.Sprintf("its own pool %s is bad for others: %s", home, e.figures(others))
-	}
-	d := Decision{Service: st.Service, FromPool: g.Pool, ToPool: home, Stats: st}
-	if why != "" {
-		if !heldFor(g.Held, why) {
-			d.Action, d.ToPool, d.Reason = Hold, g.Pool, "not released: "+why
-			e.decide(id, d)
-		}
-		g.Held = why
-		return g
-	}
-	d.Action, d.Reason = Release, fmt.Sprintf("%s of isolation are over", g.IsolatedFor)
-	if ok {
-		d.Reason += ", " + e.figures(st)
-	} else {
-		d.Reason += ", and it is quiet"
-	}
-	e.decide(id, d)
-	g.Pool, g.Since, g.By, g.Released, g.Held = "", e.Now, ByPolicy, e.Now, ""
-	return g
-}
-
 // heldFor says whether both reasons are the same but for their figures.
 func heldFor(a, b string) bool {
 	const head = 20
 	return len(a) >= head && len(b) >= head && a[:head] == b[:head]
 }
 
-func (e *evaluation) decide(id group.ID, d Decision) {
+// decide adds a decision, with what all of them have.
+func (e *evaluation) decide(id group.ID, d Decision) Decision {
 	g := e.state.Groups[id]
 	d.Time, d.Group, d.Color, d.Env, d.Tenant, d.By = e.Now, id, g.Color, g.Env, g.Tenant, ByPolicy
+	d.Thresholds, d.Undo = e.of(id).thresholds(), d.undo()
 	e.decisions = append(e.decisions, d)
+	return d
 }

@@ -1,8 +1,10 @@
 package decide
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,22 +18,40 @@ import (
 // FuzzDecide plays random statistics over random time steps and holds what must
 // be true whatever is measured.
 func FuzzDecide(f *testing.F) {
-	for seed := range uint64(20) {
-		f.Add(seed, seed%5 == 0)
+	const seeds = 20
+	for seed := range uint64(seeds) {
+		f.Add(seed, uint8(seed%5))
 	}
-	f.Fuzz(func(t *testing.T, seed uint64, observe bool) {
+	seen, runs := map[Action]int{}, 0
+	f.Cleanup(func() {
+		for _, a := range []Action{Hold, PreWarm, Isolate, Release, Shed, Lift, RollBack} {
+			if seen[a] == 0 && runs == seeds { // not of one seed alone, nor in a worker
+
+				f.Errorf("no seed leads to %s: %v", a, seen)
+			}
+		}
+	})
+	f.Fuzz(func(t *testing.T, seed uint64, mode uint8) {
+		runs++
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		p := DefaultPolicy()
 		p.MaxIsolated = 1 + rnd.IntN(3)
 		p.MinRequests = uint64(1 + rnd.IntN(50))
 		p.BadEvaluations, p.SlowEvaluations = 1+rnd.IntN(4), 1+rnd.IntN(4)
-		if observe {
-			p.Mode = ModeObserve
+		p.Mode = []Mode{ModeAct, ModeAct, ModeAct, ModeRecommend, ModeObserve}[mode%5]
+		p.ReleaseSteps = [][]uint32{nil, {1, 10}, {50}}[rnd.IntN(3)]
+		p.IsolateFor = p.Cooldown + time.Duration(rnd.Int64N(int64(20*time.Second)))
+		p.Significance = []float64{1e-8, 1e-3, 1}[rnd.IntN(3)]
+		p.ShedFactor = []float64{0, 1.5, 3}[rnd.IntN(3)]
+		p.Groups = randomPolicies(rand.New(rand.NewPCG(seed, 8)))
+		if errs := p.Validate(); len(errs) > 0 {
+			t.Fatal(errs)
 		}
 		var (
-			state State
-			now   = start
-			moved = map[group.ID]time.Time{}
+			state  State
+			now    = start
+			change *Change
+			moved  = map[group.ID]time.Time{}
 		)
 		for range 50 {
 			now = now.Add(time.Duration(rnd.Int64N(int64(5 * time.Second))))
@@ -39,14 +59,26 @@ func FuzzDecide(f *testing.F) {
 				state = randomOrder(rnd, state, now)
 			}
 			in := randomInput(rnd, now)
+			if rnd.IntN(3) == 0 {
+				change = randomChange(rnd, now)
+			}
+			in.Change = change
 			before := state.clone()
 			ds, next := Decide(p, state, in)
 			if diff := cmp.Diff(before.Groups, state.clone().Groups); diff != "" {
 				t.Fatalf("the argument was changed:\n%s", diff)
 			}
 			for _, d := range ds {
-				check(t, p, in, d, before, moved)
+				seen[d.Action]++
+				check(t, p.For(d.Group), in, d, before, moved)
+				if d.Action == RollBack && p.Mode != ModeAct {
+					t.Fatalf("rolled back for all, in mode %s: %+v", p.Mode, d)
+				}
 			}
+			if n := count(ds, RollBack); n > 1 || n == 1 && (!change.At.After(before.RolledBack) || next.RolledBack != now) {
+				t.Fatalf("%d times rolled back at once, the last time %s, the change %s", n, before.RolledBack, change.At)
+			}
+			checkState(t, p, before, next, ds)
 			if n := next.isolated(); n > p.MaxIsolated && n > before.isolated() {
 				t.Fatalf("%d groups isolated, at most %d allowed", n, p.MaxIsolated)
 			}
@@ -62,8 +94,28 @@ func check(t *testing.T, p Policy, in Input, d Decision, before State, moved map
 	switch {
 	case d.Reason == "" || d.By == "" || d.Time != in.Now || d.Group == "":
 		t.Fatalf("decision is not complete: %+v", d)
-	case d.Action != Hold && d.FromPool == d.ToPool:
+	case (d.Action == Isolate || d.Action == Release || d.Action == PreWarm) && d.FromPool == d.ToPool:
 		t.Fatalf("move to the same pool: %+v", d)
+	case (d.Action == Shed || d.Action == Lift || d.Action == RollBack) && d.FromPool != d.ToPool:
+		t.Fatalf("%s that moves: %+v", d.Action, d)
+	case d.Action.Moves() && (d.Undo == "" || d.Thresholds == nil):
+		t.Fatalf("not told how to undo it, or what it was held against: %+v", d)
+	case p.Mode != ModeAct && (d.Action == Isolate || d.Action == Shed || d.Action == RollBack || d.Action == PreWarm):
+		t.Fatalf("%s in mode %s: %+v", d.Action, p.Mode, d)
+	case d.Advice != "" && (d.Action != Hold || p.Mode != ModeRecommend):
+		t.Fatalf("advice in mode %s: %+v", p.Mode, d)
+	case d.Action == Isolate && was.Share == 0 && (!in.Isolatable[d.Service] || d.Evidence == nil || d.Evidence.Chance > p.Significance):
+		t.Fatalf("isolated without a pool, or without being sure: %+v", d)
+	case d.Action == Isolate && was.Share == 0 && sickFor(p, in, d):
+		t.Fatalf("moved to a pool that is bad for others: %+v", d)
+	case d.Action == Release && (d.Share <= was.Share || d.Share > 100 || d.Share < 100 && !slices.Contains(p.ReleaseSteps, d.Share)):
+		t.Fatalf("no step forward from %d%%: %+v", was.Share, d)
+	case d.Action == Shed && (d.Requests == 0 || was.Shed > 0 || p.ShedFactor == 0 || was.Pool != "" || d.Evidence.Chance > p.Significance):
+		t.Fatalf("limited without reason: %+v", d)
+	case d.Action == Lift && was.Shed == 0:
+		t.Fatalf("lifted what is not there: %+v", d)
+	case d.Action == RollBack && (in.Change == nil || !in.Change.Services[d.Service] || in.Now.Sub(in.Change.At) > p.RollbackWithin || was.Pool != ""):
+		t.Fatalf("rolled back what it cannot be: %+v", d)
 	case d.Action == Hold && d.FromPool != d.ToPool:
 		t.Fatalf("hold that moves: %+v", d)
 	case in.Stale(p) != "" && !timeIsOver:
@@ -72,10 +124,8 @@ func check(t *testing.T, p Policy, in Input, d Decision, before State, moved map
 		t.Fatalf("policy overrode an operator: %+v", d)
 	case d.Action == Isolate && (d.Baseline == nil || d.Baseline.Requests < p.MinRequests || d.Stats.Requests < p.MinRequests):
 		t.Fatalf("isolated on too little: %+v", d)
-	case d.Action == Isolate && p.Mode == ModeObserve:
-		t.Fatalf("moved while observing: %+v", d)
 	}
-	if d.Action == Hold {
+	if d.Action != Isolate && d.Action != Release {
 		return
 	}
 	if last, ok := moved[d.Group]; ok && in.Now.Sub(last) < p.Cooldown && !timeIsOver {
@@ -84,12 +134,232 @@ func check(t *testing.T, p Policy, in Input, d Decision, before State, moved map
 	moved[d.Group] = in.Now
 }
 
+// sickFor says whether others in the isolated pool break an objective.
+func sickFor(p Policy, in Input, d Decision) bool {
+	others := merge(in.Short, func(o sli.Stats) bool {
+		return o.Group != d.Group && o.Service == d.Service && o.Pool == semconv.PoolIsolated
+	})
+	return others.Requests >= p.MinRequests && (others.ErrorRatio() > p.MaxErrorRatio || others.P95 > p.MaxP95)
+}
+
+// checkState holds the state to what was decided.
+func checkState(t *testing.T, p Policy, before, next State, ds []Decision) {
+	t.Helper()
+	for id, g := range next.Groups {
+		switch was := before.Groups[id]; {
+		case g.Share > 0 && g.Pool == "" || g.Share >= 100:
+			t.Fatalf("%s: %d%% of what is in pool %q is home", id, g.Share, g.Pool)
+		case was.Manual && g.Manual && (was.Pool != g.Pool || was.Shed != g.Shed || was.Share != g.Share):
+			t.Fatalf("%s: an operator's word was changed: %+v, %+v", id, was, g)
+		case (was.Pool != g.Pool || was.Shed != g.Shed || was.Share != g.Share) &&
+			!slices.ContainsFunc(ds, func(d Decision) bool { return d.Group == id && d.Action.Moves() }):
+			t.Fatalf("%s: changed without a decision: %+v, %+v", id, was, g)
+		case g.Pool != "" && !g.Manual && was.Pool == "" && p.For(id).Mode != ModeAct:
+			t.Fatalf("%s: moved in mode %s", id, p.For(id).Mode)
+		}
+	}
+}
+
+// randomPolicies are of some of the groups that there are.
+func randomPolicies(rnd *rand.Rand) (out []GroupPolicy) {
+	taken := map[group.ID]bool{}
+	for i := range rnd.IntN(4) {
+		g := randomGroup(rnd)
+		if taken[g.ID()] {
+			continue
+		}
+		taken[g.ID()] = true
+		own := GroupPolicy{Name: string(rune('a' + i)), Mode: []Mode{"", ModeAct, ModeRecommend, ModeObserve}[rnd.IntN(4)]}
+		if rnd.IntN(2) == 0 {
+			own.ID = string(g.ID())
+		} else {
+			own.Color, own.Env, own.Tenant = g.Color.String(), g.Env, g.Tenant
+		}
+		if rnd.IntN(2) == 0 {
+			ratio := rnd.Float64()
+			own.MaxErrorRatio, own.MaxP95 = &ratio, time.Duration(1+rnd.Int64N(int64(2*time.Second)))
+		}
+		out = append(out, own)
+	}
+	return out
+}
+
+func count(ds []Decision, a Action) (n int) {
+	for _, d := range ds {
+		if d.Action == a {
+			n++
+		}
+	}
+	return n
+}
+
+func randomChange(rnd *rand.Rand, now time.Time) *Change {
+	c := &Change{Revision: RevisionChange{From: 1, To: 2}, At: now.Add(-time.Duration(rnd.Int64N(int64(90 * time.Second)))), Services: map[string]bool{"core": rnd.IntN(2) == 0, "files": true}}
+	for range 4 {
+		g := randomGroup(rnd)
+		c.Before = append(c.Before, sli.Stats{
+			Group: g.ID(), Service: "core", Pool: []string{"baseline", "canary"}[rnd.IntN(2)], Requests: uint64(rnd.IntN(400)),
+			P95: time.Duration(rnd.Int64N(int64(time.Second))),
+		})
+	}
+	return c
+}
+
+// TestConfirm says what a person's word can do, and when it comes too late.
+func TestConfirm(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	g := group.Group{Env: "prod", Tenant: "a"}
+	advice := Decision{ID: "1", Time: start, Action: Hold, Advice: Isolate, Group: g.ID(), Service: "core", FromPool: "baseline", ToPool: "baseline", Reason: "P95 1s" + notMoved + onlyRecommends, For: time.Minute}
+	told := State{Groups: map[group.ID]GroupState{g.ID(): {Env: g.Env, Tenant: g.Tenant, SaidAt: start}}}
+	change := func(f func(*GroupState)) State {
+		s := told.clone()
+		one := s.Groups[g.ID()]
+		f(&one)
+		s.Groups[g.ID()] = one
+		return s
+	}
+	full := told.clone()
+	for _, id := range []group.ID{"aaaaaa", "bbbbbb", "cccccc"} {
+		full.Groups[id] = GroupState{Pool: semconv.PoolIsolated}
+	}
+	for name, tc := range map[string]struct {
+		state  State
+		advice Decision
+		after  time.Duration
+		want   error
+	}{
+		"in time":             {told, advice, time.Minute, nil},
+		"too late":            {told, advice, p.IsolateForMax + 1, ErrOutdated},
+		"something was newer": {change(func(g *GroupState) { g.SaidAt = start.Add(1) }), advice, time.Minute, ErrOutdated},
+		"pinned since":        {change(func(g *GroupState) { g.Manual = true }), advice, time.Minute, ErrOutdated},
+		"moved since":         {change(func(g *GroupState) { g.Pool = semconv.PoolIsolated }), advice, time.Minute, ErrOutdated},
+		"as many as allowed":  {full, advice, time.Minute, ErrTooMany},
+		"no advice":           {told, Decision{Action: Hold, Group: g.ID(), Time: start}, time.Minute, ErrNoAdvice},
+		"a move":              {told, Decision{Action: Isolate, Group: g.ID(), Time: start}, time.Minute, ErrNoAdvice},
+	} {
+		before := tc.state.clone()
+		d, next, err := tc.state.Confirm(p, tc.advice, "operator:ann", "yes", start.Add(tc.after))
+		if !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
+			continue
+		}
+		if diff := cmp.Diff(before.Groups, tc.state.Groups); diff != "" {
+			t.Errorf("%s: the argument was changed:\n%s", name, diff)
+		}
+		moved := next.Groups[g.ID()].Pool == semconv.PoolIsolated && tc.state.Groups[g.ID()].Pool == ""
+		if moved != (err == nil) {
+			t.Errorf("%s: moved %v", name, moved)
+		}
+		if err == nil && (d.Action != Isolate || d.ToPool != semconv.PoolIsolated || d.Confirms != "1" || d.By != "operator:ann" || d.Advice != "" || d.Reason != "P95 1s; recommended, and confirmed: yes" || next.Groups[g.ID()].IsolatedFor != time.Minute || next.Groups[g.ID()].Manual) {
+			t.Errorf("%s: %+v, %+v", name, d, next.Groups[g.ID()])
+		}
+	}
+}
+
+// TestShedByHand is a limit with an end.
+func TestShedByHand(t *testing.T) {
+	t.Parallel()
+	g := group.Group{Env: "prod", Tenant: "a"}
+	d, s := State{}.Shed(Order{Group: g, Home: "baseline", By: "operator:ann", Reason: "too many", For: time.Minute, Requests: 7, Now: start})
+	if d.Action != Shed || d.Requests != 7 || d.FromPool != "baseline" || d.ToPool != "baseline" || s.Sheds()[g.ID()] != 7 || d.Undo == "" {
+		t.Fatalf("%+v, %+v", d, s)
+	}
+	ds, s := Decide(DefaultPolicy(), s, Input{Now: start.Add(59 * time.Second)})
+	if len(ds) != 0 || s.Sheds()[g.ID()] != 7 {
+		t.Fatalf("before its end: %v, %+v", ds, s)
+	}
+	ds, s = Decide(DefaultPolicy(), s, Input{Now: start.Add(time.Minute)})
+	if len(ds) != 1 || ds[0].Action != Lift || len(s.Sheds()) != 0 {
+		t.Fatalf("at its end: %v, %+v", ds, s)
+	}
+}
+
+// TestWakingPool: all groups of a pool begin to ask for much more, one a little more than
+// the others, and the pool is slow. Nobody is limited.
+func TestWakingPool(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	in := Input{Now: start, Newest: start, Isolatable: map[string]bool{"core": true}}
+	for i, tenant := range []string{"a", "b"} {
+		g := group.Group{Env: "prod", Tenant: tenant}
+		st := sli.Stats{Group: g.ID(), Tenant: tenant, Service: "core", Pool: "baseline", Requests: uint64(100 + 20*i), P50: 400 * time.Millisecond, P95: time.Second, P99: time.Second}
+		long := st
+		long.Requests += 15
+		in.Short, in.Long = append(in.Short, st), append(in.Long, long)
+	}
+	var s State
+	for range 20 {
+		var ds []Decision
+		ds, s = Decide(p, s, in)
+		if n := count(ds, Shed); n > 0 {
+			t.Fatalf("%d groups are limited: %+v", n, ds)
+		}
+		in.Now = in.Now.Add(step)
+		in.Newest = in.Now
+	}
+	in.Long[0].Requests += 1500 // had a hundred requests in each two seconds all along
+	s.Groups = nil
+	ds, _ := Decide(p, s, in)
+	if n := count(ds, Shed); n != 1 {
+		t.Errorf("the one that asks for more is not limited: %+v", ds)
+	}
+}
+
+// TestMeasure says what came of a decision.
+func TestMeasure(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	d := Decision{Group: "aaaaaa", Service: "core", ToPool: "isolated"}
+	for name, tc := range map[string]struct {
+		stats  sli.Stats
+		better bool
+		nodata bool
+	}{
+		"well":    {sli.Stats{Group: "aaaaaa", Service: "core", Pool: "isolated", Requests: 100, P95: time.Millisecond}, true, false},
+		"bad":     {sli.Stats{Group: "aaaaaa", Service: "core", Pool: "isolated", Requests: 100, P95: time.Second}, false, false},
+		"no data": {sli.Stats{Group: "aaaaaa", Service: "core", Pool: "isolated", Requests: 1, P95: time.Second}, false, true},
+	} {
+		o := p.Measure(d, []sli.Stats{tc.stats, {Group: "bbbbbb", Service: "core", Pool: "isolated", Requests: 1000, P95: time.Hour}}, start)
+		if o.Better != tc.better || (o.Stats == nil) != tc.nodata || o.Words == "" || o.Time != start {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+}
+
+// TestSilenceIsData has the last span go out of date, and the watermark not: an isolated
+// group is released in time. Without the watermark there is no data, and it stays.
+func TestSilenceIsData(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	g := group.Group{Env: "prod", Tenant: "a"}
+	isolated := State{Groups: map[group.ID]GroupState{g.ID(): {
+		Env: g.Env, Tenant: g.Tenant, Pool: semconv.PoolIsolated, Since: start, By: ByPolicy, IsolatedFor: p.IsolateFor,
+	}}}
+	now := start.Add(p.IsolateFor + time.Second)
+	for name, tc := range map[string]struct {
+		newest, mark time.Time
+		quiet        bool
+		released     int
+	}{
+		"no data":                         {newest: start, mark: time.Time{}},
+		"a watermark that is out of date": {newest: start, mark: now.Add(-p.StaleAfter - 1)},
+		"no traffic":                      {newest: start, mark: now.Add(-p.StaleAfter), quiet: true, released: 1},
+		"no traffic ever":                 {mark: now, quiet: true, released: 1},
+		"traffic of others":               {newest: now.Add(-time.Second), released: 1},
+	} {
+		in := Input{Now: now, Newest: tc.newest, Watermark: tc.mark}
+		ds, next := Decide(p, isolated, in)
+		if in.Quiet(p) != tc.quiet || len(ds) != tc.released || len(next.Moves()) != 1-tc.released {
+			t.Errorf("%s: quiet %v, decisions %v, moves %v", name, in.Quiet(p), ds, next.Moves())
+		}
+	}
+}
+
 func randomOrder(rnd *rand.Rand, s State, now time.Time) State {
 	o := Order{Group: randomGroup(rnd), Home: semconv.PoolBaseline, By: "operator:x", Now: now, For: time.Duration(rnd.Int64N(int64(time.Minute)))}
-	order := s.Isolate
-	if rnd.IntN(2) == 0 {
-		order = s.Release
-	}
+	o.Requests = 1 + rnd.Uint32N(50)
+	order := []func(Order) (Decision, State){s.Isolate, s.Release, s.Shed}[rnd.IntN(3)]
 	_, next := order(o)
 	return next
 }
@@ -117,7 +387,13 @@ func randomInput(rnd *rand.Rand, now time.Time) Input {
 		if st.Requests > 0 {
 			st.Errors = uint64(rnd.Int64N(int64(st.Requests) + 1))
 		}
-		in.Short, in.Long = append(in.Short, st), append(in.Long, st)
+		long := st
+		long.Requests += uint64(rnd.IntN(3) * rnd.IntN(1000))
+		in.Short, in.Long = append(in.Short, st), append(in.Long, long)
+		if quick := st; rnd.IntN(2) == 0 {
+			quick.Requests, quick.Errors = st.Requests/2, st.Errors/2
+			in.Quick = append(in.Quick, quick)
+		}
 	}
 	return in
 }
@@ -155,6 +431,8 @@ func TestValidate(t *testing.T) {
 	if errs := DefaultPolicy().Validate(); len(errs) > 0 {
 		t.Errorf("defaults: %v", errs)
 	}
+	id := group.Group{Env: "prod", Tenant: "shop"}.ID()
+	shop := GroupPolicy{Name: "shop", Env: "prod", Tenant: "shop"}
 	for field, change := range map[string]func(*Policy){
 		"mode":                 func(p *Policy) { p.Mode = "maybe" },
 		"maxErrorRatio":        func(p *Policy) { p.MaxErrorRatio = math.NaN() },
@@ -162,6 +440,7 @@ func TestValidate(t *testing.T) {
 		"errorRatioDifference": func(p *Policy) { p.ErrorRatioDifference = -0.1 },
 		"p95Factor":            func(p *Policy) { p.P95Factor = math.NaN() },
 		"significance":         func(p *Policy) { p.Significance = 0 },
+		"quickWindow":          func(p *Policy) { p.QuickWindow = p.ShortWindow + 1 },
 		"shortWindow":          func(p *Policy) { p.ShortWindow = 10 * time.Millisecond },
 		"longWindow":           func(p *Policy) { p.LongWindow = time.Second },
 		"minRequests":          func(p *Policy) { p.MinRequests = 0 },
@@ -169,10 +448,31 @@ func TestValidate(t *testing.T) {
 		"badEvaluations":       func(p *Policy) { p.BadEvaluations = 0 },
 		"slowEvaluations":      func(p *Policy) { p.SlowEvaluations = 0 },
 		"leaveFraction":        func(p *Policy) { p.LeaveFraction = 0 },
+		"releaseSteps":         func(p *Policy) { p.ReleaseSteps = []uint32{10, 1} },
+		"releaseStepFor":       func(p *Policy) { p.ReleaseStepFor = time.Second },
+		"shedFactor":           func(p *Policy) { p.ShedFactor = 1 },
+		"rollbackWithin":       func(p *Policy) { p.RollbackWithin = time.Second },
 		"cooldown":             func(p *Policy) { p.Cooldown = time.Second },
 		"isolateFor":           func(p *Policy) { p.IsolateFor = time.Second },
 		"isolateForMax":        func(p *Policy) { p.IsolateForMax = time.Second },
 		"maxIsolated":          func(p *Policy) { p.MaxIsolated = 0 },
+		"groups":               func(p *Policy) { p.Groups = make([]GroupPolicy, maxGroupPolicies+1) },
+		"groups[0].name":       func(p *Policy) { p.Groups = []GroupPolicy{{ID: "0a1b2c"}} },
+		"groups[1].name":       func(p *Policy) { p.Groups = []GroupPolicy{{Name: "a", ID: string(id)}, shop} },
+		"groups[0].id":         func(p *Policy) { p.Groups = []GroupPolicy{{Name: "a", ID: "0A1B2C"}} },
+		"groups[0].env":        func(p *Policy) { p.Groups = []GroupPolicy{{Name: "a", Tenant: "shop"}} },
+		"groups[0].tenant":     func(p *Policy) { p.Groups = []GroupPolicy{{Name: "a", Env: "prod"}} },
+		"groups[0].color":      func(p *Policy) { p.Groups = []GroupPolicy{{Name: "a", Env: "prod", Tenant: "shop", Color: "red"}} },
+		"groups[0].mode": func(p *Policy) {
+			p.Groups = []GroupPolicy{{Name: "a", Env: "prod", Tenant: "shop", Mode: "Act"}}
+		},
+		"groups[0].maxErrorRatio": func(p *Policy) {
+			nan := math.NaN()
+			p.Groups = []GroupPolicy{{Name: "a", Env: "prod", Tenant: "shop", MaxErrorRatio: &nan}}
+		},
+		"groups[0].maxP95": func(p *Policy) {
+			p.Groups = []GroupPolicy{{Name: "a", Env: "prod", Tenant: "shop", MaxP95: -1}}
+		},
 	} {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()

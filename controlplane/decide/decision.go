@@ -1,6 +1,8 @@
-// Package decide says what should happen to a traffic group: nothing, isolation,
-// release. [Decide] is a pure function of policy, state, statistics and time; an
-// operator's orders are [State.Isolate] and [State.Release].
+// Package decide says what should happen to a traffic group: nothing, isolation and the
+// way back step by step, a rate limit; or that an update of the configuration is taken
+// back that made it bad. [Decide] is a pure function of policy, state, statistics and
+// time; an operator's orders are [State.Isolate], [State.Release], [State.Shed] and
+// [State.Confirm].
 //
 // It reads no clock, asks no database and moves nothing: controlplane feeds it and
 // carries out what it returns. README.md beside it says how it decides, and which
@@ -8,6 +10,7 @@
 package decide
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/tracegate/tracegate/mesh/group"
@@ -17,13 +20,19 @@ import (
 // Action is what a decision does with a group.
 type Action string
 
-// The actions. PreWarm has its place here and is not decided yet.
+// The actions.
 const (
-	Hold    Action = "hold"
-	PreWarm Action = "prewarm"
-	Isolate Action = "isolate"
-	Release Action = "release"
+	Hold     Action = "hold"     // nothing, and why
+	PreWarm  Action = "prewarm"  // room is made in the isolated pool, nothing moves yet
+	Isolate  Action = "isolate"  // to the isolated pool, or back to it while being released
+	Release  Action = "release"  // home, a share of its users or all
+	Shed     Action = "shed"     // edges limit its rate
+	Lift     Action = "lift"     // they do not any more
+	RollBack Action = "rollback" // the configuration before is in force again
 )
+
+// Moves says whether edges get something new by it.
+func (a Action) Moves() bool { return a != Hold && a != PreWarm }
 
 // Decision is the record of one choice: everything needed to understand it later
 // and to undo it.
@@ -43,10 +52,125 @@ type Decision struct {
 	Stats    sli.Stats   `json:"stats"`
 	Baseline *sli.Stats  `json:"baseline,omitempty"` // what Stats was compared with; nil where nothing could be
 	Advice   Action      `json:"advice,omitempty"`   // of a Hold: what a person should think about doing
+	Confirms string      `json:"confirms,omitempty"` // the Hold whose advice this follows
 	Causes   []string    `json:"causes,omitempty"`   // what else was out of the ordinary in FromPool, worst first
 
+	// What it was held against.
+	Thresholds *Thresholds `json:"thresholds,omitempty"` // nil: an operator's
+	Evidence   *Evidence   `json:"evidence,omitempty"`   // nil: no test was made
+
+	// What it does beside moving the group.
+	Share    uint32          `json:"share,omitempty"`    // of a Release: percent of its users who are home then
+	Requests uint32          `json:"requests,omitempty"` // of a Shed: that each edge lets through in a second
+	Room     []Load          `json:"room,omitempty"`     // of PreWarm and Isolate: what the isolated pools will get
+	For      time.Duration   `json:"for,omitempty"`      // of Isolate and Shed: how long it is meant to be
+	Revision *RevisionChange `json:"revision,omitempty"` // of a RollBack
+
 	// Filled in as the decision takes effect.
-	FirstBad   time.Time `json:"first_bad,omitzero"`  // start of the first window that broke an objective
-	Programmed time.Time `json:"programmed,omitzero"` // every connected edge has acknowledged
-	Version    string    `json:"version,omitempty"`   // of the plan that carries it
+	FirstBad      time.Time `json:"first_bad,omitzero"`       // start of the first window that broke an objective
+	Programmed    time.Time `json:"programmed,omitzero"`      // every connected edge has acknowledged
+	Version       string    `json:"version,omitempty"`        // of the plan that carries it
+	VersionBefore string    `json:"version_before,omitempty"` // of the plan that it replaced
+	Outcome       *Outcome  `json:"outcome,omitempty"`        // measured afterwards; nil: not yet
+	Undo          string    `json:"undo,omitempty"`           // a command
+}
+
+// Thresholds are what the policy said when a decision was taken.
+type Thresholds struct {
+	Mode                 Mode          `json:"mode"`
+	MaxErrorRatio        float64       `json:"max_error_ratio"`
+	MaxP95               time.Duration `json:"max_p95"`
+	ErrorRatioDifference float64       `json:"error_ratio_difference"`
+	P95Factor            float64       `json:"p95_factor"`
+	Significance         float64       `json:"significance"`
+	QuickWindow          time.Duration `json:"quick_window"`
+	ShortWindow          time.Duration `json:"short_window"`
+	LongWindow           time.Duration `json:"long_window"`
+	MinRequests          uint64        `json:"min_requests"`
+}
+
+func (p Policy) thresholds() *Thresholds {
+	return &Thresholds{
+		Mode: p.Mode, MaxErrorRatio: p.MaxErrorRatio, MaxP95: p.MaxP95, ErrorRatioDifference: p.ErrorRatioDifference, P95Factor: p.P95Factor,
+		Significance: p.Significance, QuickWindow: p.QuickWindow, ShortWindow: p.ShortWindow, LongWindow: p.LongWindow, MinRequests: p.MinRequests,
+	}
+}
+
+// Evidence is the test that a decision rests on.
+type Evidence struct {
+	// Test is what was counted: "errors", "slow requests" (above the objective), "slower
+	// requests" (above the group's median) or "requests" (in the short window, of those in
+	// the long one).
+	Test   string  `json:"test"`
+	Chance float64 `json:"chance"` // of as many or more, where there was no fault: a binomial tail
+}
+
+// Load is what a service's isolated pool will get of a group.
+type Load struct {
+	Service  string  `json:"service"`
+	Pool     string  `json:"pool"`
+	Requests float64 `json:"requests"` // a second
+}
+
+// RevisionChange is between two policies, by the numbers of their revisions; 0: it is not
+// kept. Where Settings is not empty it is between two settings documents of that key
+// (mesh/settings); 0: none.
+type RevisionChange struct {
+	From     int    `json:"from"`
+	To       int    `json:"to"`
+	Settings string `json:"settings,omitempty"`
+}
+
+// What names the kind of document.
+func (r RevisionChange) What() string {
+	if r.Settings == "" {
+		return "policy"
+	}
+	return "settings " + r.Settings
+}
+
+// back says what is in force instead.
+func (r RevisionChange) back() string {
+	if r.To == 0 {
+		return "none is"
+	}
+	return fmt.Sprintf("%d is", r.To)
+}
+
+// Outcome is what was measured after a decision had taken effect.
+type Outcome struct {
+	Time   time.Time  `json:"time"`
+	Stats  *sli.Stats `json:"stats,omitempty"` // of the group where it is now; nil: it made too few requests
+	Better bool       `json:"better"`          // it keeps its objectives now
+	Words  string     `json:"words"`
+}
+
+// Measure says what came of a decision by what its group got in a short window that
+// began after it took effect.
+func (p Policy) Measure(d Decision, short []sli.Stats, now time.Time) Outcome {
+	e := evaluation{Policy: p.For(d.Group), Input: Input{Now: now, Short: short}}
+	st, ok := e.measured(byGroup(short)[d.Group], d.Service, d.ToPool)
+	if !ok {
+		return Outcome{Time: now, Words: fmt.Sprintf("no data: %d requests", st.Requests)}
+	}
+	o := Outcome{Time: now, Stats: &st, Better: !e.breaks(st, 1), Words: e.figures(st)}
+	return o
+}
+
+// undo is the command that takes a decision back; empty: there is nothing to take back.
+func (d Decision) undo() string {
+	switch d.Action {
+	case Isolate, Shed:
+		return "tracegate ctl release " + string(d.Group)
+	case Release:
+		return "tracegate ctl isolate " + string(d.Group)
+	case RollBack:
+		if key := d.Revision.Settings; key != "" {
+			return fmt.Sprintf("tracegate ctl settings rollback %s %d", key, d.Revision.From)
+		}
+		return fmt.Sprintf("tracegate ctl rollback %d", d.Revision.From)
+	case Lift:
+		return fmt.Sprintf("tracegate ctl shed %s --requests %d", d.Group, max(1, d.Requests))
+	}
+	return ""
 }

@@ -27,6 +27,20 @@ func (c chances) slow() float64 { return 2 * min(c.above, c.median) }
 
 func (c chances) any() float64 { return min(c.errors, c.slow()) }
 
+// best is the smallest, and what was counted for it (see [Evidence]); nothing where the
+// group is not worse.
+func (c chances) best() (chance float64, test string) {
+	switch chance = c.any(); {
+	case math.IsInf(chance, 1):
+		return chance, ""
+	case chance == c.errors:
+		return chance, "errors"
+	case c.above <= c.median:
+		return chance, "slow requests"
+	}
+	return chance, "slower requests"
+}
+
 // chances compares st with others in the same window; ref is what they got over the
 // long one.
 func (e *evaluation) chances(st, others, ref sli.Stats) chances {
@@ -59,6 +73,39 @@ func (e *evaluation) errorChance(st, base, ref sli.Stats) float64 {
 		p = max(p, (float64(base.Errors)-1)/float64(base.Requests), float64(ref.Errors+1)/float64(ref.Requests+1))
 	}
 	return atLeast(st.Errors, st.Requests, p)
+}
+
+// MoreErrors is how probable it is that one who fails as often as others do in the same
+// seconds, and as it did before, has as many errors as st, and whether that is improbable
+// enough: infinite, and false, where st keeps the objective, or is not worse than what it
+// is compared with by as much as the policy asks for. What has fewer than MinRequests is
+// compared with nothing, and nothing with it; without anything to compare with st is held
+// against what everyone is entitled to.
+func (p Policy) MoreErrors(st, others, before sli.Stats) (chance float64, sure bool) {
+	e := evaluation{Policy: p}
+	var known []sli.Stats
+	for _, c := range []sli.Stats{others, before} {
+		if c.Requests >= p.MinRequests {
+			known = append(known, c)
+		}
+	}
+	if st.Requests < p.MinRequests || st.ErrorRatio() <= p.MaxErrorRatio {
+		return math.Inf(1), false
+	}
+	for _, c := range known {
+		if st.ErrorRatio()-c.ErrorRatio() < p.ErrorRatioDifference {
+			return math.Inf(1), false
+		}
+	}
+	switch len(known) {
+	case 0:
+		chance = e.errorChance(st, sli.Stats{}, sli.Stats{})
+	case 1:
+		chance = e.errorChance(st, known[0], known[0])
+	default:
+		chance = e.errorChance(st, others, before)
+	}
+	return chance, e.sure(chance)
 }
 
 // slowChance is how probable it is that a group which is as fast as what it is compared

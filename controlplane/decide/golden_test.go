@@ -40,7 +40,13 @@ type scenario struct {
 		From, To time.Duration
 		Lag      bool // telemetry comes to a stop, but answers
 	}
-	NoIsolatedPool bool `yaml:"noIsolatedPool"`
+	NoIsolatedPool bool      `yaml:"noIsolatedPool"`
+	Whole          bool      `yaml:"whole"` // windows reach back over changes of traffic
+	Update         *struct { // of the configuration
+		At       time.Duration
+		Services []string
+	}
+	Confirm time.Duration `yaml:"confirm"` // when a person confirms what is recommended last; 0: nobody does
 }
 
 // traffic is a group's from a time on, by the pool that serves it.
@@ -131,11 +137,12 @@ func readScenario(t *testing.T, path string) scenario {
 
 func play(s scenario) string {
 	var (
-		out   strings.Builder
-		state State
-		homes = map[group.Color]string{}
-		names = map[group.ID]string{}
-		byEnv = map[string]group.Group{}
+		out    strings.Builder
+		state  State
+		homes  = map[group.Color]string{}
+		names  = map[group.ID]string{}
+		byEnv  = map[string]group.Group{}
+		advice Decision
 	)
 	for cohort, pool := range s.Homes {
 		homes[group.ColorOf(cohort)] = pool
@@ -159,10 +166,18 @@ func play(s scenario) string {
 			write(&out, at, names, d)
 		}
 		in := Input{Now: now, Homes: homes, Isolatable: map[string]bool{semconv.ServiceCore: !s.NoIsolatedPool}}
+		in.Quick = s.measure(at, s.Policy.QuickWindow, state, homes)
 		in.Short = s.measure(at, s.Policy.ShortWindow, state, homes)
 		in.Long = s.measure(at, s.Policy.LongWindow, state, homes)
 		if len(in.Long) > 0 {
 			in.Newest = now.Add(-300 * time.Millisecond)
+		}
+		if u := s.Update; u != nil && at >= u.At {
+			in.Change = &Change{Revision: RevisionChange{From: 1, To: 2}, At: start.Add(u.At), Services: map[string]bool{}}
+			in.Change.Before = s.measure(u.At-step, s.Policy.LongWindow, state, homes)
+			for _, name := range u.Services {
+				in.Change.Services[name] = true
+			}
 		}
 		for _, o := range s.Outages {
 			switch {
@@ -177,9 +192,36 @@ func play(s scenario) string {
 		ds, state = Decide(s.Policy, state, in)
 		for _, d := range ds {
 			write(&out, at, names, d)
+			if d.Advice != "" {
+				advice = d
+			}
+			if d.Action == RollBack {
+				s = s.undone(at)
+			}
+		}
+		if s.Confirm > 0 && at == s.Confirm {
+			d, next, err := state.Confirm(s.Policy, advice, "operator:ann", "looks right", now)
+			if err != nil {
+				fmt.Fprintf(&out, "%s not confirmed: %v\n", at, err)
+				continue
+			}
+			state = next
+			write(&out, at, names, d)
 		}
 	}
 	return out.String()
+}
+
+// undone is the scenario whose traffic is as before the update from a time on.
+func (s scenario) undone(at time.Duration) scenario {
+	for i, g := range s.Groups {
+		if len(g.Traffic) > 1 {
+			again := g.Traffic[0]
+			again.From = at + step
+			s.Groups[i].Traffic = append(slices.Clone(g.Traffic), again)
+		}
+	}
+	return s
 }
 
 func home(homes map[group.Color]string, g group.Group) string {
@@ -206,36 +248,59 @@ func (s scenario) measure(at, back time.Duration, state State, homes map[group.C
 	var out []sli.Stats
 	for _, g := range s.Groups {
 		gr := identity(g.Cohort, g.Env, g.Tenant)
-		pool := home(homes, gr)
-		if p := state.Groups[gr.ID()].Pool; p != "" {
-			pool = p
+		now := state.Groups[gr.ID()]
+		home := home(homes, gr)
+		switch {
+		case now.Pool == "":
+			out = append(out, s.served(g.Traffic, gr, home, at, back, 1)...)
+		case now.Share == 0:
+			out = append(out, s.served(g.Traffic, gr, now.Pool, at, back, 1)...)
+		default: // the windows reach back to the last step at most
+			back := min(back, start.Add(at).Sub(now.Since)+step)
+			share := float64(now.Share) / 100
+			out = append(out, s.served(g.Traffic, gr, now.Pool, at, back, 1-share)...)
+			out = append(out, s.served(g.Traffic, gr, home, at, back, share)...)
 		}
-		var now *traffic
-		for i := range g.Traffic {
-			if g.Traffic[i].From <= at {
-				now = &g.Traffic[i]
-			}
+	}
+	return out
+}
+
+// served is what a share of a group got from a pool in a window. It fares as it does at
+// the end of the window; what came before the last change of its traffic counts only
+// where the scenario says so.
+func (s scenario) served(all []traffic, gr group.Group, pool string, at, back time.Duration, share float64) []sli.Stats {
+	n, now := 0.0, -1
+	for i := range all {
+		if all[i].From > at {
+			break
 		}
-		if now == nil || now.RPS == 0 {
-			continue
+		end := at + step
+		if i+1 < len(all) {
+			end = min(end, all[i+1].From)
 		}
-		q, ok := now.In[pool]
-		if !ok {
-			q = now.In["*"]
+		if now = i; !s.Whole {
+			n = 0
 		}
-		n := now.RPS * min(back, at-now.From+step).Seconds()
-		st := sli.Stats{
-			Group: gr.ID(), Color: gr.Color, Env: gr.Env, Tenant: gr.Tenant, Service: semconv.ServiceCore, Pool: pool,
-			Window:   sli.Window{From: start.Add(at - back), To: start.Add(at)},
-			Requests: uint64(n * (1 - q.Lost)), Errors: uint64(n * (1 - q.Lost) * q.Errors), P50: q.P95 / 2, P95: q.P95, P99: 2 * q.P95,
-		}
-		out = append(out, st)
-		if q.Lost > 0 {
-			lost := st
-			lost.Pool, lost.Requests = "", uint64(n*q.Lost)
-			lost.Errors = lost.Requests
-			out = append(out, lost)
-		}
+		n += share * all[i].RPS * max(0, end-max(all[i].From, at+step-back)).Seconds()
+	}
+	if now < 0 || n == 0 {
+		return nil
+	}
+	q, ok := all[now].In[pool]
+	if !ok {
+		q = all[now].In["*"]
+	}
+	st := sli.Stats{
+		Group: gr.ID(), Color: gr.Color, Env: gr.Env, Tenant: gr.Tenant, Service: semconv.ServiceCore, Pool: pool,
+		Window:   sli.Window{From: start.Add(at - back), To: start.Add(at)},
+		Requests: uint64(n * (1 - q.Lost)), Errors: uint64(n * (1 - q.Lost) * q.Errors), P50: q.P95 / 2, P95: q.P95, P99: 2 * q.P95,
+	}
+	out := []sli.Stats{st}
+	if q.Lost > 0 {
+		lost := st
+		lost.Pool, lost.Requests = "", uint64(n*q.Lost)
+		lost.Errors = lost.Requests
+		out = append(out, lost)
 	}
 	return out
 }

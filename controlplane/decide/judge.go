@@ -20,40 +20,74 @@ type finding struct {
 	baseline *sli.Stats // nil: nothing to compare with
 	global   bool       // baseline breaks the same objective
 	doubtful bool       // only latency is bad, and that by its median and not beyond doubt
+	chance   float64    // of what was found, where it was compared with something
+	test     string     // see [Evidence]
 	words    string
 }
 
+// evidence is nil where nothing was compared.
+func (f finding) evidence() *Evidence {
+	if f.test == "" {
+		return nil
+	}
+	return &Evidence{Test: f.test, Chance: f.chance}
+}
+
 // judge compares a group with its baseline, service by service, and returns the
-// first bad finding: over the short window, or over the long one where the short one
-// has too little to be sure, but breaks an objective too: what is over is not judged.
+// first bad finding: over the quick window, over the short one, or over the long one where
+// the short one has too little to be sure, but breaks an objective too: what is over is
+// not judged.
 // Bad without a baseline, or with a bad one, is bad all the same: [evaluation.mayNot]
 // says then why nothing moves.
 func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, bool) {
-	out := finding{noData: true}
+	out := finding{noData: true, chance: math.Inf(1)}
+	suspect := func(f finding) { // what is not sure is returned as well
+		if f.baseline != nil && !f.global && f.chance < out.chance {
+			out = f
+		}
+	}
+	since := g.Since
+	if g.Share > 0 {
+		since = g.Left // those who are home again were not before
+	}
 	for _, service := range e.services(id) {
 		st, enough := e.measured(e.short[id], service, pool)
+		if g.Share > 0 && st.Pool != pool {
+			st, enough = sli.Stats{}, false
+		}
 		if enough {
 			out.noData = false
 		}
-		if !e.breaks(st, 1) {
+		if quick, enough := e.measured(e.quick[id], service, pool); enough && g.Share == 0 && e.breaks(quick, 1) && e.alone(id, quick) {
+			f, bad := e.compare(id, g, quick, e.Quick, e.Short, e.Long)
+			if f.from = quick.Window.From; bad {
+				return f, true
+			}
+			suspect(f)
+		}
+		if !e.breaks(st, 1) && (g.Share == 0 || enough) {
 			continue
 		}
 		if enough {
-			if f, bad := e.compare(id, g, st, e.Short, e.Long); bad {
-				f.from = st.Window.From
+			f, bad := e.compare(id, g, st, e.Short, e.Long)
+			if f.from = st.Window.From; bad {
 				return f, true
 			}
+			suspect(f)
 		}
-		if e.Now.Sub(g.Since) < e.LongWindow+time.Second {
+		if e.Now.Sub(since) < e.LongWindow+time.Second {
 			continue // it reaches back to another pool
 		}
-		if long, enough := e.measured(e.longOf(id), service, pool); enough {
-			out.noData = false
-			if f, bad := e.compare(id, g, long, e.Long); bad {
-				f.from = st.Window.From
-				return f, true
-			}
+		long, enough := e.measured(e.longOf(id), service, pool)
+		if !enough || g.Share > 0 && long.Pool != pool || !e.breaks(long, 1) {
+			continue
 		}
+		out.noData = false
+		f, bad := e.compare(id, g, long, e.Long)
+		if f.from = st.Window.From; bad {
+			return f, true
+		}
+		suspect(f)
 	}
 	return out, false
 }
@@ -63,24 +97,37 @@ func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, boo
 // policy asks for, and it is not by chance.
 func (e *evaluation) compare(id group.ID, g GroupState, st sli.Stats, windows ...[]sli.Stats) (finding, bool) {
 	errors, slow := st.ErrorRatio() > e.MaxErrorRatio, st.P95 > e.MaxP95
-	f := finding{stats: st, words: e.figures(st)}
+	f := finding{stats: st, words: e.figures(st), chance: math.Inf(1)}
 	alone := func() bool { // surely bad, whatever others have
-		return e.sure(e.chancesOf(errors, slow, st, sli.Stats{}, sli.Stats{}).any())
+		f.chance, f.test = e.chancesOf(errors, slow, st, sli.Stats{}, sli.Stats{}).best()
+		return e.sure(f.chance)
 	}
 	base, ref, against, ok := e.baselineOf(id, g, st, windows)
 	if !ok {
-		return f, alone()
+		bad := alone()
+		return f, bad
 	}
 	f.baseline = &base
 	f.words += "; " + against + " has " + e.figures(base)
 	if (!errors || base.ErrorRatio() > e.MaxErrorRatio) && (!slow || base.P95 > e.MaxP95) {
 		f.global = true
-		return f, alone()
+		bad := alone()
+		return f, bad
 	}
 	c := e.chances(st, base, ref)
-	f.words += odds(c.any())
+	f.chance, f.test = c.best()
+	f.words += odds(f.chance)
 	f.doubtful = !e.sure(c.errors) && !e.sure(2*c.above) && c.slow() > e.Significance*e.Significance
-	return f, e.sure(c.any())
+	return f, e.sure(f.chance)
+}
+
+// alone says whether the rest of the service keeps the objectives in the quick window: when
+// a fault is everyone's its first second looks like one group's, by chance.
+func (e *evaluation) alone(id group.ID, st sli.Stats) bool {
+	rest := merge(e.Quick, func(o sli.Stats) bool {
+		return o.Group != id && o.Service == st.Service && o.Pool != semconv.PoolIsolated
+	})
+	return rest.Requests >= e.MinRequests && !e.breaks(rest, 1)
 }
 
 // worse says in what a group breaks an objective that others keep, and is worse than

@@ -1,6 +1,9 @@
 package decide
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tracegate/tracegate/mesh/group"
@@ -9,12 +12,13 @@ import (
 
 // Order is what an operator asks for.
 type Order struct {
-	Group  group.Group
-	Home   string // the group's own pool
-	By     string
-	Reason string
-	For    time.Duration // zero: until the operator's next word
-	Now    time.Time
+	Group    group.Group
+	Home     string // the group's own pool
+	By       string
+	Reason   string
+	For      time.Duration // zero: until the operator's next word
+	Requests uint32        // of Shed: that each edge lets through in a second
+	Now      time.Time
 }
 
 // ReleaseFor is how long a group that an operator released is left alone where
@@ -24,35 +28,46 @@ const ReleaseFor = time.Minute
 // Isolate carries out an operator's order, whatever policy thinks of it, and keeps
 // policy from undoing it.
 func (s State) Isolate(o Order) (Decision, State) {
-	return s.order(o, Isolate, semconv.PoolIsolated)
+	return s.order(o, Decision{Action: Isolate, ToPool: semconv.PoolIsolated}, semconv.PoolIsolated)
 }
 
-// Release sends a group home, whoever moved it.
+// Release sends a group home, whoever moved it, and ends its limit.
 func (s State) Release(o Order) (Decision, State) {
 	if o.For == 0 {
 		o.For = ReleaseFor
 	}
-	return s.order(o, Release, "")
+	return s.order(o, Decision{Action: Release, ToPool: o.Home, Share: 100}, "")
 }
 
-func (s State) order(o Order, action Action, pool string) (Decision, State) {
+// Shed limits a group where it is.
+func (s State) Shed(o Order) (Decision, State) {
+	pool := s.Groups[o.Group.ID()].Pool
+	d := Decision{Action: Shed, ToPool: pool, Requests: o.Requests}
+	if pool == "" {
+		d.ToPool = o.Home
+	}
+	return s.order(o, d, pool)
+}
+
+func (s State) order(o Order, d Decision, pool string) (Decision, State) {
 	out, id := s.clone(), o.Group.ID()
 	g := out.Groups[id]
-	from, to := g.Pool, pool
-	if from == "" {
-		from = o.Home
+	d.FromPool = g.Pool
+	if d.FromPool == "" {
+		d.FromPool = o.Home
 	}
-	if to == "" {
-		to = o.Home
-	}
-	out.Groups[id] = GroupState{
+	next := GroupState{
 		Color: o.Group.Color, Env: o.Group.Env, Tenant: o.Group.Tenant,
 		Pool: pool, Since: o.Now, By: o.By, Manual: true, Until: until(o), Seen: g.Seen,
 	}
-	return Decision{
-		Time: o.Now, Action: action, Group: id, Color: o.Group.Color, Env: o.Group.Env, Tenant: o.Group.Tenant,
-		FromPool: from, ToPool: to, Reason: o.Reason, By: o.By,
-	}, out
+	if d.Action == Shed {
+		next.Shed, next.ShedAt = o.Requests, o.Now
+	}
+	out.Groups[id] = next
+	d.Time, d.Group, d.Color, d.Env, d.Tenant = o.Now, id, o.Group.Color, o.Group.Env, o.Group.Tenant
+	d.Reason, d.By, d.For = o.Reason, o.By, o.For
+	d.Undo = d.undo()
+	return d, out
 }
 
 func until(o Order) time.Time {
@@ -60,4 +75,47 @@ func until(o Order) time.Time {
 		return time.Time{}
 	}
 	return o.Now.Add(o.For)
+}
+
+// Why a recommendation cannot be confirmed.
+var (
+	ErrNoAdvice = errors.New("the decision recommends nothing")
+	ErrOutdated = errors.New("the recommendation is out of date")
+	ErrTooMany  = errors.New("as many groups are isolated or limited as the policy allows")
+)
+
+// TakeBack is that an update is taken back because it was bad at the edge that had it first.
+func (s State) TakeBack(r RevisionChange, reason string, now time.Time) (Decision, State) {
+	next := s.clone()
+	next.RolledBack = now
+	d := Decision{Action: RollBack, Revision: &r, Reason: reason, By: ByPolicy, Time: now}
+	d.Undo = d.undo()
+	return d, next
+}
+
+// Confirm carries out what a Hold recommended, as the policy would have done by itself: it
+// is for the same time, and what follows is the policy's again. It must be the newest that
+// the group was told, and not older than IsolateForMax, nor may the group have been moved
+// since.
+func (s State) Confirm(p Policy, advice Decision, by, reason string, now time.Time) (Decision, State, error) {
+	g := s.Groups[advice.Group]
+	limited := advice.Advice == Isolate || advice.Advice == Shed
+	switch {
+	case advice.Action != Hold || advice.Advice == "":
+		return Decision{}, s, ErrNoAdvice
+	case now.Sub(advice.Time) > p.IsolateForMax, !g.SaidAt.Equal(advice.Time), g.Pool != "" || g.Manual || g.Shed > 0:
+		return Decision{}, s, ErrOutdated
+	case limited && s.isolated() >= p.MaxIsolated:
+		return Decision{}, s, ErrTooMany
+	}
+	out, d := s.clone(), advice
+	d.ID, d.Action, d.Advice, d.Confirms, d.Time, d.By = "", advice.Advice, "", advice.ID, now, by
+	found, _, _ := strings.Cut(advice.Reason, notMoved)
+	d.Reason = fmt.Sprintf("%s; recommended, and confirmed: %s", found, reason)
+	if d.Action == Isolate {
+		d.ToPool = semconv.PoolIsolated
+	}
+	d.Undo = d.undo()
+	out.Groups[advice.Group] = out.carried(g, d)
+	return d, out, nil
 }

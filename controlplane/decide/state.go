@@ -12,6 +12,9 @@ import (
 // isolated groups stay isolated when the control plane restarts.
 type State struct {
 	Groups map[group.ID]GroupState `json:"groups"`
+	// RolledBack is when an update was taken back last. What it had done is in the windows
+	// for a while.
+	RolledBack time.Time `json:"rolled_back,omitzero"`
 }
 
 // GroupState is one group's.
@@ -29,6 +32,17 @@ type GroupState struct {
 	// while Manual is set, and then nothing but time and the operator moves the group.
 	Manual bool      `json:"manual,omitempty"`
 	Until  time.Time `json:"until,omitzero"`
+
+	// Share is, of a group that is released step by step, how much of it is home again,
+	// in percent of its users; Left is when it left home.
+	Share uint32    `json:"share,omitempty"`
+	Left  time.Time `json:"left,omitzero"`
+
+	// Shed is how many requests a second each edge lets it make since ShedAt; 0: as many
+	// as it likes.
+	Shed   uint32    `json:"shed,omitempty"`
+	ShedAt time.Time `json:"shed_at,omitzero"`
+	Warmed time.Time `json:"warmed,omitzero"` // when room was made for it last
 
 	IsolatedFor time.Duration `json:"isolated_for,omitempty"` // how long this or the last isolation by policy is meant to be
 	Released    time.Time     `json:"released,omitzero"`      // when the last isolation by policy ended
@@ -57,19 +71,42 @@ func (s State) Moves() map[group.ID]string {
 	return out
 }
 
+// Home maps each group that is released step by step to its share that is home again.
+func (s State) Home() map[group.ID]uint32 {
+	out := map[group.ID]uint32{}
+	for id, g := range s.Groups {
+		if g.Pool != "" && g.Share > 0 {
+			out[id] = g.Share
+		}
+	}
+	return out
+}
+
+// Sheds maps each group that is limited to the requests it may make in a second.
+func (s State) Sheds() map[group.ID]uint32 {
+	out := map[group.ID]uint32{}
+	for id, g := range s.Groups {
+		if g.Shed > 0 {
+			out[id] = g.Shed
+		}
+	}
+	return out
+}
+
 func (s State) clone() State {
-	out := State{Groups: maps.Clone(s.Groups)}
+	out := s
+	out.Groups = maps.Clone(s.Groups)
 	if out.Groups == nil {
 		out.Groups = map[group.ID]GroupState{}
 	}
 	return out
 }
 
-// isolated counts the groups that policy isolated.
+// isolated counts the groups that policy isolated or limited.
 func (s State) isolated() int {
 	n := 0
 	for _, g := range s.Groups {
-		if g.Pool != "" && !g.Manual {
+		if (g.Pool != "" || g.Shed > 0) && !g.Manual {
 			n++
 		}
 	}
@@ -84,7 +121,7 @@ const (
 // prune forgets groups about which there is nothing to remember.
 func (s State) prune(now time.Time) {
 	for id, g := range s.Groups {
-		if g.Pool == "" && !g.Manual && now.Sub(g.Seen) > forget && now.Sub(g.Released) > max(forget, g.IsolatedFor) {
+		if g.Pool == "" && g.Shed == 0 && !g.Manual && now.Sub(g.Seen) > forget && now.Sub(g.Released) > max(forget, g.IsolatedFor) {
 			delete(s.Groups, id)
 		}
 	}

@@ -292,22 +292,34 @@ func (e *explanation) choose(s plan.Service) (pool, why string) {
 	}
 	for _, m := range e.plan.Moves {
 		if m.Group == e.Group && s.Has(m.Pool) {
+			if m.Home > 0 {
+				place := e.req.get(semconv.HeaderPlace)
+				if place != "" && place < group.PlaceText(m.Home) {
+					return e.home(s, fmt.Sprintf("the group was moved to %s and is released step by step, and the user's place %s is below %d; ", m.Pool, place, m.Home))
+				}
+				return m.Pool, fmt.Sprintf("the group was moved there; %d%% of its users are back already, and this is none of them", m.Home)
+			}
 			return m.Pool, "the group was moved there"
 		}
 	}
+	return e.home(s, "")
+}
+
+// home is the pool of a group that is not moved.
+func (e *explanation) home(s plan.Service, because string) (pool, why string) {
 	for _, c := range e.plan.Cohorts {
 		if c.Color == e.Color && s.Has(c.Pool) {
-			return c.Pool, "cohort " + c.Name + " has it"
+			return c.Pool, because + "cohort " + c.Name + " has it"
 		}
 	}
-	return semconv.PoolBaseline, atHome
+	return semconv.PoolBaseline, because + atHome
 }
 
 func (e *explanation) serve(s plan.Service, pool, why string) {
 	e.Action, e.Service, e.Pool = Serve, s.Name, pool
 	e.why("pool %s of %s serves: %s", pool, s.Name, why)
 	for _, p := range s.Pools {
-		if p.Name == pool && len(p.Endpoints) == 0 && pool != semconv.PoolBaseline {
+		if p.Name == pool && len(p.Endpoints)+len(p.Backup) == 0 && pool != semconv.PoolBaseline {
 			e.Pool = semconv.PoolBaseline
 			e.why("pool %s has no instance, so baseline serves", pool)
 		}

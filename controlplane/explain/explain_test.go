@@ -1,7 +1,9 @@
 package explain_test
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/wasm/color"
 )
 
 const document = `
@@ -42,6 +45,23 @@ services:
 
 const canaryID = "2f69c3"
 
+func userPlace() uint32 { return group.Place(canaryID, "ann") }
+
+// releasing makes p one in which a share of the canary group is back home.
+func releasing(t *testing.T, p *plan.Plan, share uint32) {
+	t.Helper()
+	var c color.Policy
+	if err := json.Unmarshal([]byte(p.Filter), &c); err != nil {
+		t.Fatal(err)
+	}
+	c.Releasing = []group.ID{canaryID}
+	raw, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Filter, p.Moves = string(raw), []plan.Move{{Group: canaryID, Pool: "isolated", Home: share}}
+}
+
 func planOf(t *testing.T, change func(*plan.Plan)) plan.Plan {
 	t.Helper()
 	p, err := policy.Parse([]byte(document))
@@ -51,7 +71,7 @@ func planOf(t *testing.T, change func(*plan.Plan)) plan.Plan {
 	one := []string{"127.0.0.1:1"}
 	endpoints := policy.Endpoints{Services: map[string]map[string][]string{"core": {"baseline": one, "canary": one, "isolated": one}}}
 	edge := plan.Edge{Listen: "127.0.0.1:2", Observe: "127.0.0.1:3", Wasm: plan.Wasm{Path: "/filter.wasm", SHA256: strings.Repeat("0", 64)}}
-	out, err := plan.Build(p, endpoints, map[group.ID]string{}, edge)
+	out, err := plan.Build(p, endpoints, plan.Groups{}, edge)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +108,22 @@ func TestExplain(t *testing.T) {
 			want: explain.Outcome{
 				Group: canaryID, Env: "canary", Tenant: "public", Cohort: "canary", Action: explain.Serve, Service: "core", Route: "all", Pool: "isolated",
 				Why: []string{"pool isolated of core serves: the group was moved there"},
+			},
+		},
+		"a user who is back": {
+			change: func(p *plan.Plan) { releasing(t, p, userPlace()+1) },
+			ask:    explain.Request{Path: "/v1", Header: canary, Claims: map[string]any{"sub": "ann"}},
+			want: explain.Outcome{
+				Group: canaryID, Env: "canary", Tenant: "public", Cohort: "canary", Action: explain.Serve, Service: "core", Route: "all", Pool: "canary",
+				Why: []string{fmt.Sprintf("pool canary of core serves: the group was moved to isolated and is released step by step, and the user's place %02d is below %d; cohort canary has it", userPlace(), userPlace()+1)},
+			},
+		},
+		"a user who is not yet": {
+			change: func(p *plan.Plan) { releasing(t, p, userPlace()) },
+			ask:    explain.Request{Path: "/v1", Header: canary, Claims: map[string]any{"sub": "ann"}},
+			want: explain.Outcome{
+				Group: canaryID, Env: "canary", Tenant: "public", Cohort: "canary", Action: explain.Serve, Service: "core", Route: "all", Pool: "isolated",
+				Why: []string{fmt.Sprintf("pool isolated of core serves: the group was moved there; %d%% of its users are back already, and this is none of them", userPlace())},
 			},
 		},
 		"a pin": {ask: explain.Request{Path: "/pin/x", Header: canary}, want: explain.Outcome{

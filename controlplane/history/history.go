@@ -46,6 +46,7 @@ type Log struct {
 // announcement says who brings a document that is about to be read.
 type announcement struct {
 	digest, by, reason string
+	found              bool // and not brought: it says nothing of what is wanted once more
 }
 
 // Open reads the folder, and makes it. damaged are files that cannot be read.
@@ -76,7 +77,17 @@ func Open(dir string) (l *Log, damaged []error, err error) {
 func (l *Log) Announce(document []byte, by, reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.announced = announcement{ctlapi.DigestOf(document), by, reason}
+	l.announced = announcement{digest: ctlapi.DigestOf(document), by: by, reason: reason}
+}
+
+// Suggest is Announce by who only found the document: whoever announced the same one
+// before is right.
+func (l *Log) Suggest(document []byte, by, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := ctlapi.DigestOf(document); l.announced.digest != d {
+		l.announced = announcement{digest: d, by: by, reason: reason, found: true}
+	}
 }
 
 // Add makes a revision of a valid document, unless it is the newest one again.
@@ -84,7 +95,7 @@ func (l *Log) Add(document []byte, now time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(l.revisions)
-	if n > 0 && bytes.Equal(l.newest, document) {
+	if n > 0 && bytes.Equal(l.newest, document) && l.revisions[n-1].State != ctlapi.RevisionInvalid && l.revisions[n-1].State != ctlapi.RevisionRolledBack {
 		return nil
 	}
 	r := ctlapi.Revision{Number: 1, Time: now, By: "file", Digest: ctlapi.DigestOf(document), Size: len(document), State: ctlapi.RevisionPending}
@@ -102,11 +113,29 @@ func (l *Log) Add(document []byte, now time.Time) error {
 	return l.prune()
 }
 
-// prune removes the oldest; the one in force stays.
+// prune removes the oldest, first of those that were never in force; the one that is
+// stays.
 func (l *Log) prune() error {
-	for i := 0; len(l.revisions) > Keep && i < len(l.revisions); {
+	for _, goes := range []func(ctlapi.Revision) bool{useless, func(r ctlapi.Revision) bool { return !inForce(r) }} {
+		if err := l.remove(goes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func inForce(r ctlapi.Revision) bool {
+	return r.State == ctlapi.RevisionInForce || r.State == ctlapi.RevisionPartly
+}
+
+func useless(r ctlapi.Revision) bool {
+	return r.State == ctlapi.RevisionInvalid || r.State == ctlapi.RevisionRefused
+}
+
+func (l *Log) remove(goes func(ctlapi.Revision) bool) error {
+	for i := 0; len(l.revisions) > Keep && i < len(l.revisions)-1; {
 		r := l.revisions[i]
-		if r.State == ctlapi.RevisionInForce {
+		if !goes(r) {
 			i++
 			continue
 		}
@@ -118,17 +147,110 @@ func (l *Log) prune() error {
 	return nil
 }
 
-// InForce notes that every edge has acknowledged the document; what was in force
-// before is superseded.
-func (l *Log) InForce(document []byte, now time.Time) error {
-	return l.mark(document, func(r *ctlapi.Revision) {
-		r.State, r.Why, r.Since = ctlapi.RevisionInForce, "", now
+// InForce notes that every edge has acknowledged the document, but for what without
+// says, if anything; what was in force before is superseded.
+func (l *Log) InForce(document []byte, now time.Time, without string) error {
+	state := ctlapi.RevisionInForce
+	if without != "" {
+		state = ctlapi.RevisionPartly
+	}
+	return l.mark(document, func(r *ctlapi.Revision) { r.State, r.Why, r.Since = state, without, now })
+}
+
+// Invalid keeps a document that could not be used at all, and why. The next one that
+// is invalid too takes its place: whoever edits a file in place saves many.
+func (l *Log) Invalid(document []byte, now time.Time, why string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.revisions)
+	r := ctlapi.Revision{Number: 1, Time: now, By: "file", Digest: ctlapi.DigestOf(document), Size: len(document), State: ctlapi.RevisionInvalid, Why: why}
+	if l.announced.digest == r.Digest {
+		r.By, r.Reason = l.announced.by, l.announced.reason
+	}
+	l.announced = announcement{}
+	replaces := n > 0 && l.revisions[n-1].State == ctlapi.RevisionInvalid
+	switch {
+	case replaces:
+		r.Number = l.revisions[n-1].Number
+	case n > 0:
+		r.Number = l.revisions[n-1].Number + 1
+	}
+	if err := l.write(saved{r, document}); err != nil {
+		return err
+	}
+	if replaces {
+		l.revisions = l.revisions[:n-1]
+	}
+	l.revisions = append(l.revisions, r)
+	return l.prune()
+}
+
+// OnTrial notes that one edge has the document and the others have not.
+func (l *Log) OnTrial(document []byte, why string) error {
+	return l.mark(document, func(r *ctlapi.Revision) { r.State, r.Why = ctlapi.RevisionTrial, why })
+}
+
+// Trial is the document that is on trial, or was when the process that tried it ended.
+func (l *Log) Trial() (document []byte, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range slices.Backward(l.revisions) {
+		if r.State == ctlapi.RevisionTrial {
+			document, err := l.Document(r.Number)
+			return document, err == nil
+		}
+	}
+	return nil, false
+}
+
+// Proven says whether the document was in force once, and was not taken back from it.
+func (l *Log) Proven(document []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := ctlapi.DigestOf(document)
+	return slices.ContainsFunc(l.revisions, func(r ctlapi.Revision) bool {
+		return r.Digest == d && !r.Since.IsZero() && (inForce(r) || r.State == ctlapi.RevisionSuperseded)
 	})
 }
 
 // Refused notes that an edge refused the document.
 func (l *Log) Refused(document []byte, why string) error {
 	return l.mark(document, func(r *ctlapi.Revision) { r.State, r.Why = ctlapi.RevisionRefused, why })
+}
+
+// RolledBack notes that the document was taken back for the revision to.
+func (l *Log) RolledBack(document []byte, to int, why string) error {
+	return l.mark(document, func(r *ctlapi.Revision) { r.State, r.Why, r.BackTo = ctlapi.RevisionRolledBack, why, to })
+}
+
+// WasRolledBack is the newest revision of the document, where that was taken back and
+// nobody brings it once more.
+func (l *Log) WasRolledBack(document []byte) (ctlapi.Revision, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := ctlapi.DigestOf(document)
+	if l.announced.digest == d && !l.announced.found {
+		return ctlapi.Revision{}, false
+	}
+	for _, r := range slices.Backward(l.revisions) {
+		if r.Digest == d {
+			return r, r.State == ctlapi.RevisionRolledBack
+		}
+	}
+	return ctlapi.Revision{}, false
+}
+
+// Number is the newest revision of the document; 0: it is not kept.
+func (l *Log) Number(document []byte) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := ctlapi.DigestOf(document)
+	for _, r := range slices.Backward(l.revisions) {
+		if r.Digest == d {
+			return r.Number
+		}
+	}
+	return 0
 }
 
 func (l *Log) mark(document []byte, change func(*ctlapi.Revision)) error {
@@ -147,7 +269,7 @@ func (l *Log) mark(document []byte, change func(*ctlapi.Revision)) error {
 	if next.State == l.revisions[i].State && next.Why == l.revisions[i].Why {
 		return nil
 	}
-	if next.State == ctlapi.RevisionInForce {
+	if inForce(next) {
 		if err := l.supersede(i); err != nil {
 			return err
 		}
@@ -158,7 +280,8 @@ func (l *Log) mark(document []byte, change func(*ctlapi.Revision)) error {
 // supersede ends what was in force, or should have been, before revision i is.
 func (l *Log) supersede(i int) error {
 	for j, r := range l.revisions {
-		if j == i || r.State != ctlapi.RevisionInForce && (r.State != ctlapi.RevisionPending || j > i) {
+		open := r.State == ctlapi.RevisionPending || r.State == ctlapi.RevisionTrial
+		if j == i || !inForce(r) && (!open || j > i) {
 			continue
 		}
 		r.State = ctlapi.RevisionSuperseded

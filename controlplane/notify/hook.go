@@ -1,22 +1,18 @@
 package notify
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/controlplane/durable"
+	"github.com/tracegate/tracegate/mesh/webhook"
 )
 
 // maxQueued bounds what waits for one hook; the oldest goes first, counted.
@@ -155,31 +151,6 @@ func (k *hook) post(ctx context.Context, d decide.Decision, now time.Time) (agai
 	if err != nil {
 		return false, fmt.Errorf("encode message: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, k.URL, bytes.NewReader(body))
-	if err != nil {
-		return false, fmt.Errorf("make request: %w", err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "tracegate")
-	req.Header.Set("Webhook-Id", d.ID)
-	req.Header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
-	req.Header.Set("Webhook-Signature", sign(k.key, d.ID, now, body))
-	res, err := k.client.Do(req)
-	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err // without the URL, which may be secret
-		}
-		return true, err
-	}
-	defer res.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10)) // the connection is used again
-	switch {
-	case res.StatusCode < 300:
-		return false, nil
-	case res.StatusCode >= 500, res.StatusCode == http.StatusTooManyRequests, res.StatusCode == http.StatusRequestTimeout:
-		return true, fmt.Errorf("answer %s", res.Status)
-	default:
-		return false, fmt.Errorf("answer %s", res.Status)
-	}
+	status, err := webhook.Post(ctx, k.client, k.URL, k.key, d.ID, now, body)
+	return err != nil && webhook.Again(status), err
 }

@@ -12,16 +12,11 @@ package notify
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/http"
-	"net/netip"
-	"net/url"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,6 +25,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/controlplane/durable"
 	"github.com/tracegate/tracegate/mesh/secret"
+	"github.com/tracegate/tracegate/mesh/webhook"
 )
 
 // Config is the notifier's; without hooks it does nothing.
@@ -54,21 +50,13 @@ const (
 
 // Validate names what cannot be used.
 func (h Hook) Validate() error {
-	u, err := url.Parse(h.URL)
-	switch {
-	case err != nil || u.Host == "":
-		return fmt.Errorf("url: %q is not a URL with a host", h.URL)
-	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
-		return fmt.Errorf("url: %q is not https, and not on this machine", h.URL)
-	case h.Format != "" && h.Format != FormatJSON && h.Format != FormatSlack:
+	if err := webhook.CheckURL(h.URL); err != nil {
+		return err
+	}
+	if h.Format != "" && h.Format != FormatJSON && h.Format != FormatSlack {
 		return fmt.Errorf("format: %q is neither %s nor %s", h.Format, FormatJSON, FormatSlack)
 	}
 	return nil
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // maxAge is how long a message is worth sending.
@@ -79,13 +67,6 @@ type Notifier struct {
 	hooks []*hook
 }
 
-const secretPrefix = "whsec_"
-
-// NewSecret makes a secret of 32 random bytes.
-func NewSecret(random [32]byte) string {
-	return secretPrefix + base64.StdEncoding.EncodeToString(random[:])
-}
-
 // New reads the cursors. past are decisions of earlier runs, oldest first: those that a
 // hook has not had yet, and that are not too old at now, are queued for it. A hook that is
 // new begins with now.
@@ -93,9 +74,9 @@ func New(cfg Config, past []decide.Decision, now time.Time, reg prometheus.Regis
 	if len(cfg.Hooks) == 0 {
 		return &Notifier{}, nil
 	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(string(cfg.Secret), secretPrefix))
-	if err != nil || len(key) < 24 {
-		return nil, errors.New("secret of webhooks: not " + secretPrefix + " and at least 24 bytes in base64")
+	key, err := webhook.Key(cfg.Secret)
+	if err != nil {
+		return nil, err
 	}
 	m := newMetrics(reg)
 	n := &Notifier{}
@@ -105,7 +86,7 @@ func New(cfg Config, past []decide.Decision, now time.Time, reg prometheus.Regis
 		}
 		k := &hook{
 			Hook: h, name: nameOf(h.URL), console: cfg.Console, key: key, metrics: m, log: log, wake: make(chan struct{}, 1),
-			client: &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+			client: webhook.NewClient(10 * time.Second),
 			retry:  backoff{min: time.Second, max: 5 * time.Minute},
 		}
 		k.cursorFile = filepath.Join(cfg.Dir, "notify-"+k.name+".json")

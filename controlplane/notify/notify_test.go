@@ -18,18 +18,10 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/mesh/secret"
+	"github.com/tracegate/tracegate/mesh/webhook"
 )
 
 const testSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" // of Standard Webhooks' own example
-
-// TestSignature is the example of Standard Webhooks' libraries.
-func TestSignature(t *testing.T) {
-	k := receiver(t, Config{Hooks: []Hook{{URL: "http://localhost/"}}}).hooks[0]
-	got := sign(k.key, "msg_p5jXN8AQM9LWM0D4loKWxJek", time.Unix(1614265330, 0), []byte(`{"test": 2432232314}`))
-	if want := "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="; got != want {
-		t.Errorf("signature %s, want %s", got, want)
-	}
-}
 
 func TestHookValidate(t *testing.T) {
 	for url, ok := range map[string]bool{
@@ -48,7 +40,7 @@ func TestHookValidate(t *testing.T) {
 func TestBodies(t *testing.T) {
 	d := decide.Decision{
 		ID: "1", Action: decide.Isolate, Group: "78fdd2", Env: "canary", Tenant: "payment", Service: "core", FromPool: "canary", ToPool: "isolated",
-		By: decide.ByPolicy, Reason: "P95 1s > 500ms", Causes: []string{"connects to <db> take 1s"},
+		By: decide.ByPolicy, Reason: "P95 1s > 500ms", Causes: []string{"connects to <db> take 1s"}, Undo: "tracegate ctl release 78fdd2",
 	}
 	m, ok := messageOf(d, "http://127.0.0.1:8090")
 	if !ok {
@@ -71,13 +63,31 @@ func TestBodies(t *testing.T) {
 	if err != nil || !strings.Contains(string(plain), `"type":"group.isolated"`) || !strings.Contains(string(plain), `"undo":"tracegate ctl release 78fdd2"`) {
 		t.Errorf("json: %s, %v", plain, err)
 	}
-	d.Action, d.Advice = decide.Hold, decide.Isolate
-	if m, ok := messageOf(d, ""); !ok || m.Type != "group.isolation_recommended" || m.Data.Do != "tracegate ctl isolate 78fdd2 --reason recommended" || m.Data.Undo != "" {
-		t.Errorf("advice: %+v", m)
-	}
-	d.Advice = ""
-	if _, ok := messageOf(d, ""); ok {
+	hold := d
+	hold.Action, hold.Undo = decide.Hold, ""
+	if _, ok := messageOf(hold, ""); ok {
 		t.Error("a hold is a message")
+	}
+	d.Revision = &decide.RevisionChange{From: 2, To: 1}
+	for a, want := range map[decide.Action]string{decide.Isolate: "group.isolation_recommended", decide.Shed: "group.limit_recommended", decide.RollBack: "policy.rollback_recommended"} {
+		hold.Advice, hold.Revision = a, d.Revision
+		if m, ok := messageOf(hold, ""); !ok || m.Type != want || m.Data.Do != "tracegate ctl confirm 1" || m.Data.Undo != "" || m.Data.Text == "" {
+			t.Errorf("advice to %s: %+v", a, m)
+		}
+	}
+	for _, tc := range []struct {
+		action decide.Action
+		share  uint32
+		want   string
+	}{
+		{decide.Shed, 0, "group.limited"}, {decide.Lift, 0, "group.limit_lifted"}, {decide.RollBack, 0, "policy.rolled_back"},
+		{decide.Release, 0, "group.released"}, {decide.Release, 100, "group.released"},
+		{decide.Release, 1, ""}, {decide.PreWarm, 0, ""}, // moves nobody, or not all
+	} {
+		d.Action, d.Share = tc.action, tc.share
+		if m, ok := messageOf(d, ""); ok != (tc.want != "") || m.Type != tc.want {
+			t.Errorf("%s, %d%%: %v, %+v", tc.action, tc.share, ok, m)
+		}
 	}
 }
 
@@ -131,7 +141,7 @@ func TestDelivery(t *testing.T) {
 			return
 		case id == "000003":
 			w.WriteHeader(http.StatusBadRequest)
-		case r.Header.Get("Webhook-Signature") != sign(mustKey(t), id, time.Unix(unix, 0), body):
+		case r.Header.Get("Webhook-Signature") != webhook.Sign(mustKey(t), id, time.Unix(unix, 0), body):
 			t.Errorf("message %s is not signed", id)
 		}
 		got <- id

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,6 @@ import (
 	"slices"
 
 	"github.com/tracegate/tracegate/controlplane/policy"
-	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -22,11 +22,13 @@ var ErrNothingToServe = errors.New("no endpoint in any baseline pool")
 // Build joins its inputs. Moves to a pool that no service has are left out: the
 // policy took that pool away, and the group is where its cohort is. Build has no
 // clock: pins that have ended are gone from [policy.Policy.At].
-func Build(p policy.Policy, e policy.Endpoints, moves map[group.ID]string, edge Edge) (Plan, error) {
+func Build(p policy.Policy, e policy.Endpoints, of Groups, edge Edge) (Plan, error) {
 	if err := edge.Validate(); err != nil {
 		return Plan{}, err
 	}
-	filter, err := json.Marshal(p.Color)
+	color := p.Color
+	color.Releasing = slices.Sorted(maps.Keys(of.Home))
+	filter, err := json.Marshal(color)
 	if err != nil {
 		return Plan{}, fmt.Errorf("encode filter configuration: %w", err)
 	}
@@ -35,34 +37,68 @@ func Build(p policy.Policy, e policy.Endpoints, moves map[group.ID]string, edge 
 		FailClosed: p.Failure == policy.FailClosed,
 		Filter:     string(filter),
 		Services:   services(p, e),
+		Limits:     p.Limits,
 		Cohorts:    cohorts(p),
+		TLS:        encrypted(p.TLS, edge),
+	}
+	out.Secrets = out.secrets()
+	if len(p.Limits) > 0 && edge.RateLimit == "" {
+		return Plan{}, errors.New("limits: no rate limit service is configured (ratelimit.listen)")
 	}
 	if !out.canServe() {
 		return Plan{}, ErrNothingToServe
 	}
-	for _, id := range slices.Sorted(maps.Keys(moves)) {
-		if id.Valid() && out.hasPool(moves[id]) {
-			out.Moves = append(out.Moves, Move{Group: id, Pool: moves[id]})
+	for _, id := range slices.Sorted(maps.Keys(of.Pools)) {
+		if id.Valid() && out.hasPool(of.Pools[id]) {
+			out.Moves = append(out.Moves, Move{Group: id, Pool: of.Pools[id], Home: of.Home[id]})
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(of.Sheds)) {
+		if id.Valid() && of.Sheds[id] > 0 {
+			out.Sheds = append(out.Sheds, Shed{Group: id, Requests: of.Sheds[id]})
 		}
 	}
 	return out, nil
 }
 
 func services(p policy.Policy, e policy.Endpoints) []Service {
-	out := make([]Service, 0, len(p.Services))
+	out, zoneOf := make([]Service, 0, len(p.Services)), e.ZoneOf()
 	for _, s := range p.Services {
 		svc := Service{Name: s.Name, Pools: make([]Pool, 0, len(s.Pools)), Routes: s.Routes, Rules: s.Rules}
 		for _, pool := range s.Pools {
-			endpoints := e.Services[s.Name][pool.Name]
-			if !slices.IsSorted(endpoints) {
-				endpoints = slices.Sorted(slices.Values(endpoints))
-			}
+			instances := cmp.Or(s.Instances, s.Name)
+			own, backup := sorted(e.Services[instances][pool.Name]), sorted(e.Backup[instances][pool.Name])
 			svc.Pools = append(svc.Pools, Pool{
-				Name: pool.Name, Endpoints: endpoints, CircuitBreakers: pool.CircuitBreakers,
+				Name: pool.Name, Endpoints: own, Backup: backup, CircuitBreakers: pool.CircuitBreakers,
 				OutlierDetection: pool.OutlierDetection, HealthCheck: pool.HealthCheck, PanicThreshold: pool.PanicThreshold,
+				Protocol: pool.Protocol, TLS: pool.TLS, Zones: zones(slices.Concat(own, backup), zoneOf), Balances: pool.Zones,
 			})
 		}
 		out = append(out, svc)
+	}
+	return out
+}
+
+// sorted copies only where it must.
+func sorted(endpoints []string) []string {
+	if slices.IsSorted(endpoints) {
+		return endpoints
+	}
+	return slices.Sorted(slices.Values(endpoints))
+}
+
+func zones(endpoints []string, zoneOf func(string) string) map[string]string {
+	if zoneOf == nil {
+		return nil
+	}
+	out := map[string]string{}
+	for _, e := range endpoints {
+		if z := zoneOf(e); z != "" {
+			out[e] = z
+		}
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	return out
 }
@@ -85,7 +121,7 @@ func (p Plan) hasPool(pool string) bool {
 func (p Plan) canServe() bool {
 	for _, s := range p.Services {
 		for _, pool := range s.Pools {
-			if pool.Name == semconv.PoolBaseline && len(pool.Endpoints) > 0 {
+			if pool.Name == semconv.PoolBaseline && len(pool.Endpoints)+len(pool.Backup) > 0 {
 				return true
 			}
 		}
@@ -99,6 +135,18 @@ func (e Edge) Validate() error {
 		if ap, err := netip.ParseAddrPort(v); err != nil || ap.Port() == 0 {
 			return fmt.Errorf("edge %s: %q is not an IP address and port", key, v)
 		}
+	}
+	if err := e.TLS.validate(e.Listen); err != nil {
+		return err
+	}
+	if ap, err := netip.ParseAddrPort(e.RateLimit); e.RateLimit != "" && (err != nil || ap.Port() == 0) {
+		return fmt.Errorf("edge rateLimit: %q is not an IP address and port", e.RateLimit)
+	}
+	if e.TrustedHops > 32 {
+		return fmt.Errorf("edge trustedHops: %d is more than 32", e.TrustedHops)
+	}
+	if e.Identity != "" && !path.IsAbs(e.Identity) {
+		return fmt.Errorf("edge identity: %q is not absolute: Envoy resolves it, not this process", e.Identity)
 	}
 	if e.JWKS != "" && !json.Valid([]byte(e.JWKS)) {
 		return errors.New("edge jwks: not JSON")

@@ -8,6 +8,7 @@
 package plan
 
 import (
+	"github.com/tracegate/tracegate/controlplane/certificate"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
@@ -15,14 +16,18 @@ import (
 
 // Plan is the complete desired state of an edge.
 type Plan struct {
-	Edge       Edge      `yaml:"edge"`
-	FailClosed bool      `yaml:"failClosed"` // requests the filter did not color get 503
-	Filter     string    `yaml:"filter"`     // color.Policy as JSON, the filter's configuration
-	Services   []Service `yaml:"services"`   // in the order their routes are tried
-	Cohorts    []Cohort  `yaml:"cohorts"`    // that have a pool of their own
-	Moves      []Move    `yaml:"moves"`      // sorted by group
+	Edge       Edge           `yaml:"edge"`
+	FailClosed bool           `yaml:"failClosed"` // requests the filter did not color get 503
+	Filter     string         `yaml:"filter"`     // color.Policy as JSON, the filter's configuration
+	Services   []Service      `yaml:"services"`   // in the order their routes are tried
+	Limits     []policy.Limit `yaml:"limits,omitempty"`
+	Cohorts    []Cohort       `yaml:"cohorts"`         // that have a pool of their own
+	Moves      []Move         `yaml:"moves"`           // sorted by group
+	Sheds      []Shed         `yaml:"sheds,omitempty"` // sorted by group
 	// Retired are services that are gone, and that edges may still have routes to.
 	Retired []string `yaml:"retired,omitempty"`
+	TLS     *TLS     `yaml:"tls,omitempty"` // nil: nothing is encrypted
+	Secrets []Secret `yaml:"secrets,omitempty"`
 }
 
 // Edge is what an operator of the process sets, not the policy.
@@ -31,6 +36,19 @@ type Edge struct {
 	Observe string `yaml:"observe"` // IP address and port of the OTLP gRPC receiver
 	JWKS    string `yaml:"jwks"`    // public keys of sessions, JSON (RFC 7517, RFC 8037); empty: no claims
 	Wasm    Wasm   `yaml:"wasm"`
+
+	TLS EdgeTLS `yaml:"tls,omitempty"`
+	// Identity is the identity folder (mesh/identity) of edges, absolute, with which they
+	// and the OTLP receiver prove to each other who they are; empty: unencrypted.
+	Identity string `yaml:"identity,omitempty"`
+	// Certificates is what the certificates folder holds, by name.
+	Certificates map[string]certificate.Pair `yaml:"certificates,omitempty"`
+	// RateLimit is the IP address and port of the rate limit service (edge/ratelimit,
+	// gRPC); empty: no limits are shared.
+	RateLimit string `yaml:"rateLimit,omitempty"`
+	// TrustedHops is how many proxies stand before the edge, each of which adds the
+	// address of its peer to x-forwarded-for; 0: the peer is the client.
+	TrustedHops uint32 `yaml:"trustedHops,omitempty"`
 }
 
 // Wasm is the edge filter's module, on a file system that Envoy sees.
@@ -65,12 +83,19 @@ type (
 type Pool struct {
 	Name      string   `yaml:"name"`
 	Endpoints []string `yaml:"endpoints"` // IP address and port, sorted
+	// Backup serve where none of Endpoints does, before baseline.
+	Backup []string `yaml:"backup,omitempty"`
 
 	// As in [policy.Pool]; nil for the defaults of controlplane/xds.
 	CircuitBreakers  *policy.CircuitBreakers  `yaml:"circuitBreakers,omitempty"`
 	OutlierDetection *policy.OutlierDetection `yaml:"outlierDetection,omitempty"`
 	HealthCheck      *policy.HealthCheck      `yaml:"healthCheck,omitempty"`
 	PanicThreshold   *float64                 `yaml:"panicThreshold,omitempty"`
+	Protocol         policy.Protocol          `yaml:"protocol,omitempty"`
+	TLS              *policy.UpstreamTLS      `yaml:"tls,omitempty"`
+
+	Zones    map[string]string   `yaml:"zones,omitempty"` // of endpoints that are in one
+	Balances *policy.ZoneBalance `yaml:"balances,omitempty"`
 }
 
 // Has says whether the service has the pool.
@@ -94,6 +119,38 @@ type Cohort struct {
 type Move struct {
 	Group group.ID `yaml:"group"`
 	Pool  string   `yaml:"pool"`
+	// Home is the share of its users, in percent, that is served as if it were not moved:
+	// those whose [group.Place] is below. 0: nobody.
+	Home uint32 `yaml:"home,omitempty"`
+}
+
+// Shed is how many requests a second an edge lets a group make. Rules that have a rate
+// limit of their own keep theirs.
+type Shed struct {
+	Group    group.ID `yaml:"group"`
+	Requests uint32   `yaml:"requests"`
+}
+
+// Groups is what was decided of groups.
+type Groups struct {
+	Pools map[group.ID]string // where they were moved to
+	Home  map[group.ID]uint32 // of those in Pools: see [Move.Home]
+	Sheds map[group.ID]uint32 // see [Shed.Requests]
+}
+
+// Groups is what p was built of.
+func (p Plan) Groups() Groups {
+	out := Groups{Pools: map[group.ID]string{}, Home: map[group.ID]uint32{}, Sheds: map[group.ID]uint32{}}
+	for _, m := range p.Moves {
+		out.Pools[m.Group] = m.Pool
+		if m.Home > 0 {
+			out.Home[m.Group] = m.Home
+		}
+	}
+	for _, s := range p.Sheds {
+		out.Sheds[s.Group] = s.Requests
+	}
+	return out
 }
 
 // ClusterName is the name of a service's pool wherever two sides must agree on
@@ -113,6 +170,12 @@ func (p Plan) Placement(version int64) placement.Placement {
 	}
 	for _, m := range p.Moves {
 		out.Groups[m.Group] = m.Pool
+		if m.Home > 0 {
+			if out.Home == nil {
+				out.Home = map[group.ID]uint32{}
+			}
+			out.Home[m.Group] = m.Home
+		}
 	}
 	return out
 }

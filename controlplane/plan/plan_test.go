@@ -29,21 +29,40 @@ func inputs(t *testing.T) (policy.Policy, policy.Endpoints) {
 func TestBuild(t *testing.T) {
 	t.Parallel()
 	p, e := inputs(t)
-	got, err := Build(p, e, map[group.ID]string{"bbbbbb": "isolated", "aaaaaa": "isolated", "cccccc": "gone", "no id!": "isolated"}, edge)
+	got, err := Build(p, e, Groups{
+		Pools: map[group.ID]string{"bbbbbb": "isolated", "aaaaaa": "isolated", "cccccc": "gone", "no id!": "isolated"},
+		Home:  map[group.ID]uint32{"bbbbbb": 10}, Sheds: map[group.ID]uint32{"dddddd": 7, "eeeeee": 0},
+	}, edge)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantPools := []Pool{{Name: "baseline", Endpoints: []string{"127.0.0.1:1", "127.0.0.1:2"}}, {Name: "canary", Endpoints: []string{"127.0.0.1:3"}}, {Name: "isolated"}}
-	if diff := cmp.Diff(wantPools, got.Services[0].Pools); diff != "" {
+	if diff := cmp.Diff(wantPools, got.Services[1].Pools); diff != "" {
 		t.Errorf("pools (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]Move{{"aaaaaa", "isolated"}, {"bbbbbb", "isolated"}}, got.Moves); diff != "" {
+	for i := range wantPools { // the same instances, by another protocol
+		wantPools[i].Protocol = policy.GRPC
+	}
+	if diff := cmp.Diff(wantPools, got.Services[0].Pools); diff != "" {
+		t.Errorf("pools for gRPC (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]Move{{"aaaaaa", "isolated", 0}, {"bbbbbb", "isolated", 10}}, got.Moves); diff != "" {
 		t.Errorf("moves (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]Shed{{"dddddd", 7}}, got.Sheds); diff != "" {
+		t.Errorf("limits (-want +got):\n%s", diff)
+	}
+	again, err := Build(p, e, got.Groups(), edge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(got, again); diff != "" {
+		t.Errorf("a plan of what a plan was built of (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]Cohort{{"canary", group.ColorOf("canary"), "canary"}}, got.Cohorts); diff != "" {
 		t.Errorf("cohorts (-want +got):\n%s", diff)
 	}
-	if !strings.Contains(got.Filter, `"cohorts"`) || got.FailClosed {
+	if !strings.Contains(got.Filter, `"cohorts"`) || !strings.Contains(got.Filter, `"releasing":["bbbbbb"]`) || got.FailClosed {
 		t.Errorf("filter %q, fail closed %v", got.Filter, got.FailClosed)
 	}
 }
@@ -53,7 +72,7 @@ func TestPlacementAgrees(t *testing.T) {
 	t.Parallel()
 	p, e := inputs(t)
 	moved := group.Group{Color: group.ColorOf("canary"), Env: "canary", Tenant: "payment"}
-	pl, err := Build(p, e, map[group.ID]string{moved.ID(): "isolated"}, edge)
+	pl, err := Build(p, e, Groups{Pools: map[group.ID]string{moved.ID(): "isolated"}}, edge)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +104,7 @@ func TestNothingNeverReplacesSomething(t *testing.T) {
 		"none in a baseline": {Services: map[string]map[string][]string{"core": {"canary": {"127.0.0.1:1"}}}},
 		"an empty baseline":  {Services: map[string]map[string][]string{"core": {"baseline": {}}}},
 	} {
-		if _, err := Build(p, e, nil, edge); !errors.Is(err, ErrNothingToServe) {
+		if _, err := Build(p, e, Groups{}, edge); !errors.Is(err, ErrNothingToServe) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -96,7 +115,7 @@ func TestNothingNeverReplacesSomething(t *testing.T) {
 		"edge wasm path":   {Listen: edge.Listen, Observe: edge.Observe, Wasm: Wasm{Path: "filter.wasm"}},
 		"edge wasm sha256": {Listen: edge.Listen, Observe: edge.Observe, Wasm: Wasm{Path: "/filter.wasm", SHA256: "abc"}},
 	} {
-		if _, err := Build(p, e, nil, bad); err == nil || !strings.HasPrefix(err.Error(), name+":") {
+		if _, err := Build(p, e, Groups{}, bad); err == nil || !strings.HasPrefix(err.Error(), name+":") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -44,6 +44,7 @@ func (d *document) checkAnswer(at string, r *Rule) {
 		{"pool", r.Pool != ""}, {"canary", r.Canary != nil}, {"mirror", r.Mirror != nil}, {"rewrite", r.Rewrite != nil},
 		{"websocket", r.WebSocket}, {"timeout", r.Timeout != 0}, {"idleTimeout", r.IdleTimeout != 0}, {"retries", r.Retries != nil},
 		{"requestHeaders", r.RequestHeaders != nil}, {"maxRequestBytes", r.MaxRequestBytes != 0},
+		{"limits", len(r.Limits) > 0},
 	} {
 		if k.set {
 			d.invalid(at+"."+k.key, "the edge answers these requests itself: nothing is sent to a pool")

@@ -38,16 +38,19 @@ type Policy struct {
 	Color       color.Policy      `yaml:"color"`
 	Failure     Failure           `yaml:"failure"`
 	Services    []Service         `yaml:"services"`
+	Limits      []Limit           `yaml:"limits"`
 	CohortPools map[string]string `yaml:"cohortPools"` // cohort name -> pool name
 	Decide      decide.Policy     `yaml:"decide"`
+	TLS         TLS               `yaml:"tls"`
 }
 
 // Service is one upstream application. Services are matched in order.
 type Service struct {
-	Name   string  `yaml:"name"`
-	Pools  []Pool  `yaml:"pools"`  // baseline is required
-	Rules  []Rule  `yaml:"rules"`  // matched in order, before the routes of all services
-	Routes []Route `yaml:"routes"` // matched in order
+	Name      string  `yaml:"name"`
+	Instances string  `yaml:"instances,omitempty"` // another service whose instances are these pools', to speak another protocol to them
+	Pools     []Pool  `yaml:"pools"`               // baseline is required
+	Rules     []Rule  `yaml:"rules"`               // matched in order, before the routes of all services
+	Routes    []Route `yaml:"routes"`              // matched in order
 }
 
 // Route is one class of requests to a service. Exactly one of Path and Prefix is set.
@@ -56,7 +59,8 @@ type Route struct {
 	Path      string        `yaml:"path"`   // exact
 	Prefix    string        `yaml:"prefix"` // on path segments: /v1 takes /v1 and /v1/x, not /v1x
 	WebSocket bool          `yaml:"websocket"`
-	Timeout   time.Duration `yaml:"timeout"` // whole response, not for WebSockets; 15s where zero
+	GRPC      bool          `yaml:"grpc,omitempty"` // calls may stream: a client's grpc-timeout ends them, at most Timeout where the policy has one
+	Timeout   time.Duration `yaml:"timeout"`        // whole response, not for WebSockets; 15s where zero
 }
 
 // DefaultTimeout is a route's timeout where the policy names none.
@@ -93,16 +97,16 @@ func (r *Reader) Parse(data []byte) (Policy, error) {
 
 func parse(data []byte, known map[digest]knownService) (Policy, map[digest]knownService, error) {
 	p := Policy{Failure: FailOpen, Decide: decide.DefaultPolicy()}
-	d := document{known: known}
+	d := newDocument(known)
 	if len(data) > MaxSize {
 		d.fail("", 0, "document has %d bytes, more than %d", len(data), MaxSize)
-		return Policy{}, nil, d.err()
+		return Policy{}, nil, d.Err()
 	}
-	d.parse(data, &p)
-	if len(d.problems) == 0 {
+	d.Parse(data, &p)
+	if d.Good() {
 		d.checkPolicy(&p)
 	}
-	if err := d.err(); err != nil {
+	if err := d.Err(); err != nil {
 		return Policy{}, nil, err
 	}
 	return p, d.learned(p), nil
@@ -118,11 +122,13 @@ func (d *document) checkPolicy(p *Policy) {
 	}
 	d.checkColor(p.Color)
 	d.checkServices(p)
+	d.checkLimits(p)
 	d.checkCohortPools(p)
 	for _, e := range p.Decide.Validate() {
 		d.invalid("decide."+e.Field, "%s", e.Err)
 	}
 	d.checkIgnored(p)
+	d.checkTLS(p.TLS)
 }
 
 // checkIgnored finds routes that would be ignored, if they were there.

@@ -13,6 +13,44 @@ type Pool struct {
 	OutlierDetection *OutlierDetection `yaml:"outlierDetection"`
 	HealthCheck      *HealthCheck      `yaml:"healthCheck"`
 	PanicThreshold   *float64          `yaml:"panicThreshold"` // percent of healthy instances below which all are tried; 0 for never
+	Protocol         Protocol          `yaml:"protocol,omitempty"`
+	TLS              *UpstreamTLS      `yaml:"tls,omitempty"`   // nil: the edge speaks to instances unencrypted
+	Zones            *ZoneBalance      `yaml:"zones,omitempty"` // nil: instances are alike wherever they are
+}
+
+// ZoneBalance says what the zones of instances ([Endpoints.Zones]) count for; exactly one
+// is set.
+type ZoneBalance struct {
+	// Prefer has each edge use the instances of its own zone (edge.zone) while one of them
+	// is healthy.
+	Prefer bool `yaml:"prefer,omitempty"`
+	// Weights are each zone's share of requests, whatever the number of its instances; 1
+	// where a zone is not named.
+	Weights map[string]uint32 `yaml:"weights,omitempty"`
+}
+
+// maxZoneWeight bounds a share.
+const maxZoneWeight = 10_000
+
+func (d *document) checkZoneBalance(at string, z *ZoneBalance) {
+	if z == nil {
+		return
+	}
+	if z.Prefer == (len(z.Weights) > 0) {
+		d.invalid(at, "wants one of prefer and weights")
+	}
+	if len(z.Weights) > maxZones {
+		d.invalid(at+".weights", "%d zones, more than %d", len(z.Weights), maxZones)
+		return
+	}
+	for zone, weight := range z.Weights {
+		path := join(at+".weights", zone)
+		d.checkZone(path, zone)
+		if weight == 0 {
+			d.invalid(path, "0 would take its instances away: take them out of endpoints")
+		}
+		d.atMost(path, weight, maxZoneWeight)
+	}
 }
 
 // CircuitBreakers bound what an edge has open to a pool; more gets 503. Zero keeps
@@ -96,6 +134,8 @@ func (d *document) checkPoolSettings(at string, p Pool) {
 	if t := p.PanicThreshold; t != nil {
 		d.percent(at+".panicThreshold", *t)
 	}
+	d.checkUpstream(at, p)
+	d.checkZoneBalance(at+".zones", p.Zones)
 }
 
 func (d *document) atMost(path string, got, limit uint32) {

@@ -26,6 +26,7 @@ type Rule struct {
 
 	Rewrite     *Rewrite      `yaml:"rewrite,omitempty"`
 	WebSocket   bool          `yaml:"websocket,omitempty"`
+	GRPC        bool          `yaml:"grpc,omitempty"`        // as of a [Route]
 	Timeout     time.Duration `yaml:"timeout,omitempty"`     // whole response, not for WebSockets; 15s where zero
 	IdleTimeout time.Duration `yaml:"idleTimeout,omitempty"` // without a byte either way; 5m, for WebSockets 1h, where zero
 	Retries     *Retries      `yaml:"retries,omitempty"`
@@ -35,6 +36,8 @@ type Rule struct {
 
 	CORS            *CORS      `yaml:"cors,omitempty"`
 	RateLimit       *RateLimit `yaml:"rateLimit,omitempty"`
+	Limits          []string   `yaml:"limits,omitempty"`    // shared by all edges; names of Policy.Limits
+	Addresses       *Addresses `yaml:"addresses,omitempty"` // who may ask
 	Fault           *Fault     `yaml:"fault,omitempty"`
 	MaxRequestBytes uint32     `yaml:"maxRequestBytes,omitempty"` // larger bodies get 413; 0 for no limit
 }

@@ -113,7 +113,10 @@ func (d *document) checkRule(at string, r *Rule, p *Policy) {
 	d.checkPlaces(at, r, p.Services[i])
 	d.checkAnswer(at, r)
 	d.checkRewrite(at, r)
-	if r.Timeout == 0 {
+	if r.WebSocket && r.GRPC {
+		d.invalid(at+".grpc", "a WebSocket is no gRPC call")
+	}
+	if r.Timeout == 0 && !r.GRPC {
 		r.Timeout = DefaultTimeout
 	}
 	d.duration(at+".timeout", r.Timeout, time.Millisecond, time.Hour)
@@ -124,11 +127,12 @@ func (d *document) checkRule(at string, r *Rule, p *Policy) {
 	d.checkCORS(at+".cors", r.CORS)
 	d.checkRateLimit(at+".rateLimit", r)
 	d.checkFault(at+".fault", r.Fault)
+	d.checkAddressRule(at+".addresses", r.Addresses)
 	if r.MaxRequestBytes > maxBufferedBytes {
 		d.invalid(at+".maxRequestBytes", "%d is more than %d", r.MaxRequestBytes, maxBufferedBytes)
 	}
-	if r.MaxRequestBytes > 0 && r.WebSocket {
-		d.invalid(at+".maxRequestBytes", "cannot be held for WebSockets: the edge would wait for their end")
+	if r.MaxRequestBytes > 0 && (r.WebSocket || r.GRPC) {
+		d.invalid(at+".maxRequestBytes", "cannot be held for WebSockets and gRPC calls: the edge would wait for their end")
 	}
 }
 

@@ -36,6 +36,15 @@ func (d *document) checkServices(p *Policy) {
 		}
 		before = d.checkReached(path+".routes", s.Routes, before)
 	}
+	own := map[string]bool{}
+	for _, s := range p.Services {
+		own[s.Name] = s.Instances == ""
+	}
+	for i, s := range p.Services {
+		if s.Instances != "" && !own[s.Instances] {
+			d.invalid(index("services", i)+".instances", "%q is no other service that has instances of its own", clip(s.Instances))
+		}
+	}
 	d.checkRules(p)
 }
 
@@ -105,7 +114,10 @@ func (d *document) checkRoute(at string, r *Route) {
 	if len(r.Name) > 64 || strings.ContainsAny(r.Name, "\x00\r\n") {
 		d.invalid(at+".name", "longer than 64 bytes or not one line")
 	}
-	if r.Timeout == 0 {
+	if r.WebSocket && r.GRPC {
+		d.invalid(at+".grpc", "a WebSocket is no gRPC call")
+	}
+	if r.Timeout == 0 && !r.GRPC {
 		r.Timeout = DefaultTimeout
 	}
 	if r.Timeout < 0 || r.Timeout > time.Hour {

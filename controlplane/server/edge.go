@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tracegate/tracegate/controlplane/xds"
+	"github.com/tracegate/tracegate/controlplane/xds/parts"
 )
 
 // edge is one open stream. It stands on both sides of go-control-plane's delta
@@ -31,11 +32,15 @@ type edge struct {
 	log     *slog.Logger
 	metrics *metrics
 	changed func() // tells the server that status has changed; must not block
+	proven  string // the name in its certificate; empty: it has shown none
+
+	identified func(id string) // tells the server who it is; calls update where there is a target
 
 	mu      sync.Mutex
 	id      string
+	gen     int64 // tells processes apart that take over from each other; the later has the larger. 0: it has not said
 	since   time.Time
-	target  *xds.Snapshot // nil until there is one
+	target  *xds.Snapshot // nil until there is one; set by the server alone, which may read it without mu
 	has     have
 	watches [xds.NumTypes]*watch
 	nacks   []Nack
@@ -50,7 +55,7 @@ type watch struct {
 }
 
 func newEdge(cfg Config, m *metrics, log *slog.Logger, changed func()) *edge {
-	e := &edge{cfg: cfg, log: log, metrics: m, changed: changed, since: time.Now()}
+	e := &edge{cfg: cfg, log: log, metrics: m, changed: changed, identified: func(string) {}, since: time.Now()}
 	for i := range e.has {
 		e.has[i] = newTypeState()
 	}
@@ -161,13 +166,14 @@ func (e *edge) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequ
 	if !ok {
 		return status.Errorf(codes.InvalidArgument, "type %q is not served here", req.GetTypeUrl())
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.id == "" {
+	if e.id == "" { // only here it is written
 		if err := e.identify(req.GetNode()); err != nil {
 			return err
 		}
+		e.identified(e.id)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	ts := &e.has[t]
 	for name, version := range req.GetInitialResourceVersions() {
 		ts.acked[name] = e.brought(t, name, version)
@@ -210,12 +216,27 @@ func (e *edge) brought(t xds.Type, name, version string) xds.Resource {
 // maxID bounds the node id, which is a metric label and a line in status.
 const maxID = 64
 
-func (e *edge) identify(node *corev3.Node) error {
+func nodeID(node *corev3.Node) (string, error) {
 	id := node.GetId()
 	if id == "" || len(id) > maxID || strings.ContainsFunc(id, func(r rune) bool { return r < 0x21 || r > 0x7e }) {
-		return status.Errorf(codes.InvalidArgument, "node id %q is not 1 to %d printable characters", id, maxID)
+		return "", status.Errorf(codes.InvalidArgument, "node id %q is not 1 to %d printable characters", id, maxID)
 	}
+	return id, nil
+}
+
+func (e *edge) identify(node *corev3.Node) error {
+	id, err := nodeID(node)
+	if err != nil {
+		return err
+	}
+	if e.proven != "" && id != e.proven {
+		e.metrics.refused.WithLabelValues("identity").Inc()
+		return status.Errorf(codes.PermissionDenied, "node id %q is not the name in the certificate, %q", id, e.proven)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.id = id
+	e.gen = int64(node.GetMetadata().GetFields()[parts.GenerationKey].GetNumberValue())
 	e.log = e.log.With("edge", id)
 	e.log.Info("edge connected", "envoy", node.GetUserAgentBuildVersion().GetVersion().String())
 	return nil
@@ -257,6 +278,9 @@ func (e *edge) nack(t xds.Type, f *flight, reason string) {
 			rej.delay = never
 		}
 		rej.retryAt = now.Add(rej.delay)
+		if t == xds.VirtualHosts && len(f.updated)+len(f.removed) > 1 {
+			rej.retryAt, rej.delay = now, 0 // each alone, to learn which it is
+		}
 		ts.rejected[o] = rej
 	}
 	for _, r := range f.updated {
@@ -268,7 +292,8 @@ func (e *edge) nack(t xds.Type, f *flight, reason string) {
 	for _, name := range f.removed {
 		reject(offer{name: name, removal: true}, "")
 	}
-	n := Nack{Type: t, Resource: blamed(f, reason), Reason: clip(reason), Version: e.target.Version, Time: now, Count: 1}
+	names := blamed(f, reason)
+	n := Nack{Type: t, Names: names, Resource: clip(strings.Join(names, ", ")), Reason: clip(reason), Version: e.target.Version, Time: now, Count: 1}
 	e.nacks = remember(e.nacks, n)
 	e.metrics.nacks.WithLabelValues(e.id, t.String()).Inc()
 	e.log.Warn("edge rejected configuration", "type", t.String(), "resource", n.Resource, "reason", n.Reason, "version", n.Version)
@@ -276,7 +301,7 @@ func (e *edge) nack(t xds.Type, f *flight, reason string) {
 
 // blamed names the resources of a rejected response: those that Envoy's reason
 // mentions, else all of them.
-func blamed(f *flight, reason string) string {
+func blamed(f *flight, reason string) []string {
 	all := slices.Clone(f.removed)
 	for _, r := range f.updated {
 		all = append(all, r.Name)
@@ -288,9 +313,9 @@ func blamed(f *flight, reason string) string {
 		}
 	}
 	if len(named) > 0 {
-		all = named
+		return named
 	}
-	return clip(strings.Join(all, ", "))
+	return all
 }
 
 // OnStreamDeltaResponse learns the nonce that the delta server gave a response.
@@ -319,14 +344,14 @@ func (e *edge) OnDeltaStreamClosed(int64, *corev3.Node) {
 	}
 }
 
-// CreateWatch is state of the world, which is not served.
+// CreateWatch is for gRPC clients.
 func (e *edge) CreateWatch(*cache.Request, cache.Subscription, chan cache.Response) (func(), error) {
-	return nil, errDeltaOnly
+	return nil, errOtherProtocol
 }
 
 // Fetch is REST, which is not served.
 func (e *edge) Fetch(context.Context, *cache.Request) (cache.Response, error) {
-	return nil, errDeltaOnly
+	return nil, errOtherProtocol
 }
 
-var errDeltaOnly = errors.New("only delta ADS is served")
+var errOtherProtocol = errors.New("not served on this stream")

@@ -164,6 +164,7 @@ func (h *have) inSync() bool {
 //   - endpoints and filter configuration: whatever is subscribed, at once;
 //   - listeners: when clusters and endpoints are acknowledged;
 //   - routes: when listeners are as well, and new clusters had time to warm;
+//   - scopes: when listeners are; routes come with them;
 //   - virtual hosts: when routes are as well, which have the choosers they refer to.
 //
 // A rejected version is held back until its retry; one of a filter for good, see
@@ -227,7 +228,7 @@ func (t *typeState) held(o offer, version string, now time.Time) time.Duration {
 // removable are the names of a type that may be removed now.
 func (h *have) removable(t xds.Type) []string {
 	switch {
-	case t == xds.Listeners || t == xds.VirtualHosts:
+	case t == xds.Listeners || t == xds.VirtualHosts || t == xds.ScopedRoutes:
 	case t == xds.Clusters && h.at(xds.Listeners) && h.at(xds.Routes) && h.at(xds.VirtualHosts) && len(h[xds.VirtualHosts].stale) == 0:
 	default:
 		return nil // ends with its subscription
@@ -238,7 +239,7 @@ func (h *have) removable(t xds.Type) []string {
 // gate says whether type t may move towards its target yet.
 func (h *have) gate(t xds.Type, now time.Time, warmup time.Duration) (ok bool, wait time.Duration) {
 	switch t {
-	case xds.Listeners:
+	case xds.Listeners, xds.ScopedRoutes:
 		return h.at(xds.Clusters) && h.at(xds.Endpoints), 0
 	case xds.Routes, xds.VirtualHosts:
 		if !h.at(xds.Clusters) || !h.at(xds.Endpoints) || !h.at(xds.Listeners) || t == xds.VirtualHosts && !h.at(xds.Routes) {

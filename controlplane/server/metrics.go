@@ -10,6 +10,9 @@ type metrics struct {
 	nacks   *prometheus.CounterVec
 	refused *prometheus.CounterVec
 	edges   prometheus.Gauge
+
+	clients     prometheus.Gauge
+	clientNacks *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -29,8 +32,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		edges: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tracegate_xds_edges", Help: "Edges connected.",
 		}),
+		clients: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tracegate_xds_clients", Help: "gRPC clients connected.",
+		}),
+		clientNacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tracegate_xds_client_nacks_total", Help: "Responses rejected by a gRPC client.",
+		}, []string{"type"}),
 	}
-	reg.MustRegister(m.pushed, m.acks, m.nacks, m.refused, m.edges)
+	reg.MustRegister(m.pushed, m.acks, m.nacks, m.refused, m.edges, m.clients, m.clientNacks)
 	return m
 }
 

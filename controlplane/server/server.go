@@ -1,5 +1,7 @@
 // Package server gives each connected Envoy the snapshot it should have, over
-// delta ADS, and knows what each of them has acknowledged.
+// delta ADS, and knows what each of them has acknowledged. gRPC clients that balance for
+// themselves get theirs, over state-of-the-world ADS, which is all that they speak; so the
+// protocol tells who is who.
 //
 // It makes before it breaks: what routes refer to is acknowledged before the
 // routes are sent, and removed after they are gone ([have.next]). A rejected
@@ -7,7 +9,7 @@
 //
 // It does not render resources (controlplane/xds) and does not choose what to go
 // back to when a snapshot is rejected: controlplane, which calls Set, does that on
-// [Server.Changed]. It has no authentication yet: it must listen on loopback.
+// [Server.Changed].
 package server
 
 import (
@@ -24,16 +26,21 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/tracegate/tracegate/controlplane/xds"
+	"github.com/tracegate/tracegate/mesh/identity"
 )
 
-// Server serves one snapshot to every edge.
+// Server serves one snapshot to every edge, or to every edge but one that has another, and
+// one to every gRPC client.
 type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 
@@ -44,8 +51,13 @@ type Server struct {
 
 	mu     sync.Mutex
 	target *xds.Snapshot
-	open   map[*edge]struct{}
-	gone   []Edge // edges that went, newest last, one an id
+	staged *xds.Snapshot    // what one edge should have instead; nil: no edge
+	first  string           // the id of that edge
+	open   map[*edge]string // to the id; empty: it has not said who it is, and gets nothing
+	gone   []Edge           // edges that went, newest last, one an id
+
+	clientTarget *xds.Snapshot // nil until a client has come
+	clients      map[*client]struct{}
 }
 
 // New returns a server without a snapshot; until it has one, edges wait.
@@ -55,23 +67,85 @@ func New(cfg Config, reg prometheus.Registerer, log *slog.Logger) *Server {
 		log:     log,
 		metrics: newMetrics(reg),
 		changed: make(chan struct{}, 1),
-		open:    map[*edge]struct{}{},
+		open:    map[*edge]string{},
+		clients: map[*client]struct{}{},
 	}
 }
 
-// Set makes snap what every edge should have. It does not wait.
+// Set makes snap what every edge should have, but for one that [Server.Stage] names. It
+// does not wait.
 func (s *Server) Set(snap *xds.Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changed := cmp.Or(s.target, new(xds.Snapshot)).Changes(snap) // for all edges at once
 	s.target = snap
-	for e := range s.open {
-		e.update(snap, changed)
+	s.retarget()
+}
+
+// Stage makes snap what the edge of the id should have instead of what all have, whether
+// it is connected or not; nil ends that for whichever edge it was. It does not wait.
+func (s *Server) Stage(snap *xds.Snapshot, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.staged, s.first = snap, id
+	s.retarget()
+}
+
+func (s *Server) targetOf(id string) *xds.Snapshot {
+	if s.staged != nil && id == s.first {
+		return s.staged
+	}
+	return s.target
+}
+
+// retarget gives each edge what it should have. What differs is found once for all edges
+// that go the same way. mu is held.
+func (s *Server) retarget() {
+	type way struct{ from, to *xds.Snapshot }
+	ways := map[way][xds.NumTypes][]string{}
+	for e, id := range s.open {
+		w := way{e.target, s.targetOf(id)} // only this server changes it, with mu held
+		if id == "" || w.from == w.to || w.to == nil {
+			continue
+		}
+		changed, found := ways[w]
+		if !found {
+			changed = cmp.Or(w.from, new(xds.Snapshot)).Changes(w.to)
+			ways[w] = changed
+		}
+		e.update(w.to, changed)
 	}
 	s.notify()
 }
 
-// Changed has a value whenever [Server.Edges] may have changed since it was last read.
+// identified gives an edge what one of its id should have.
+func (s *Server) identified(e *edge, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[e] = id
+	s.retarget()
+}
+
+// SetClients makes snap what gRPC clients should have. It does not wait.
+func (s *Server) SetClients(snap *xds.Snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clientTarget != nil && s.clientTarget.Version == snap.Version {
+		return
+	}
+	s.clientTarget = snap
+	for c := range s.clients {
+		c.update(snap)
+	}
+}
+
+// HasClients says whether a gRPC client is connected: nobody else needs [Server.SetClients].
+func (s *Server) HasClients() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.clients) > 0
+}
+
+// Changed has a value whenever [Server.Edges] or [Server.Clients] may have changed since it was last read.
 func (s *Server) Changed() <-chan struct{} { return s.changed }
 
 func (s *Server) notify() {
@@ -98,14 +172,32 @@ func (s *Server) Edges() []Edge {
 	return out
 }
 
+// Serving is, by id, the generation of the newest Envoy that has all it should have. Of
+// edges that do not say theirs it has none.
+func (s *Server) Serving() map[string]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]int64{}
+	for e := range s.open {
+		if id, generation := e.serves(); generation > 0 {
+			out[id] = max(out[id], generation)
+		}
+	}
+	return out
+}
+
 // Serve answers on lis until ctx is done. Streams never end by themselves, so they
 // are cut; edges keep what they have and connect again.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
-	g := grpc.NewServer(
-		grpc.MaxRecvMsgSize(4<<20),
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(4 << 20),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	}
+	if s.cfg.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(s.cfg.TLS)))
+	}
+	g := grpc.NewServer(options...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
@@ -117,19 +209,91 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 
 // DeltaAggregatedResources is one edge's stream.
 func (s *Server) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	proven, err := s.proven(stream.Context())
+	if err != nil {
+		return err
+	}
 	e, err := s.join()
 	if err != nil {
 		return err
 	}
+	e.proven = proven
 	defer s.leave(e)
 	// One delta server a stream: its callbacks are then this edge's alone.
 	return delta.NewServer(stream.Context(), e, e).DeltaStreamHandler(stream, resource.AnyType)
 }
 
-// StreamAggregatedResources is state of the world, which is not served.
-func (s *Server) StreamAggregatedResources(discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	s.metrics.refused.WithLabelValues("state_of_the_world").Inc()
-	return status.Error(codes.Unimplemented, errDeltaOnly.Error())
+// StreamAggregatedResources is one gRPC client's stream.
+func (s *Server) StreamAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	if _, _, err := s.peer(stream.Context()); err != nil {
+		return err
+	}
+	c, err := s.joinClient()
+	if err != nil {
+		return err
+	}
+	defer s.leaveClient(c)
+	return sotw.NewServer(stream.Context(), c, c, sotw.DeactivateLegacyWildcard()).StreamHandler(stream, resource.AnyType)
+}
+
+func (s *Server) joinClient() (*client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.clients) >= s.cfg.MaxClients {
+		s.metrics.refused.WithLabelValues("too_many").Inc()
+		return nil, status.Errorf(codes.ResourceExhausted, "%d clients are connected already", len(s.clients))
+	}
+	c := newClient(s.metrics, s.log, s.notify)
+	c.target = s.clientTarget
+	s.clients[c] = struct{}{}
+	s.metrics.clients.Inc()
+	s.notify()
+	return c, nil
+}
+
+func (s *Server) leaveClient(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.clients, c)
+	s.metrics.clients.Dec()
+	s.notify()
+}
+
+// proven is the name that an edge's certificate has; empty where streams are not
+// encrypted.
+func (s *Server) proven(ctx context.Context) (string, error) {
+	part, name, err := s.peer(ctx)
+	if err != nil || s.cfg.TLS == nil {
+		return "", err
+	}
+	if part != identity.Edge || name == "" {
+		return "", s.refuse(fmt.Sprintf("certificate is of %q, not of an edge", part))
+	}
+	return name, nil
+}
+
+// peer is who is at the other end, as its certificate says; nobody where streams are not
+// encrypted.
+func (s *Server) peer(ctx context.Context) (identity.Part, string, error) {
+	if s.cfg.TLS == nil {
+		return "", "", nil
+	}
+	p, _ := peer.FromContext(ctx)
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return "", "", s.refuse("connection is not encrypted")
+	}
+	part, name, err := identity.Of(info.State)
+	if err != nil {
+		return "", "", s.refuse(err.Error())
+	}
+	return part, name, nil
+}
+
+func (s *Server) refuse(why string) error {
+	s.metrics.refused.WithLabelValues("identity").Inc()
+	s.log.Warn("a stream is refused", "reason", why)
+	return status.Error(codes.PermissionDenied, why)
 }
 
 func (s *Server) join() (*edge, error) {
@@ -140,10 +304,8 @@ func (s *Server) join() (*edge, error) {
 		return nil, status.Errorf(codes.ResourceExhausted, "%d edges are connected already", len(s.open))
 	}
 	e := newEdge(s.cfg, s.metrics, s.log, s.notify)
-	if s.target != nil {
-		e.update(s.target, new(xds.Snapshot).Changes(s.target))
-	}
-	s.open[e] = struct{}{}
+	e.identified = func(id string) { s.identified(e, id) }
+	s.open[e] = ""
 	s.metrics.edges.Inc()
 	return e, nil
 }

@@ -134,7 +134,7 @@ func expect(t *testing.T, e *servertest.Edge, want ...string) {
 	}
 }
 
-var first = []string{"cds +core.baseline +observe", "eds +core.baseline", "lds +edge", "ecds +jwt", "rds +edge", "ecds +traffic", "vhds +edge/none.invalid"}
+var first = []string{"cds +core.baseline +observe", "eds +core.baseline", "lds +edge", "ecds +jwt", "rds +edge", "ecds +ratelimit", "vhds +edge/none.invalid", "ecds +traffic"}
 
 // settled has an edge with base acknowledged and its responses taken.
 func settled(t *testing.T, c chain, o servertest.Options, base *xds.Snapshot) *servertest.Edge {
@@ -423,7 +423,7 @@ func TestRejectedFilterIsNotOfferedAgain(t *testing.T) {
 	base := snapshot(t, nil)
 	e := settled(t, c, servertest.Options{}, base)
 	e.Answer(func(typ xds.Type, r *discoveryv3.DeltaDiscoveryResponse) string {
-		if typ == xds.Extensions && r.GetSystemVersionInfo() != base.Version && r.GetResources()[0].GetVersion() != base.Resources[xds.Extensions][1].Version {
+		if typ == xds.Extensions && r.GetSystemVersionInfo() != base.Version && r.GetResources()[0].GetVersion() != base.Resources[xds.Extensions][2].Version {
 			return "Unable to create Wasm plugin traffic"
 		}
 		return ""
@@ -506,6 +506,28 @@ func TestTwoEdgesGoAtTheirOwnPace(t *testing.T) {
 	}
 }
 
+// TestServing: which process of an edge serves is known once it has everything.
+func TestServing(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	servertest.Connect(t, c.addr, servertest.Options{Generation: 10})
+	servertest.Connect(t, c.addr, servertest.Options{ID: "edge-2"}) // does not say
+	c.wait("connected", func(server.Edge) bool { return len(c.Edges()) == 2 })
+	if got := c.Serving(); len(got) != 0 {
+		t.Errorf("without a snapshot %v serve", got)
+	}
+	base := snapshot(t, nil)
+	c.Set(base)
+	serving := func(generation int64) func(server.Edge) bool {
+		return func(server.Edge) bool { s := c.Serving(); return len(s) == 1 && s["edge-1"] == generation }
+	}
+	c.wait("the first serves", serving(10))
+	next := servertest.Connect(t, c.addr, servertest.Options{Generation: 20})
+	c.wait("the next serves", serving(20))
+	next.Close()
+	c.wait("the first is what is left", serving(10))
+}
+
 func TestStreamsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -515,7 +537,7 @@ func TestStreamsThatAreRefused(t *testing.T) {
 		"no node":       {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Clusters.URL()}, codes.InvalidArgument},
 		"long node id":  {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Clusters.URL(), Node: &corev3.Node{Id: strings.Repeat("x", 65)}}, codes.InvalidArgument},
 		"node id lines": {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Clusters.URL(), Node: &corev3.Node{Id: "a\nb"}}, codes.InvalidArgument},
-		"unknown type":  {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", Node: &corev3.Node{Id: "a"}}, codes.InvalidArgument},
+		"unknown type":  {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.service.load_stats.v3.LoadStatsResponse", Node: &corev3.Node{Id: "a"}}, codes.InvalidArgument},
 		"no type":       {&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "a"}}, codes.InvalidArgument},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -562,10 +584,11 @@ func TestConfigNamesTheKey(t *testing.T) {
 		t.Error(err)
 	}
 	for key, change := range map[string]func(*server.Config){
-		"maxEdges": func(c *server.Config) { c.MaxEdges = 0 },
-		"warmup":   func(c *server.Config) { c.Warmup = -1 },
-		"retryMin": func(c *server.Config) { c.RetryMin = 0 },
-		"retryMax": func(c *server.Config) { c.RetryMax = time.Millisecond },
+		"maxEdges":   func(c *server.Config) { c.MaxEdges = 0 },
+		"maxClients": func(c *server.Config) { c.MaxClients = 0 },
+		"warmup":     func(c *server.Config) { c.Warmup = -1 },
+		"retryMin":   func(c *server.Config) { c.RetryMin = 0 },
+		"retryMax":   func(c *server.Config) { c.RetryMax = time.Millisecond },
 	} {
 		c := server.DefaultConfig()
 		change(&c)

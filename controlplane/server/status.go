@@ -18,6 +18,15 @@ type Edge struct {
 	Nacks     []Nack              // newest last
 }
 
+// Client is what is known of one gRPC client.
+type Client struct {
+	ID       string
+	Since    time.Time
+	Services []string // that it calls
+	InSync   bool     // it has acknowledged all that it asked for
+	Nacks    []Nack   // newest last
+}
+
 // Rejected says whether the edge refused a part of the snapshot.
 func (e Edge) Rejected(version string) (Nack, bool) {
 	for i := len(e.Nacks) - 1; i >= 0; i-- {
@@ -31,7 +40,8 @@ func (e Edge) Rejected(version string) (Nack, bool) {
 // Nack is a configuration that an edge refused.
 type Nack struct {
 	Type     xds.Type
-	Resource string
+	Resource string    // Names in one line
+	Names    []string  // that are blamed: those that Reason mentions, else all of the response
 	Reason   string    // Envoy's own words
 	Version  string    // of the snapshot
 	Time     time.Time // the last one
@@ -63,6 +73,16 @@ func clip(s string) string {
 		s = s[:maxReason] + "..."
 	}
 	return strings.ToValidUTF8(s, "?")
+}
+
+// serves is who the edge is once it has all it should have; 0 before that.
+func (e *edge) serves() (id string, generation int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || e.target == nil || !e.has.inSync() {
+		return "", 0
+	}
+	return e.id, e.gen
 }
 
 func (e *edge) status() Edge {

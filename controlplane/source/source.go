@@ -36,8 +36,19 @@ type File[T any] struct {
 // Update is one reading of a file. Exactly one of Value and Err holds.
 type Update[T any] struct {
 	Value T
-	Raw   []byte // what Value was parsed from
+	Raw   []byte // what Value was, or could not be, parsed from; nil where the file could not be read
 	Err   error
+	// From and Reason say who brings it and why, where the source knows.
+	From, Reason string
+	Lost         []string // parts of Value that are as they were, because nobody answers about them, and why
+}
+
+// Fate is what became of a policy.
+type Fate struct {
+	Wanted  []byte            // the newest that was sent and could be read
+	InForce []byte            // what all edges have acknowledged last; nil: nothing yet
+	Refused string            // why Wanted will not be in force; empty: it is, or edges are asked
+	Held    map[string]string // SERVICE/RULE -> why, of rules in Wanted that edges are kept from
 }
 
 const (
@@ -135,7 +146,7 @@ func (f File[T]) update(r reading) Update[T] {
 	}
 	v, err := f.Parse(r.data)
 	if err != nil {
-		return Update[T]{Err: err}
+		return Update[T]{Raw: r.data, Err: err}
 	}
 	return Update[T]{Value: v, Raw: r.data}
 }

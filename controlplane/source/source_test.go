@@ -81,7 +81,7 @@ func TestFileIsFollowed(t *testing.T) {
 				}
 			}
 			replace(t, path, "bad")
-			if u := next(t, in); u.Err == nil || u.Value != "" || u.Raw != nil {
+			if u := next(t, in); u.Err == nil || u.Value != "" || string(u.Raw) != "bad" {
 				t.Errorf("bad content: %+v", u)
 			}
 			replace(t, path, strings.Repeat("x", 101))

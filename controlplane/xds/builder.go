@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"slices"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -68,6 +67,13 @@ type validated interface {
 
 // Build renders p. After an error the last snapshot still counts.
 func (b *Builder) Build(p plan.Plan) (*Snapshot, error) {
+	if err := b.rules.fill(p); err != nil {
+		return nil, err
+	}
+	return b.assemble(p, b.edge, b.secrets, b.pools, b.hosts)
+}
+
+func (b *Builder) assemble(p plan.Plan, sections ...func(plan.Plan) error) (*Snapshot, error) {
 	b.build++
 	for t := range b.current {
 		b.current[t] = b.current[t][:0]
@@ -75,10 +81,7 @@ func (b *Builder) Build(p plan.Plan) (*Snapshot, error) {
 			b.made[t] = map[string]*made{}
 		}
 	}
-	if err := b.rules.fill(p); err != nil {
-		return nil, err
-	}
-	for _, section := range []func(plan.Plan) error{b.edge, b.pools, b.hosts} {
+	for _, section := range sections {
 		if err := section(p); err != nil {
 			return nil, err
 		}
@@ -140,29 +143,37 @@ func (b *Builder) resource(t Type, name string, render func() (validated, error)
 
 // edge is what an edge has one of.
 func (b *Builder) edge(p plan.Plan) error {
-	listen, observe, jwks, filter := p.Edge.Listen, p.Edge.Observe, p.Edge.JWKS, filterSource{p.Edge.Wasm, p.Filter, p.FailClosed}
-	extension := func(name string, from any, config func() (*anypb.Any, error)) error {
+	observe, jwks, filter := observeSource{p.Edge.Observe, p.Edge.Identity}, p.Edge.JWKS, filterSource{p.Edge.Wasm, p.Filter, p.FailClosed}
+	discovered := func(name string, from any, config func() (*anypb.Any, error)) error {
 		return b.put(Extensions, name, from, func() (validated, error) {
 			a, err := config()
-			return &corev3.TypedExtensionConfig{Name: name, TypedConfig: a}, err
+			return extensionConfig(name, a), err
 		})
 	}
-	if err := b.put(Listeners, ListenerName, listen, func() (validated, error) { return listener(listen) }); err != nil {
+	if err := b.entrances(p); err != nil {
 		return err
 	}
 	if err := b.put(Clusters, ObserveName, observe, func() (validated, error) { return observeCluster(observe) }); err != nil {
 		return err
 	}
-	if err := extension(JWTName, jwks, func() (*anypb.Any, error) { return packed(jwtAuthn(jwks)) }); err != nil {
+	if addr := p.Edge.RateLimit; addr != "" {
+		if err := b.put(Clusters, RateLimitName, addr, func() (validated, error) { return rateLimitCluster(addr) }); err != nil {
+			return err
+		}
+	}
+	if err := discovered(RateLimitName, p.Edge.RateLimit, func() (*anypb.Any, error) { return globalLimit(p.Edge.RateLimit) }); err != nil {
 		return err
 	}
-	return extension(FilterName, filter, func() (*anypb.Any, error) { return trafficFilter(filter) })
+	if err := discovered(JWTName, jwks, func() (*anypb.Any, error) { return packed(jwtAuthn(jwks)) }); err != nil {
+		return err
+	}
+	return discovered(FilterName, filter, func() (*anypb.Any, error) { return trafficFilter(filter) })
 }
 
 // hosts are the route configuration and the virtual hosts beside it.
 func (b *Builder) hosts(p plan.Plan) error {
 	base, places := b.baseRoutes(p)
-	config := configSource{host: b.source(p, base, places, anyHost), retired: p.Retired, buffers: b.rules.buffers}
+	config := configSource{host: b.source(p, base, places, anyHost), retired: p.Retired, buffers: b.rules.buffers, sheds: p.Sheds}
 	for i, s := range base {
 		config.choosers = append(config.choosers, chooserSource{s.name, places[i]})
 	}
@@ -217,6 +228,9 @@ func (b *Builder) source(p plan.Plan, base []service, of []places, host string) 
 	s := hostSource{host: host, failClosed: p.FailClosed}
 	for _, r := range rules {
 		from := ruleSource{rule: r.rule}
+		if len(r.rule.Limits) > 0 {
+			s.limits = p.Limits
+		}
 		if r.rule.Canary != nil {
 			from.places = of[r.service]
 		}
@@ -239,7 +253,7 @@ func (b *Builder) isMadeFrom(s hostSource, p plan.Plan, base []service, of []pla
 		return false
 	}
 	for i, r := range rules {
-		if s.rules[i].rule != r.rule {
+		if s.rules[i].rule != r.rule || len(r.rule.Limits) > 0 && !reflect.DeepEqual(s.limits, p.Limits) {
 			return false
 		}
 		if r.rule.Canary != nil && !s.rules[i].places.shared(of[r.service]) {

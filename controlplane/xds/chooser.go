@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
@@ -97,6 +98,11 @@ func chooser(s chooserSource) (*xdsmatcherv3.Matcher, error) {
 			}
 		}
 		moved[string(m.Group)] = to[m.Pool]
+		if m.Home > 0 {
+			if moved[string(m.Group)], err = released(m.Home, otherwise, to[m.Pool]); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if len(moved) == 0 {
 		return otherwise, nil
@@ -108,6 +114,39 @@ func chooser(s chooserSource) (*xdsmatcherv3.Matcher, error) {
 		}},
 		OnNoMatch: &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Matcher{Matcher: otherwise}},
 	}, nil
+}
+
+// released sends users whose place is below the share home, and the others of a group,
+// and who is not known, where it was moved to.
+func released(share uint32, home *xdsmatcherv3.Matcher, away *xdsmatcherv3.Matcher_OnMatch) (*xdsmatcherv3.Matcher_OnMatch, error) {
+	place, err := requestHeader(semconv.HeaderPlace)
+	if err != nil {
+		return nil, err
+	}
+	below := &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{SafeRegex: &xdsmatcherv3.RegexMatcher{
+		EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}}, Regex: placesBelow(share),
+	}}}
+	return &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Matcher{Matcher: &xdsmatcherv3.Matcher{
+		MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{
+			Matchers: []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher{{
+				Predicate: is(place, below),
+				OnMatch:   &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Matcher{Matcher: home}},
+			}},
+		}},
+		OnNoMatch: away,
+	}}}, nil
+}
+
+// placesBelow matches places, which have two digits, below a share of 1 to 99.
+func placesBelow(share uint32) string {
+	var alternatives []string
+	if tens := share / 10; tens > 0 {
+		alternatives = append(alternatives, fmt.Sprintf("[0-%d][0-9]", tens-1))
+	}
+	if ones := share % 10; ones > 0 {
+		alternatives = append(alternatives, fmt.Sprintf("%d[0-%d]", share/10, ones-1))
+	}
+	return strings.Join(alternatives, "|")
 }
 
 // cohortChooser is for groups that are not moved.

@@ -12,11 +12,15 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/controlplane/xds/parts"
+	"github.com/tracegate/tracegate/mesh/identity"
 )
 
 const (
@@ -102,29 +106,21 @@ func (b *Builder) servicePools(s plan.Service, m *serviceMade) error {
 		return nil
 	}
 	cluster := func(name string, settings plan.Pool, e endpointSource) error {
-		if err := put(Clusters, name, settings, func() (validated, error) { return poolCluster(name, settings), nil }); err != nil {
+		if err := put(Clusters, name, settings, func() (validated, error) { return poolCluster(name, settings) }); err != nil {
 			return err
 		}
 		return put(Endpoints, name, e, func() (validated, error) { return loadAssignment(name, e) })
 	}
-	var fallback []string
-	if i := slices.IndexFunc(s.Pools, func(p plan.Pool) bool { return p.Name == baseline }); i >= 0 {
-		fallback = s.Pools[i].Endpoints
-	}
 	for _, pool := range s.Pools {
 		name, settings := plan.ClusterName(s.Name, pool.Name), pool
-		settings.Endpoints = nil
-		e := endpointSource{own: pool.Endpoints}
-		if pool.Name != baseline {
-			e.fallback, e.falls = fallback, true
-		}
-		if err := cluster(name, settings, e); err != nil {
+		settings.Endpoints, settings.Backup, settings.Zones = nil, nil, nil
+		if err := cluster(name, settings, byPriority(s, pool)); err != nil {
 			return err
 		}
 		if !slices.Contains(m.mirrored, name) {
 			continue
 		}
-		if err := cluster(mirrorName(name), settings, endpointSource{own: pool.Endpoints}); err != nil {
+		if err := cluster(mirrorName(name), settings, serving(pool)); err != nil {
 			return err
 		}
 	}
@@ -136,23 +132,48 @@ func (b *Builder) servicePools(s plan.Service, m *serviceMade) error {
 // instance copies are dropped.
 func mirrorName(cluster string) string { return cluster + ".mirror" }
 
-func poolCluster(name string, pool plan.Pool) *clusterv3.Cluster {
+func poolCluster(name string, pool plan.Pool) (*clusterv3.Cluster, error) {
 	c := cluster(name)
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()}
 	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
-	c.HealthChecks = []*corev3.HealthCheck{healthCheck()}
+	c.HealthChecks = []*corev3.HealthCheck{healthCheck(pool.Protocol)}
 	c.OutlierDetection = outlierDetection()
 	settings(c, pool)
 	// An endpoint that is taken out of EDS gets no new requests at once; streams
 	// that are open on it, and on one that fails its checks, go on.
 	c.IgnoreHealthOnHostRemoval = true
-	c.TypedExtensionProtocolOptions = httpOptions(&httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+	c.TypedExtensionProtocolOptions = protocolOptions(pool)
+	if err := upstreamTLS(c, pool); err != nil {
+		return nil, err
+	}
+	return c, balance(c, pool.Balances)
+}
+
+func speaksHTTP2(pool plan.Pool) bool {
+	return pool.Protocol == policy.HTTP2 || pool.Protocol == policy.GRPC
+}
+
+func protocolOptions(pool plan.Pool) map[string]*anypb.Any {
+	if speaksHTTP2(pool) {
+		return http2()
+	}
+	return httpOptions(&httpv3.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
 			HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
 		},
 	})
-	return c
+}
+
+// http2 finds a connection that leads nowhere within 35 s, also without requests.
+func http2() map[string]*anypb.Any {
+	return httpOptions(&httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
+				Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(5 * time.Second),
+			}},
+		},
+	})
 }
 
 // cluster holds what is the same for all. Circuit breakers are set because Envoy's
@@ -178,8 +199,8 @@ func cluster(name string) *clusterv3.Cluster {
 }
 
 // healthCheck finds a dead process within a second, also where nobody sends requests.
-func healthCheck() *corev3.HealthCheck {
-	return &corev3.HealthCheck{
+func healthCheck(p policy.Protocol) *corev3.HealthCheck {
+	h := &corev3.HealthCheck{
 		Timeout:               durationpb.New(HealthTimeout),
 		Interval:              durationpb.New(healthInterval),
 		NoTrafficInterval:     durationpb.New(healthInterval),
@@ -190,6 +211,13 @@ func healthCheck() *corev3.HealthCheck {
 			Path: healthPath,
 		}},
 	}
+	switch p {
+	case policy.HTTP2:
+		h.GetHttpHealthCheck().CodecClientType = typev3.CodecClientType_HTTP2
+	case policy.GRPC:
+		h.HealthChecker = &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{}}
+	}
+	return h
 }
 
 // outlierDetection ejects for a few seconds what cannot be reached. What answers
@@ -217,28 +245,57 @@ func outlierDetection() *clusterv3.OutlierDetection {
 // a third of its pool is down.
 const overprovisioning = 100_000
 
-// endpointSource is what a load assignment is made from.
+// endpointSource is what a load assignment is made from: endpoints by priority, and the
+// weights of zones, where they have any. Those of a priority serve where no earlier one
+// has a healthy one.
 type endpointSource struct {
-	own, fallback []string
-	falls         bool // back to fallback, which may be empty
+	tiers   []tier
+	weights map[string]uint32
+}
+
+// tier are endpoints of one priority, and the zones of those that have one.
+type tier struct {
+	addrs []string
+	zones map[string]string
+}
+
+// serving are a pool's own, and then those elsewhere, where there are any.
+func serving(p plan.Pool) endpointSource {
+	s := endpointSource{tiers: []tier{{p.Endpoints, p.Zones}}}
+	if len(p.Backup) > 0 {
+		s.tiers = append(s.tiers, tier{p.Backup, p.Zones})
+	}
+	if p.Balances != nil {
+		s.weights = p.Balances.Weights
+	}
+	return s
+}
+
+// byPriority is who serves a pool: its own, those elsewhere, and then baseline's.
+func byPriority(s plan.Service, pool plan.Pool) endpointSource {
+	out := serving(pool)
+	if pool.Name == baseline {
+		return out
+	}
+	base := []tier{{}}
+	if i := slices.IndexFunc(s.Pools, func(p plan.Pool) bool { return p.Name == baseline }); i >= 0 {
+		base = serving(s.Pools[i]).tiers
+	}
+	out.tiers = append(out.tiers, base...)
+	return out
 }
 
 func loadAssignment(name string, s endpointSource) (*endpointv3.ClusterLoadAssignment, error) {
-	own, err := endpoints(s.own, 0)
-	if err != nil {
-		return nil, err
-	}
 	out := &endpointv3.ClusterLoadAssignment{
 		ClusterName: name,
-		Endpoints:   []*endpointv3.LocalityLbEndpoints{own},
 		Policy:      &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(overprovisioning)},
 	}
-	if s.falls {
-		fallback, err := endpoints(s.fallback, 1)
+	for priority, t := range s.tiers {
+		l, err := localities(t.addrs, uint32(priority), t.zones, s.weights)
 		if err != nil {
 			return nil, err
 		}
-		out.Endpoints = append(out.Endpoints, fallback)
+		out.Endpoints = append(out.Endpoints, l...)
 	}
 	return out, nil
 }
@@ -257,25 +314,35 @@ func endpoints(addrs []string, priority uint32) (*endpointv3.LocalityLbEndpoints
 	return out, nil
 }
 
-func observeCluster(addr string) (*clusterv3.Cluster, error) {
-	e, err := endpoints([]string{addr}, 0)
+// observeSource is what the cluster of the OTLP receiver is made from.
+type observeSource struct {
+	addr, identity string
+}
+
+func observeCluster(s observeSource) (*clusterv3.Cluster, error) {
+	e, err := endpoints([]string{s.addr}, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ObserveName, err)
 	}
-	c := cluster(ObserveName)
+	c := grpcCluster(ObserveName, e)
+	if s.identity != "" {
+		if c.TransportSocket, err = parts.TLS(s.identity, identity.Observe); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// grpcCluster is one of a part of ours that edges call.
+func grpcCluster(name string, e *endpointv3.LocalityLbEndpoints) *clusterv3.Cluster {
+	c := cluster(name)
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{
-		ClusterName: ObserveName,
+		ClusterName: name,
 		Endpoints:   []*endpointv3.LocalityLbEndpoints{e},
 	}
-	c.TypedExtensionProtocolOptions = httpOptions(&httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
-				Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(5 * time.Second),
-			}},
-		},
-	})
-	return c, nil
+	c.TypedExtensionProtocolOptions = http2()
+	return c
 }
 
 func httpOptions(explicit *httpv3.HttpProtocolOptions_ExplicitHttpConfig) map[string]*anypb.Any {

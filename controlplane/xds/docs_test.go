@@ -80,8 +80,30 @@ func TestDefaultPolicysRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(p.Services[0].Rules); n < 3 {
+	if n := len(p.Services[1].Rules); n < 3 {
 		t.Errorf("%d rules", n)
+	}
+	accepted(t, envoytest.Binary(t), build(t, doc))
+}
+
+// TestDocumentedTLS holds the examples of docs/tls.md to the policy and to the real Envoy.
+func TestDocumentedTLS(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../../docs/tls.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := map[string]string{}
+	for _, m := range regexp.MustCompile("(?s)```yaml (\\w+)\n(.*?)```").FindAllStringSubmatch(string(raw), -1) {
+		example[m[1]] = m[2]
+	}
+	doc := example["tls"] + strings.Replace(example["grpc"], "services:\n", "services:\n  - name: core\n    pools:\n"+indent(example["pools"], "      ")+"\n    routes: [{prefix: /v1}]\n", 1)
+	p, err := policy.Parse([]byte(doc))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, doc)
+	}
+	if len(p.TLS.Certificates) != 2 || len(p.Services) != 2 || p.Services[0].Pools[0].TLS == nil {
+		t.Errorf("parsed %+v", p)
 	}
 	accepted(t, envoytest.Binary(t), build(t, doc))
 }

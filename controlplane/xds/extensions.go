@@ -92,6 +92,7 @@ func jwtAuthn(jwks string) *jwtv3.JwtAuthentication {
 			FromHeaders:          []*jwtv3.JwtHeader{{Name: "Authorization", ValuePrefix: "Bearer "}},
 			FromCookies:          []string{SessionCookie},
 			ForwardPayloadHeader: semconv.HeaderClaims,
+			PayloadInMetadata:    claimsMetadata, // for limits per user
 			ClockSkewSeconds:     5,
 			JwtCacheConfig:       &jwtv3.JwtCacheConfig{JwtCacheSize: 1000, JwtMaxTokenSize: 4096},
 		}},

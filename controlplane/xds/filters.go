@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -9,11 +10,14 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	commonratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -46,6 +50,8 @@ func steered() []*hcmv3.HttpFilter {
 	}
 	return []*hcmv3.HttpFilter{
 		{Name: corsFilter, ConfigType: typed(&corsv3.Cors{})},
+		{Name: rbacFilter, ConfigType: typed(&rbacv3.RBAC{})},
+		discovered(RateLimitName, globalURL), // whose service's address may change
 		{Name: faultFilter, ConfigType: typed(&faultv3.HTTPFault{})},
 		{Name: rateLimitFilter, ConfigType: typed(&ratelimitv3.LocalRateLimit{StatPrefix: ListenerName})},
 		{Name: bufferFilter, Disabled: true, ConfigType: typed(&bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(maxBuffered)})},
@@ -77,6 +83,15 @@ func ruleFilters(r plan.Rule) (map[string]*anypb.Any, error) {
 	}
 	if r.CORS != nil {
 		if err := tell(corsFilter, cors(r.CORS)); err != nil {
+			return nil, err
+		}
+	}
+	if r.Addresses != nil {
+		rule, err := addressRule(r.Addresses)
+		if err != nil {
+			return nil, err
+		}
+		if err := tell(rbacFilter, rule); err != nil {
 			return nil, err
 		}
 	}
@@ -162,6 +177,25 @@ func rateLimit(l *plan.RateLimit) *ratelimitv3.LocalRateLimit {
 		FilterEnabled:  always,
 		FilterEnforced: always,
 	}
+}
+
+// shed limits groups, whatever they ask for, on all routes whose rule has no rate limit of
+// its own: Envoy takes the most specific word only. Who is not limited has a bucket that
+// does not run dry.
+func shed(groups []plan.Shed) *ratelimitv3.LocalRateLimit {
+	bucket := func(tokens uint32) *typev3.TokenBucket {
+		return &typev3.TokenBucket{MaxTokens: tokens, TokensPerFill: wrapperspb.UInt32(tokens), FillInterval: durationpb.New(time.Second)}
+	}
+	out := rateLimit(&plan.RateLimit{RequestsPerSecond: math.MaxUint32, Burst: math.MaxUint32})
+	out.AlwaysConsumeDefaultTokenBucket = wrapperspb.Bool(false)
+	out.RateLimits = []*routev3.RateLimit{{Actions: []*routev3.RateLimit_Action{limitPer("group")}}}
+	for _, s := range groups {
+		out.Descriptors = append(out.Descriptors, &commonratelimitv3.LocalRateLimitDescriptor{
+			Entries:     []*commonratelimitv3.RateLimitDescriptor_Entry{{Key: "group", Value: string(s.Group)}},
+			TokenBucket: bucket(s.Requests),
+		})
+	}
+	return out
 }
 
 func fraction(percent float64) *typev3.FractionalPercent {

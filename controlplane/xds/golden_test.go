@@ -13,6 +13,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -31,6 +32,7 @@ type resources struct {
 	clusters   []*clusterv3.Cluster
 	endpoints  []*endpointv3.ClusterLoadAssignment
 	extensions []*corev3.TypedExtensionConfig
+	secrets    []*tlsv3.Secret
 }
 
 func render(p plan.Plan) (resources, error) {
@@ -42,6 +44,7 @@ func render(p plan.Plan) (resources, error) {
 		clusters:   as[*clusterv3.Cluster](m[Clusters]),
 		endpoints:  as[*endpointv3.ClusterLoadAssignment](m[Endpoints]),
 		extensions: as[*corev3.TypedExtensionConfig](m[Extensions]),
+		secrets:    as[*tlsv3.Secret](m[Secrets]),
 	}, err
 }
 
@@ -76,8 +79,25 @@ func TestGolden(t *testing.T) {
 			golden(t, dir, "clusters.yaml", r.clusters, want)
 			golden(t, dir, "endpoints.yaml", r.endpoints, want)
 			golden(t, dir, "extensions.yaml", r.extensions, want)
+			if len(r.secrets) > 0 {
+				golden(t, dir, "secrets.yaml", r.secrets, want)
+			}
+			goldenProxyless(t, dir, readPlan(t, in), want)
 			stale(t, dir, want)
 		})
+	}
+}
+
+// goldenProxyless is what gRPC clients get, where a service is for them.
+func goldenProxyless(t *testing.T, dir string, p plan.Plan, known map[string]bool) {
+	t.Helper()
+	var all []proto.Message
+	c := Proxyless{Builder{rendered: func(_ Type, m proto.Message) { all = append(all, m) }}}
+	if _, err := c.Build(p); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) > 0 {
+		golden(t, dir, "proxyless.yaml", all, known)
 	}
 }
 

@@ -218,3 +218,16 @@ func takesAll(r *plan.Rule, host string) bool {
 			len(m.Methods)+len(m.Headers)+len(m.Query) == 0 && covers(m, host)
 	})
 }
+
+// Has says whether the routes of a rule are in a resource: a virtual host, or the route
+// configuration, which has those of no host.
+func Has(t Type, resource string, r plan.Rule) bool {
+	host := anyHost
+	if t == VirtualHosts {
+		var ok bool
+		if host, ok = strings.CutPrefix(resource, hostName("")); !ok {
+			return false
+		}
+	}
+	return slices.ContainsFunc(r.Match, func(m plan.Match) bool { return covers(m, host) })
+}

@@ -17,37 +17,57 @@ import (
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
-// listener is the one clients connect to. A listener that changes drains, and its
-// WebSockets with it; so nothing that changes in operation may stand in here:
-// routes come by RDS, both filters' configuration by ECDS.
-func listener(listen string) (*listenerv3.Listener, error) {
-	addr, err := address(listen)
+// entrance is what a listener is made from. A listener that changes drains, and its
+// WebSockets with it; so nothing that changes in operation may stand in here: routes
+// come by RDS, filters' configuration by ECDS, certificates by SDS. Where only filter
+// chains differ, Envoy drains only those that are gone.
+type entrance struct {
+	name, listen string
+	redirect     uint32 // port of TLS that everything is sent to; 0: requests are served
+	hops         uint32 // proxies before it
+	quic         bool
+	minVersion   string
+	chains       []chain // by certificate; nil: not encrypted
+}
+
+func (e entrance) render() (*listenerv3.Listener, error) {
+	addr, err := address(e.listen)
 	if err != nil {
 		return nil, err
 	}
-	hcm, err := packed(connectionManager())
+	hcm, err := packed(e.connectionManager())
 	if err != nil {
 		return nil, fmt.Errorf("marshal connection manager: %w", err)
 	}
-	return &listenerv3.Listener{
-		Name:                                 ListenerName,
-		StatPrefix:                           ListenerName,
+	l := &listenerv3.Listener{
+		Name:                                 e.name,
+		StatPrefix:                           e.name,
 		Address:                              addr,
 		PerConnectionBufferLimitBytes:        wrapperspb.UInt32(bufferLimit),
 		TrafficDirection:                     corev3.TrafficDirection_INBOUND,
 		MaxConnectionsToAcceptPerSocketEvent: wrapperspb.UInt32(1),
-		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-			Name:       "envoy.filters.network.http_connection_manager",
-			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: hcm},
-		}}}},
-	}, nil
+	}
+	filters := []*listenerv3.Filter{{
+		Name:       hcmFilter,
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: hcm},
+	}}
+	if e.chains == nil {
+		l.FilterChains = []*listenerv3.FilterChain{{Filters: filters}}
+		return l, nil
+	}
+	if err := e.encrypt(l, filters); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
+
+const hcmFilter = "envoy.filters.network.http_connection_manager"
 
 // connectionManager follows Envoy's guide "configuring Envoy as an edge proxy".
 // It has no tracing: Envoy's tracer overwrites the colored traceparent, so edge
 // spans are made from the access log instead.
-func connectionManager() *hcmv3.HttpConnectionManager {
-	return &hcmv3.HttpConnectionManager{
+func (e entrance) connectionManager() *hcmv3.HttpConnectionManager {
+	m := &hcmv3.HttpConnectionManager{
 		StatPrefix: ListenerName,
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
@@ -55,14 +75,15 @@ func connectionManager() *hcmv3.HttpConnectionManager {
 			RouteConfigName: RoutesName,
 		}},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{dropClaims()},
-		HttpFilters:                   httpFilters(),
+		HttpFilters:                   e.httpFilters(),
 		AccessLog:                     accessLogs(),
 		LocalReplyConfig:              localReplies(),
 
 		// Who is the client: the peer, not what it says about itself. No peer counts
 		// as internal, so its x-envoy-* headers are dropped. The list must name
 		// something: Envoy takes an empty one for "private and loopback".
-		UseRemoteAddress: wrapperspb.Bool(true),
+		UseRemoteAddress:  wrapperspb.Bool(true),
+		XffNumTrustedHops: e.hops,
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{
 			CidrRanges: []*corev3.CidrRange{{AddressPrefix: "0.0.0.0", PrefixLen: wrapperspb.UInt32(32)}},
 		},
@@ -90,12 +111,28 @@ func connectionManager() *hcmv3.HttpConnectionManager {
 			MaxHeadersCount:              wrapperspb.UInt32(100),
 		},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			MaxConcurrentStreams:        wrapperspb.UInt32(100),
-			InitialStreamWindowSize:     wrapperspb.UInt32(64 << 10),
-			InitialConnectionWindowSize: wrapperspb.UInt32(1 << 20),
+			MaxConcurrentStreams:        wrapperspb.UInt32(maxStreams),
+			InitialStreamWindowSize:     wrapperspb.UInt32(streamWindow),
+			InitialConnectionWindowSize: wrapperspb.UInt32(connectionWindow),
 		},
 	}
+	if e.redirect != 0 {
+		m.RouteSpecifier = redirectAll(e.redirect)
+		m.StatPrefix, m.AccessLog = RedirectName, nil
+	}
+	if e.quic {
+		m.CodecType = hcmv3.HttpConnectionManager_HTTP3
+		m.Http3ProtocolOptions = &corev3.Http3ProtocolOptions{QuicProtocolOptions: quicOptions()}
+	}
+	return m
 }
+
+// Bounds of what one connection of HTTP/2 or HTTP/3 may have open and in flight.
+const (
+	maxStreams       = 100
+	streamWindow     = 64 << 10
+	connectionWindow = 1 << 20
+)
 
 // dropClaims removes what clients send under our own header names, before any
 // filter and before the route is chosen.
@@ -110,14 +147,22 @@ func dropClaims() *corev3.TypedExtensionConfig {
 	}
 }
 
-func httpFilters() []*hcmv3.HttpFilter {
-	out := []*hcmv3.HttpFilter{
-		discovered(JWTName, jwtURL),     // first: the filter behind it reads the claims it verified
-		discovered(FilterName, wasmURL), // colors the request; the router matches what it wrote
-	}
-	out = append(out, steered()...)
-	return append(out, &hcmv3.HttpFilter{
+func (e entrance) httpFilters() []*hcmv3.HttpFilter {
+	router := &hcmv3.HttpFilter{
 		Name:       "envoy.filters.http.router",
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: mustPack(&routerv3.Router{SuppressEnvoyHeaders: true})},
-	})
+	}
+	if e.redirect != 0 {
+		return []*hcmv3.HttpFilter{router}
+	}
+	var out []*hcmv3.HttpFilter
+	if e.chains != nil {
+		out = append(out, discovered(TLSHeadersName, mutationURL)) // first: on local replies of the others as well
+	}
+	out = append(out,
+		discovered(JWTName, jwtURL),     // the filter behind it reads the claims it verified
+		discovered(FilterName, wasmURL), // colors the request; the router matches what it wrote
+	)
+	out = append(out, steered()...)
+	return append(out, grpcWeb(), router) // what came as gRPC-Web is gRPC for the router only
 }

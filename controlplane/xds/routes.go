@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/controlplane/xds/parts"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
@@ -24,7 +27,8 @@ type hostSource struct {
 	host       string // or pattern
 	failClosed bool
 	rules      []ruleSource
-	base       []service // none where a rule takes everything
+	base       []service      // none where a rule takes everything
+	limits     []policy.Limit // where a rule names one
 }
 
 // ruleSource is what a rule's routes are made from.
@@ -39,6 +43,7 @@ type configSource struct {
 	choosers []chooserSource
 	retired  []string
 	buffers  bool
+	sheds    []plan.Shed
 }
 
 // routes is the route configuration: what all virtual hosts share, and the one for
@@ -62,7 +67,7 @@ func (b *Builder) routes(s configSource) (*routev3.RouteConfiguration, error) {
 		Name:                RoutesName,
 		VirtualHosts:        []*routev3.VirtualHost{rest},
 		Vhds:                &routev3.Vhds{ConfigSource: ads()},
-		RequestHeadersToAdd: []*corev3.HeaderValueOption{retrySafe()},
+		RequestHeadersToAdd: []*corev3.HeaderValueOption{retrySafe(), via()},
 		ResponseHeadersToAdd: []*corev3.HeaderValueOption{
 			setHeader(semconv.HeaderGroup, "%REQ("+semconv.HeaderGroup+")%"),
 			setHeader(semconv.HeaderTraceresponse, "%REQ("+semconv.HeaderTraceparent+")%"),
@@ -74,6 +79,16 @@ func (b *Builder) routes(s configSource) (*routev3.RouteConfiguration, error) {
 	}
 	if s.buffers {
 		out.TypedPerFilterConfig = idleBuffer()
+	}
+	if len(s.sheds) > 0 {
+		if out.TypedPerFilterConfig == nil {
+			out.TypedPerFilterConfig = map[string]*anypb.Any{}
+		}
+		limits, err := packed(shed(s.sheds))
+		if err != nil {
+			return nil, fmt.Errorf("limits of groups: %w", err)
+		}
+		out.TypedPerFilterConfig[rateLimitFilter] = limits
 	}
 	return out, nil
 }
@@ -90,7 +105,7 @@ func virtualHost(name string, s hostSource) (*routev3.VirtualHost, error) {
 		out = append(out, uncolored())
 	}
 	for _, r := range s.rules {
-		routes, err := ruleRoutes(r, s.host)
+		routes, err := ruleRoutes(r, s.host, s.limits)
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +136,11 @@ func serviceRoutes(s service) []*routev3.Route {
 		if r.WebSocket {
 			add(r, websocket(), isUpgrade())
 		}
-		add(r, &routev3.RouteAction{Timeout: durationpb.New(r.Timeout)})
+		a := &routev3.RouteAction{Timeout: durationpb.New(r.Timeout)}
+		if r.GRPC {
+			streamed(a)
+		}
+		add(r, a)
 	}
 	return out
 }
@@ -142,6 +161,12 @@ const (
 // twice as long to build 3,000 rules.)
 func retrySafe() *corev3.HeaderValueOption {
 	return setHeader(retryOnHeader, "%CEL(request.method in ['GET', 'HEAD', 'OPTIONS'] ? 'reset' : '')%")
+}
+
+// via tells services which process of which edge a request came by. edge/envoy sets the
+// variable.
+func via() *corev3.HeaderValueOption {
+	return setHeader(semconv.HeaderEdge, "%ENVIRONMENT("+parts.ViaVariable+")%")
 }
 
 func websocket() *routev3.RouteAction {

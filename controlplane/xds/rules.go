@@ -18,12 +18,12 @@ import (
 // ruleRoutes are the routes of a rule in the virtual host of a host (or pattern of
 // hosts): one for each of its matches that cover the host. Which pool serves is left
 // to its service's chooser.
-func ruleRoutes(s ruleSource, host string) ([]*routev3.Route, error) {
+func ruleRoutes(s ruleSource, host string, limits []policy.Limit) ([]*routev3.Route, error) {
 	filters, err := ruleFilters(*s.rule)
 	if err != nil {
 		return nil, fmt.Errorf("rule %q: %w", s.rule.Name, err)
 	}
-	b := ruleBuilder{rule: *s.rule, places: s.places, filters: filters}
+	b := ruleBuilder{rule: *s.rule, places: s.places, filters: filters, limits: limits}
 	for _, m := range s.rule.Match {
 		if covers(m, host) {
 			b.match(m)
@@ -37,6 +37,7 @@ type ruleBuilder struct {
 	rule    plan.Rule
 	places  places // of a canary
 	filters map[string]*anypb.Any
+	limits  []policy.Limit
 	out     []*routev3.Route
 }
 
@@ -170,12 +171,15 @@ func (b *ruleBuilder) chosen() func(*routev3.RouteAction) {
 // toCluster gives the route what the rule says about serving.
 func (b *ruleBuilder) toCluster(route *routev3.Route, m plan.Match, to func(*routev3.RouteAction)) {
 	r := b.rule
-	a := &routev3.RouteAction{Timeout: durationpb.New(r.Timeout)}
+	a := &routev3.RouteAction{Timeout: durationpb.New(r.Timeout), RateLimits: routeLimits(r.Limits, b.limits)}
 	to(a)
 	if r.WebSocket {
 		// A WebSocket has no timeout: Envoy's begins when a request has ended.
 		a.UpgradeConfigs = websocket().UpgradeConfigs
 		a.IdleTimeout = websocket().IdleTimeout
+	}
+	if r.GRPC {
+		streamed(a)
 	}
 	if r.IdleTimeout > 0 {
 		a.IdleTimeout = durationpb.New(r.IdleTimeout)

@@ -1,4 +1,4 @@
-// Package xds renders a plan as Envoy resources: listener, route configuration,
+// Package xds renders a plan as Envoy resources: listeners, certificates, route configuration,
 // virtual hosts, clusters, endpoints and the filters' extension configuration. The same plan
 // gives the same bytes and so the same versions, on every machine.
 //
@@ -25,22 +25,28 @@ type Type int
 const (
 	Clusters     Type = iota // CDS
 	Endpoints                // EDS
+	Secrets                  // SDS
 	Listeners                // LDS
 	Extensions               // ECDS
 	Routes                   // RDS
 	VirtualHosts             // VHDS
+	ScopedRoutes             // SRDS; rendered by nobody here, and served as the others are
+	Runtimes                 // RTDS; likewise
 	NumTypes     int  = iota
 )
 
-var typeNames = [NumTypes]string{"cds", "eds", "lds", "ecds", "rds", "vhds"}
+var typeNames = [NumTypes]string{"cds", "eds", "sds", "lds", "ecds", "rds", "vhds", "srds", "rtds"}
 
 var typeURLs = [NumTypes]string{
 	"type.googleapis.com/envoy.config.cluster.v3.Cluster",
 	"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+	"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
 	"type.googleapis.com/envoy.config.listener.v3.Listener",
 	"type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
 	"type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
 	"type.googleapis.com/envoy.config.route.v3.VirtualHost",
+	"type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration",
+	"type.googleapis.com/envoy.service.runtime.v3.Runtime",
 }
 
 // String is the short name used in metrics and logs.
@@ -107,6 +113,12 @@ func digest(rs []Resource) [sha256.Size]byte {
 		text = append(append(append(append(text, r.Name...), 0), r.Version...), 0)
 	}
 	return sha256.Sum256(text)
+}
+
+// VersionOfAll is the version of resources that are sorted by name.
+func VersionOfAll(rs []Resource) string {
+	sum := digest(rs)
+	return short(sum[:])
 }
 
 // Changes are, for each type, the names that do not stand for the same in both

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/tracegate/tracegate/controlplane/certificate"
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/edge/envoytest"
@@ -16,7 +18,7 @@ import (
 // accepted fails the test where the real Envoy does not take the plan.
 func accepted(t *testing.T, binary string, p plan.Plan) {
 	t.Helper()
-	if out, err := validate(t, binary, p); err != nil {
+	if out, err := validate(t, binary, withKeys(t, p)); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -54,6 +56,24 @@ func TestEnvoyAcceptsGoldenPlans(t *testing.T) {
 	}
 }
 
+// withKeys puts certificates that can be used where a plan has words for them.
+func withKeys(t *testing.T, p plan.Plan) plan.Plan {
+	t.Helper()
+	if p.TLS == nil {
+		return p
+	}
+	ca, err := certificate.NewAuthority("test", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range p.Secrets {
+		if p.Secrets[i].Pair, err = ca.Issue(certificate.Subject{Name: s.Name}, time.Now(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
 // build makes a plan of a policy whose service core has all pools.
 func build(t *testing.T, doc string) plan.Plan {
 	t.Helper()
@@ -65,7 +85,10 @@ func build(t *testing.T, doc string) plan.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := plan.Build(p, e, nil, plan.Edge{Listen: "127.0.0.1:8080", Observe: "127.0.0.1:4317"})
+	out, err := plan.Build(p, e, plan.Groups{}, plan.Edge{
+		Listen: "127.0.0.1:8080", Observe: "127.0.0.1:4317", TLS: plan.EdgeTLS{Listen: "127.0.0.1:8443", HTTP3: true},
+		Certificates: map[string]certificate.Pair{"chat": {Chain: "x"}, "default": {Chain: "x"}, "edge": {Chain: "x", CA: "x"}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func consistent(r resources) error {
 	for _, e := range r.extensions {
 		names[e.GetName()] = true
 	}
-	for _, f := range httpFilters() {
+	for _, f := range (entrance{}).httpFilters() {
 		if f.GetConfigDiscovery() != nil && !names[f.GetName()] {
 			return fmt.Errorf("filter %q has no configuration", f.GetName())
 		}

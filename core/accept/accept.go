@@ -31,6 +31,10 @@ type Conversations interface {
 	StandingOf(ctx context.Context, conversation, userID string) (chat.Standing, error)
 	// Target answers chat.ErrNotFound where the user sees no entry of that seq.
 	Target(ctx context.Context, userID, conversation string, seq int64) (chat.Target, error)
+	// Reactions are those of a message, as a user sees them.
+	Reactions(ctx context.Context, userID, conversation string, seq int64) ([]protocol.Reaction, error)
+	// File answers chat.ErrNotFound where there is none that the user may see.
+	File(ctx context.Context, userID, id string) (chat.File, error)
 }
 
 // Log makes records durable.
@@ -53,13 +57,19 @@ type Acceptor struct {
 	members       *members
 	down          atomic.Int64 // until when, in unix nanoseconds, the store is not asked about known members
 	now           func() time.Time
-	cfg           Config
+	timeout       time.Duration
+	editWithin    atomic.Int64 // nanoseconds
 }
 
 // New prepares an acceptor.
 func New(conversations Conversations, log Log, cfg Config, now func() time.Time) *Acceptor {
-	return &Acceptor{conversations: conversations, log: log, members: newMembers(100_000), now: now, cfg: cfg}
+	a := &Acceptor{conversations: conversations, log: log, members: newMembers(100_000), now: now, timeout: cfg.Timeout}
+	a.EditWithin(cfg.EditWithin)
+	return a
 }
+
+// EditWithin replaces how long a message may be edited.
+func (a *Acceptor) EditWithin(d time.Duration) { a.editWithin.Store(int64(d)) }
 
 // Done is called exactly once, possibly before the call that it was given to returns.
 // Its error is a *protocol.Error, or another one that the sender must not see; unless it
@@ -70,7 +80,7 @@ type Done = func(protocol.Accepted, error)
 // Accept checks and accepts a message of a user. What one goroutine sends to one
 // conversation keeps its order.
 func (a *Acceptor) Accept(ctx context.Context, from chat.User, m protocol.Send, traceID string, done Done) {
-	a.accept(ctx, from, chat.Record{Conversation: m.Conversation, ClientID: m.ClientID, Text: m.Text, ReplyTo: m.ReplyTo}, traceID, done)
+	a.accept(ctx, from, chat.Record{Conversation: m.Conversation, ClientID: m.ClientID, Text: m.Text, ReplyTo: m.ReplyTo, File: m.File}, traceID, done)
 }
 
 // Edit accepts a new text for a message.
@@ -85,6 +95,27 @@ func (a *Acceptor) Edit(ctx context.Context, from chat.User, m protocol.Edit, tr
 func (a *Acceptor) Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done Done) {
 	a.accept(ctx, from, chat.Record{
 		Kind: protocol.EventRecalled, Conversation: m.Conversation, ClientID: fmt.Sprintf("recall.%d", m.Seq), Target: m.Seq,
+	}, traceID, done)
+}
+
+// React accepts a reaction to a message, Unreact that it is taken back. The kind before
+// their client ids keeps them apart from messages, and a reaction from its end.
+func (a *Acceptor) React(ctx context.Context, from chat.User, m protocol.React, traceID string, done Done) {
+	a.react(ctx, from, protocol.EventReacted, m, traceID, done)
+}
+
+// Unreact is as React.
+func (a *Acceptor) Unreact(ctx context.Context, from chat.User, m protocol.React, traceID string, done Done) {
+	a.react(ctx, from, protocol.EventUnreacted, m, traceID, done)
+}
+
+func (a *Acceptor) react(ctx context.Context, from chat.User, kind protocol.EventKind, m protocol.React, traceID string, done Done) {
+	if err := chat.CheckClientID(m.ClientID); err != nil {
+		done(protocol.Accepted{}, err)
+		return
+	}
+	a.accept(ctx, from, chat.Record{
+		Kind: kind, Conversation: m.Conversation, ClientID: string(kind) + "." + m.ClientID, Target: m.Seq, Emoji: m.Emoji,
 	}, traceID, done)
 }
 
@@ -106,7 +137,7 @@ func (a *Acceptor) accept(ctx context.Context, from chat.User, r chat.Record, tr
 		done(accepted, err)
 		return
 	}
-	once := newOnce(a.cfg.Timeout, func(err error) {
+	once := newOnce(a.timeout, func(err error) {
 		if err != nil {
 			done(protocol.Accepted{}, err)
 			return
@@ -126,7 +157,7 @@ const (
 // may says whether the sender may: nil, a *protocol.Error, or what went wrong with the
 // store; already says that there is nothing to do, since it is stored that way.
 func (a *Acceptor) may(ctx context.Context, r chat.Record) (already bool, err error) {
-	plain := r.Kind == "" && r.ReplyTo == 0
+	plain := r.Kind == "" && r.ReplyTo == 0 && r.File == ""
 	known := plain && a.members.has(r.Conversation, r.SenderID)
 	if known && a.now().UnixNano() < a.down.Load() {
 		return false, nil
@@ -154,7 +185,15 @@ func (a *Acceptor) may(ctx context.Context, r chat.Record) (already bool, err er
 	if plain {
 		return false, nil
 	}
+	if r.File != "" {
+		if err := a.mayAttach(ctx, r); err != nil {
+			return false, err
+		}
+	}
 	target, err := a.mayTarget(ctx, standing, r)
+	if err == nil && r.Emoji != "" {
+		err = a.mayReact(ctx, r)
+	}
 	return chat.Already(standing, r, target), err
 }
 
@@ -166,7 +205,31 @@ func (a *Acceptor) standing(ctx context.Context, r chat.Record) (chat.Standing, 
 	return a.conversations.StandingOf(ctx, r.Conversation, r.SenderID)
 }
 
-// mayTarget looks at the message that an edit, a recall or a reply names, if any.
+// mayAttach looks at the file that a message carries: only its uploader sends it.
+func (a *Acceptor) mayAttach(ctx context.Context, r chat.Record) error {
+	f, err := a.conversations.File(ctx, r.SenderID, r.File)
+	if errors.Is(err, chat.ErrNotFound) || err == nil && f.OwnerID != r.SenderID {
+		return protocol.NewError(protocol.CodeNotFound, "file", "there is no such file of yours")
+	}
+	if err != nil {
+		return fmt.Errorf("read file: %w", err)
+	}
+	return nil
+}
+
+// mayReact looks at what others have reacted to the message with.
+func (a *Acceptor) mayReact(ctx context.Context, r chat.Record) error {
+	list, err := a.conversations.Reactions(ctx, r.SenderID, r.Conversation, r.Target)
+	if err != nil {
+		return fmt.Errorf("read reactions: %w", err)
+	}
+	if no := chat.AllowReaction(r, list); no != nil {
+		return no
+	}
+	return nil
+}
+
+// mayTarget looks at the message that an edit, a recall, a reaction or a reply names, if any.
 func (a *Acceptor) mayTarget(ctx context.Context, standing chat.Standing, r chat.Record) (chat.Target, error) {
 	seq, field := r.Target, "seq"
 	if r.Kind == "" {
@@ -188,8 +251,8 @@ func (a *Acceptor) mayTarget(ctx context.Context, standing chat.Standing, r chat
 	if no := chat.AllowTarget(standing, r, t); no != nil {
 		return t, no
 	}
-	if r.Kind == protocol.EventEdited && a.cfg.EditWithin > 0 && r.SentAt.Sub(t.SentAt) > a.cfg.EditWithin {
-		return t, protocol.NewError(protocol.CodePermissionDenied, "seq", fmt.Sprintf("a message may be edited for %v", a.cfg.EditWithin))
+	if within := time.Duration(a.editWithin.Load()); r.Kind == protocol.EventEdited && within > 0 && r.SentAt.Sub(t.SentAt) > within {
+		return t, protocol.NewError(protocol.CodePermissionDenied, "seq", fmt.Sprintf("a message may be edited for %v", within))
 	}
 	return t, nil
 }

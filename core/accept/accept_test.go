@@ -27,6 +27,9 @@ type conversations struct {
 	down    error
 	group   *chat.Roster
 	targets map[int64]chat.Target
+
+	reactions   map[int64][]protocol.Reaction
+	noReactions error
 }
 
 func (c *conversations) Standing(_ context.Context, id string) (chat.Standing, error) {
@@ -55,6 +58,25 @@ func (c *conversations) Target(_ context.Context, _, _ string, seq int64) (chat.
 		return t, chat.ErrNotFound
 	}
 	return t, nil
+}
+
+func (c *conversations) Reactions(_ context.Context, _, _ string, seq int64) ([]protocol.Reaction, error) {
+	if c.noReactions != nil {
+		return nil, c.noReactions
+	}
+	return c.reactions[seq], nil
+}
+
+// File has "f1" of ann's, "f2" of another's, which she sees.
+func (c *conversations) File(_ context.Context, _, id string) (chat.File, error) {
+	owner := map[string]string{"f1": "u1", "f2": "u2"}[id]
+	switch {
+	case c.down != nil:
+		return chat.File{}, c.down
+	case owner == "":
+		return chat.File{}, chat.ErrNotFound
+	}
+	return chat.File{OwnerID: owner}, nil
 }
 
 func config(timeout time.Duration) accept.Config {
@@ -130,6 +152,60 @@ func TestAccept(t *testing.T) {
 	if r := send(t, a, ann, good); !errors.Is(r.err, answer) {
 		t.Errorf("a member who is known does not need the store: %v", r.err)
 	}
+}
+
+// TestReact: what may not be is refused, and all else is a record.
+func TestReact(t *testing.T) {
+	cs := &conversations{targets: map[int64]chat.Target{1: {SenderID: "u2"}, 2: {SenderID: "u2", Recalled: true}, 3: {Kind: protocol.EventEdited}, 4: {SenderID: "u1"}}}
+	cs.reactions = map[int64][]protocol.Reaction{1: {{Emoji: "👍", Count: 2, Mine: true}, {Emoji: "🎉", Count: 1}}}
+	for i := range chat.MaxReactions {
+		cs.reactions[4] = append(cs.reactions[4], protocol.Reaction{Emoji: string(rune('😀' + i)), Count: 1})
+	}
+	var got []chat.Record
+	a := accept.New(cs, logFunc(func(r chat.Record, done func(error)) { got = append(got, r); done(nil) }), config(time.Minute), func() time.Time { return now })
+	for _, c := range []struct {
+		name string
+		from chat.User
+		add  bool
+		m    protocol.React
+		key  string // of the record; empty where there is none
+		code protocol.Code
+	}{
+		{"add", ann, true, protocol.React{Conversation: "c1", Seq: 1, Emoji: "❤️", ClientID: "1"}, "reacted.1", ""},
+		{"add what others have", ann, true, protocol.React{Conversation: "c1", Seq: 1, Emoji: "🎉", ClientID: "1"}, "reacted.1", ""},
+		{"add again", ann, true, protocol.React{Conversation: "c1", Seq: 1, Emoji: "👍", ClientID: "2"}, "reacted.2", ""}, // it may have been taken back, and not stored yet
+		{"take back", ann, false, protocol.React{Conversation: "c1", Seq: 1, Emoji: "👍", ClientID: "1"}, "unreacted.1", ""},
+		{"take back another's", ann, false, protocol.React{Conversation: "c1", Seq: 1, Emoji: "🎉", ClientID: "3"}, "unreacted.3", ""},
+		{"take back of what was recalled", ann, false, protocol.React{Conversation: "c1", Seq: 2, Emoji: "🎉", ClientID: "3"}, "", protocol.CodePermissionDenied},
+		{"to what was recalled", ann, true, protocol.React{Conversation: "c1", Seq: 2, Emoji: "👍", ClientID: "4"}, "", protocol.CodePermissionDenied},
+		{"to an edit", ann, true, protocol.React{Conversation: "c1", Seq: 3, Emoji: "👍", ClientID: "4"}, "", protocol.CodeNotFound},
+		{"one too many", ann, true, protocol.React{Conversation: "c1", Seq: 4, Emoji: "👍", ClientID: "4"}, "", protocol.CodePermissionDenied},
+		{"one more of the last", ann, true, protocol.React{Conversation: "c1", Seq: 4, Emoji: "😀", ClientID: "4"}, "reacted.4", ""},
+		{"a word", ann, true, protocol.React{Conversation: "c1", Seq: 1, Emoji: "ok", ClientID: "4"}, "", protocol.CodeInvalidArgument},
+		{"no client id", ann, true, protocol.React{Conversation: "c1", Seq: 1, Emoji: "👍"}, "", protocol.CodeInvalidArgument},
+		{"a dot in it", ann, true, protocol.React{Conversation: "c1", Seq: 1, Emoji: "👍", ClientID: "a.b"}, "", protocol.CodeInvalidArgument},
+		{"a stranger", eve, true, protocol.React{Conversation: "c1", Seq: 1, Emoji: "👍", ClientID: "5"}, "", protocol.CodeNotFound},
+	} {
+		got = nil
+		do, key := a.React, ""
+		if !c.add {
+			do = a.Unreact
+		}
+		var err error
+		do(t.Context(), c.from, c.m, "trace", func(_ protocol.Accepted, e error) { err = e })
+		if len(got) > 0 {
+			key = got[0].ClientID
+		}
+		if code(err) != c.code || (c.code == "") != (err == nil) || key != c.key {
+			t.Errorf("%s: %v, record %q", c.name, err, key)
+		}
+	}
+	cs.noReactions = errors.New("store is gone")
+	a.React(t.Context(), ann, protocol.React{Conversation: "c1", Seq: 1, Emoji: "👍", ClientID: "9"}, "", func(_ protocol.Accepted, err error) {
+		if !errors.Is(err, cs.noReactions) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestLateAnswerIsNotASecondOne(t *testing.T) {
@@ -254,6 +330,11 @@ func TestEditsRecallsAndRepliesNameAMessage(t *testing.T) {
 			a.Accept(t.Context(), ann, protocol.Send{Conversation: "g", ClientID: "r", Text: "x", ReplyTo: seq}, "", done)
 		}
 	}
+	attach := func(id string) call {
+		return func(done accept.Done) {
+			a.Accept(t.Context(), ann, protocol.Send{Conversation: "g", ClientID: "f", File: id}, "", done)
+		}
+	}
 	for _, c := range []struct {
 		name  string
 		call  call
@@ -273,6 +354,10 @@ func TestEditsRecallsAndRepliesNameAMessage(t *testing.T) {
 		{"recall another's as an admin", recall(eve, 3), "", "", 1},
 		{"recall again", recall(ann, 4), "", "", 0},
 		{"reply", reply(3), "", "", 1},
+		{"own file", attach("f1"), "", "", 1},
+		{"another's file", attach("f2"), protocol.CodeNotFound, "file", 0},
+		{"no file", attach("f3"), protocol.CodeNotFound, "file", 0},
+		{"no file's id", attach("a/b"), protocol.CodeInvalidArgument, "file", 0},
 		{"reply to no message", reply(5), protocol.CodeNotFound, "reply_to", 0},
 		{"reply to nothing", reply(9), protocol.CodeNotFound, "reply_to", 0},
 	} {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,37 +22,52 @@ import (
 	"github.com/tracegate/tracegate/core/account"
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/core/store"
 )
 
-// memory is Users in a map.
-type memory struct {
-	mu    sync.Mutex
-	users map[string]chat.User
-	hash  map[string]string
-	down  error
+// users is a store that may be down.
+type users struct {
+	*store.Store
+	looks atomic.Int64
+
+	mu   sync.Mutex
+	down error
 }
 
-func (m *memory) CreateUser(_ context.Context, u chat.User, hash string, _ time.Time) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.users[u.Name]; ok {
-		return chat.ErrExists
-	}
-	m.users[u.Name], m.hash[u.Name] = u, hash
-	return nil
+func (u *users) fail(with error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.down = with
 }
 
-func (m *memory) Credentials(_ context.Context, name string) (chat.User, string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.down != nil {
-		return chat.User{}, "", m.down
+func (u *users) failure() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.down
+}
+
+func (u *users) Credentials(ctx context.Context, name string) (chat.User, string, error) {
+	if err := u.failure(); err != nil {
+		return chat.User{}, "", err
 	}
-	u, ok := m.users[name]
-	if !ok {
-		return chat.User{}, "", chat.ErrNotFound
+	return u.Store.Credentials(ctx, name)
+}
+
+func (u *users) EndedSince(ctx context.Context, since time.Time) ([]chat.Ended, error) {
+	u.looks.Add(1)
+	if err := u.failure(); err != nil {
+		return nil, err
 	}
-	return u, m.hash[name], nil
+	return u.Store.EndedSince(ctx, since)
+}
+
+func (u *users) hash(t *testing.T, name string) string {
+	t.Helper()
+	_, hash, err := u.Store.Credentials(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hash
 }
 
 const password = "correct horse"
@@ -67,19 +83,92 @@ func key(t testing.TB) ed25519.PrivateKey {
 	return k
 }
 
-func service(t testing.TB, edit func(*account.Config)) (*account.Service, *memory) {
+func service(t testing.TB, edit func(*account.Config)) (*account.Service, *users) {
+	t.Helper()
+	r := newRig(t, edit)
+	return r.Service, r.users
+}
+
+// rig is a service with a clock of its own, and what it says to others.
+type rig struct {
+	*account.Service
+	users *users
+	reg   *prometheus.Registry
+	now   time.Time
+
+	mu    sync.Mutex
+	ended []string // sessions whose sockets it has closed
+	told  []string // users
+}
+
+func (r *rig) until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func (r *rig) metric(t *testing.T, name string) (sum float64) {
+	t.Helper()
+	families, err := r.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+// sockets are those of a rig.
+type sockets struct{ r *rig }
+
+func (s sockets) End(_, session string) {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	s.r.ended = append(s.r.ended, session)
+}
+
+func newRig(t testing.TB, edit func(*account.Config)) *rig {
+	t.Helper()
+	cfg := store.DefaultConfig()
+	cfg.URL = "sqlite:" + filepath.Join(t.TempDir(), "core.db")
+	s, err := store.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return onStore(t, s, key(t), edit)
+}
+
+// onStore is a process on a store.
+func onStore(t testing.TB, s *store.Store, k ed25519.PrivateKey, edit func(*account.Config)) *rig {
 	t.Helper()
 	cfg := account.DefaultConfig()
 	cfg.BcryptCost = 4
 	if edit != nil {
 		edit(&cfg)
 	}
-	users := &memory{users: map[string]chat.User{}, hash: map[string]string{}}
-	s, err := account.New(cfg, key(t), users, func() time.Time { return now }, prometheus.NewRegistry())
+	r := &rig{users: &users{Store: s}, reg: prometheus.NewRegistry(), now: now}
+	var err error
+	r.Service, err = account.New(cfg, account.Deps{
+		Key: k, Store: r.users, Sockets: sockets{r}, Tell: func(user string) { r.told = append(r.told, user) },
+		Now: func() time.Time { return r.now }, Registerer: r.reg,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, users
+	return r
 }
 
 func code(err error) protocol.Code {
@@ -95,29 +184,30 @@ func TestRegisterAndLogin(t *testing.T) {
 	if err != nil || u.Name != "ann" || u.Tenant != "search" || u.ID == "" {
 		t.Fatalf("%+v %v", u, err)
 	}
-	if strings.Contains(users.hash["ann"], password) {
+	if strings.Contains(users.hash(t, "ann"), password) {
 		t.Error("the password is stored")
 	}
-	session, err := s.Login(t.Context(), "ann", password)
-	if err != nil || session.User != u || !session.ExpiresAt.Equal(now.Add(12*time.Hour)) {
+	session, err := s.Login(t.Context(), "ann", password, "")
+	if err != nil || session.User != u || !session.ExpiresAt.Equal(now.Add(15*time.Minute)) {
 		t.Fatalf("%+v %v", session, err)
 	}
 	id, err := s.Verify(session.Token)
-	if err != nil || id.User != u || !id.ExpiresAt.Equal(session.ExpiresAt) || id.TokenID == "" {
+	if err != nil || id.User != u || !id.ExpiresAt.Equal(session.ExpiresAt) || id.TokenID == "" || id.Session != session.ID {
 		t.Errorf("%+v %v", id, err)
 	}
 	if _, err := s.Register(t.Context(), "ann", password, ""); code(err) != protocol.CodeAlreadyExists {
 		t.Errorf("second registration: %v", err)
 	}
-	unknown, wrong := errorOf(s.Login(t.Context(), "bob", password)), errorOf(s.Login(t.Context(), "ann", "wrong password"))
+	unknown, wrong := errorOf(s.Login(t.Context(), "bob", password, "")), errorOf(s.Login(t.Context(), "ann", "wrong password", ""))
 	if code(unknown) != protocol.CodeUnauthenticated || unknown.Error() != wrong.Error() {
 		t.Errorf("unknown user %v, wrong password %v", unknown, wrong)
 	}
-	if _, err := s.Login(t.Context(), "ann", "short"); code(err) != protocol.CodeInvalidArgument {
+	if _, err := s.Login(t.Context(), "ann", "short", ""); code(err) != protocol.CodeInvalidArgument {
 		t.Errorf("short password: %v", err)
 	}
-	users.down = errors.New("down")
-	if _, err := s.Login(t.Context(), "ann", password); !errors.Is(err, users.down) || code(err) != "" {
+	down := errors.New("down")
+	users.fail(down)
+	if _, err := s.Login(t.Context(), "ann", password, ""); !errors.Is(err, down) || code(err) != "" {
 		t.Errorf("store down: %v", err)
 	}
 }
@@ -134,7 +224,7 @@ func TestUnknownUserCostsAHash(t *testing.T) {
 	}
 	leave := account.Occupy(t, s)
 	for _, name := range []string{"ann", "nobody"} {
-		if _, err := s.Login(t.Context(), name, password); code(err) != protocol.CodeUnavailable {
+		if _, err := s.Login(t.Context(), name, password, ""); code(err) != protocol.CodeUnavailable {
 			t.Errorf("%s got past the gate: %v", name, err)
 		}
 	}
@@ -146,16 +236,16 @@ func TestUnknownUserCostsAHash(t *testing.T) {
 		}
 		return n
 	}
-	if known, unknown := cost(users.hash["ann"]), cost(account.Decoy(t, s)); known != 5 || unknown != 5 {
+	if known, unknown := cost(users.hash(t, "ann")), cost(account.Decoy(t, s)); known != 5 || unknown != 5 {
 		t.Errorf("cost %d for a known user, %d for an unknown one", known, unknown)
 	}
-	if _, err := s.Login(t.Context(), "nobody", password); code(err) != protocol.CodeUnauthenticated {
+	if _, err := s.Login(t.Context(), "nobody", password, ""); code(err) != protocol.CodeUnauthenticated {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestLoginStormIsBounded(t *testing.T) {
-	s, _ := service(t, func(c *account.Config) { c.BcryptCost, c.HashQueue = 8, 2 })
+	s, _ := service(t, func(c *account.Config) { c.BcryptCost, c.HashQueue, c.HashWait = 6, 2, time.Minute })
 	if _, err := s.Register(t.Context(), "ann", password, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +254,7 @@ func TestLoginStormIsBounded(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 30 {
 		wg.Go(func() {
-			_, err := s.Login(t.Context(), "ann", password)
+			_, err := s.Login(t.Context(), "ann", password, "")
 			mu.Lock()
 			codes[code(err)]++
 			mu.Unlock()
@@ -180,7 +270,7 @@ func TestTokensOfOthersAreRefused(t *testing.T) {
 	k := key(t)
 	tokens := account.NewTokens(k, time.Hour)
 	u := chat.User{ID: "u1", Name: "ann", Tenant: "search"}
-	good, _, err := tokens.Issue(u, now)
+	good, _, err := tokens.Issue(u, "s1", now.Add(time.Hour), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +282,7 @@ func TestTokensOfOthersAreRefused(t *testing.T) {
 		return text
 	}
 	claims := func(edit func(jwt.MapClaims)) jwt.MapClaims {
-		c := jwt.MapClaims{"iss": account.Issuer, "sub": "u1", "name": "ann", "exp": now.Add(time.Hour).Unix()}
+		c := jwt.MapClaims{"iss": account.Issuer, "sub": "u1", "name": "ann", "sid": "s1", "session_exp": now.Add(time.Hour).Unix(), "exp": now.Add(time.Hour).Unix()}
 		edit(c)
 		return c
 	}
@@ -209,6 +299,8 @@ func TestTokensOfOthersAreRefused(t *testing.T) {
 		"another issuer":       sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { c["iss"] = "evil" })),
 		"no expiry":            sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { delete(c, "exp") })),
 		"no subject":           sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { delete(c, "sub") })),
+		"no session":           sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { delete(c, "sid") })),
+		"no end of session":    sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { delete(c, "session_exp") })),
 		"bad name":             sign(jwt.SigningMethodEdDSA, k, claims(func(c jwt.MapClaims) { c["name"] = "A B" })),
 		"other payload":        parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"u2"}`)) + "." + parts[2],
 	} {
@@ -251,7 +343,7 @@ func TestJWKSVerifiesTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, _, err := account.NewTokens(k, time.Hour).Issue(chat.User{ID: "u1", Name: "ann"}, time.Now())
+	token, _, err := account.NewTokens(k, time.Hour).Issue(chat.User{ID: "u1", Name: "ann"}, "s1", time.Now(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +380,7 @@ func TestKeyFile(t *testing.T) {
 
 func BenchmarkVerify(b *testing.B) {
 	tokens := account.NewTokens(key(b), time.Hour)
-	token, _, err := tokens.Issue(chat.User{ID: "u1", Name: "ann"}, now)
+	token, _, err := tokens.Issue(chat.User{ID: "u1", Name: "ann"}, "s1", now, now)
 	if err != nil {
 		b.Fatal(err)
 	}

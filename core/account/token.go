@@ -18,9 +18,11 @@ const Issuer = "tracegate"
 
 // Identity is what a valid token says.
 type Identity struct {
-	User      chat.User
-	TokenID   string
-	ExpiresAt time.Time
+	User        chat.User
+	Session     string
+	TokenID     string
+	ExpiresAt   time.Time
+	SessionEnds time.Time // where it is not refreshed after this token
 }
 
 // Tokens issues and verifies tokens. It is safe for concurrent use.
@@ -35,22 +37,26 @@ func NewTokens(key ed25519.PrivateKey, ttl time.Duration) *Tokens {
 	return &Tokens{key: key, kid: KeyID(public(key)), ttl: ttl}
 }
 
-// claims are RFC 7519's and two of ours; the edge's policy may match on tenant.
+// claims are RFC 7519's, the session id of OpenID Connect (Back-Channel Logout, 2.1) and
+// ours; the edge's policy may match on tenant.
 type claims struct {
 	jwt.RegisteredClaims
-	Name   string `json:"name"`
-	Tenant string `json:"tenant"`
+	Name        string           `json:"name"`
+	Tenant      string           `json:"tenant"`
+	Session     string           `json:"sid"`
+	SessionEnds *jwt.NumericDate `json:"session_exp"`
 }
 
-// Issue makes a token for a user.
-func (t *Tokens) Issue(u chat.User, now time.Time) (token string, expires time.Time, err error) {
+// Issue makes an access token for a user's session, which ends at a time if it is not
+// refreshed.
+func (t *Tokens) Issue(u chat.User, session string, ends, now time.Time) (token string, expires time.Time, err error) {
 	expires = now.Add(t.ttl).Truncate(time.Second)
 	j := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: Issuer, Subject: u.ID, ID: uuid.NewString(),
 			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
 		},
-		Name: u.Name, Tenant: u.Tenant,
+		Name: u.Name, Tenant: u.Tenant, Session: session, SessionEnds: jwt.NewNumericDate(ends),
 	})
 	j.Header["kid"] = t.kid
 	token, err = j.SignedString(t.key)
@@ -73,11 +79,11 @@ func (t *Tokens) Verify(token string, now time.Time) (Identity, error) {
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return Identity{}, protocol.NewError(protocol.CodeUnauthenticated, "", "token has expired")
-	case err != nil || c.Subject == "" || chat.CheckName("name", c.Name) != nil:
+	case err != nil || c.Subject == "" || c.Session == "" || c.SessionEnds == nil || chat.CheckName("name", c.Name) != nil:
 		return Identity{}, protocol.NewError(protocol.CodeUnauthenticated, "", "token is not valid")
 	}
 	return Identity{
 		User:    chat.User{ID: c.Subject, Name: c.Name, Tenant: c.Tenant},
-		TokenID: c.ID, ExpiresAt: c.ExpiresAt.Time,
+		Session: c.Session, TokenID: c.ID, ExpiresAt: c.ExpiresAt.Time, SessionEnds: c.SessionEnds.Time,
 	}, nil
 }

@@ -1,112 +1,92 @@
 package api
 
 import (
+	"context"
 	"errors"
-	"net/http"
-	"time"
-
-	"github.com/tracegate/tracegate/core/account"
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
+	chatv1 "github.com/tracegate/tracegate/core/protocol/tracegate/chat/v1"
 )
 
-// user is a user on the wire.
-type user struct {
-	ID     string `json:"id"`
-	Name   string `json:"name"`
-	Tenant string `json:"tenant"`
-	// Online is left out where presence is not known.
-	Online *bool `json:"online,omitempty"`
+func userOf(u chat.User) *chatv1.User {
+	return &chatv1.User{Id: u.ID, Name: u.Name, Tenant: u.Tenant}
 }
 
-func userOf(u chat.User) user { return user{ID: u.ID, Name: u.Name, Tenant: u.Tenant} }
-
-type credentials struct {
-	Name     string `json:"name"`
-	Password string `json:"password"`
-}
-
-func (s *server) postUser(w http.ResponseWriter, r *http.Request) error {
-	if err := s.limit(s.register, "register", s.address(r)); err != nil {
-		return err
+func (s *service) Register(ctx context.Context, in *chatv1.RegisterRequest) (*chatv1.RegisterResponse, error) {
+	if err := s.limitAll(ctx, s.register, "register", callOf(ctx).address); err != nil {
+		return nil, err
 	}
-	var in credentials
-	if err := readBody(w, r, &in); err != nil {
-		return err
-	}
-	u, err := s.deps.Accounts.Register(r.Context(), in.Name, in.Password, s.traffic(r).Tenant)
+	u, err := s.deps.Accounts.Register(ctx, in.GetName(), in.GetPassword(), s.traffic(ctx).Tenant)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return write(w, http.StatusCreated, userOf(u))
+	return &chatv1.RegisterResponse{User: userOf(u)}, nil
 }
 
-func (s *server) postSession(w http.ResponseWriter, r *http.Request) error {
-	if err := s.limit(s.loginAddress, "login_address", s.address(r)); err != nil {
-		return err
+func (s *service) GetUser(ctx context.Context, in *chatv1.GetUserRequest) (*chatv1.GetUserResponse, error) {
+	if err := chat.CheckName("name", in.GetName()); err != nil {
+		return nil, err
 	}
-	var in credentials
-	if err := readBody(w, r, &in); err != nil {
-		return err
-	}
-	if err := chat.CheckName("name", in.Name); err != nil {
-		return err
-	}
-	if err := s.limit(s.loginName, "login_name", in.Name); err != nil {
-		return err
-	}
-	session, err := s.deps.Accounts.Login(r.Context(), in.Name, in.Password)
-	if err != nil {
-		return err
-	}
-	http.SetCookie(w, cookie(r, session.Token, session.ExpiresAt))
-	return write(w, http.StatusOK, struct {
-		Token     string    `json:"token"`
-		ExpiresAt time.Time `json:"expires_at"`
-		User      user      `json:"user"`
-	}{session.Token, session.ExpiresAt, userOf(session.User)})
-}
-
-// deleteSession needs no valid token: whoever logs out is logged out.
-func (s *server) deleteSession(w http.ResponseWriter, r *http.Request) error {
-	http.SetCookie(w, cookie(r, "", time.Unix(1, 0)))
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-// cookie is for the page's scripts to carry, not to read. It is bound to TLS where the
-// edge was reached by TLS; on plain loopback a browser would not send it back then.
-func cookie(r *http.Request, value string, expires time.Time) *http.Cookie {
-	return &http.Cookie{
-		Name: Cookie, Value: value, Path: "/", Expires: expires, HttpOnly: true, SameSite: http.SameSiteStrictMode,
-		Secure: r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https",
-	}
-}
-
-func (s *server) getUser(w http.ResponseWriter, r *http.Request, _ account.Identity) error {
-	name := r.PathValue("name")
-	if err := chat.CheckName("name", name); err != nil {
-		return err
-	}
-	u, err := s.deps.Conversations.User(r.Context(), name)
+	p, err := s.deps.People.Person(ctx, in.GetName())
 	if errors.Is(err, chat.ErrNotFound) {
-		return protocol.NewError(protocol.CodeNotFound, "name", "there is no such user")
+		return nil, protocol.NewError(protocol.CodeNotFound, "name", "there is no such user")
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	out := userOf(u)
-	if n, err := s.deps.Presence.Online(r.Context(), u.ID); err == nil {
+	out := personOf(p)
+	if n, err := s.deps.Presence.Online(ctx, p.ID); err == nil {
 		online := n > 0
 		out.Online = &online
 	}
-	return write(w, http.StatusOK, out)
+	return &chatv1.GetUserResponse{User: out}, nil
 }
 
-func (s *server) getMe(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	g := s.traffic(r)
-	return write(w, http.StatusOK, map[string]any{
-		"user": userOf(id.User), "group": g.ID(), "color": g.Color.String(), "env": g.Env, "tenant": g.Tenant,
-		"pool": s.deps.Pool, "node": s.deps.Node, "trace_id": traceID(r),
-	})
+func personOf(p chat.Person) *chatv1.User {
+	out := userOf(p.User)
+	for _, part := range []struct {
+		to   **string
+		text string
+	}{{&out.DisplayName, p.DisplayName}, {&out.Avatar, p.Avatar}, {&out.About, p.About}} {
+		if part.text != "" {
+			*part.to = &part.text
+		}
+	}
+	return out
+}
+
+// UpdateProfile changes those parts of the caller's profile that are given.
+func (s *service) UpdateProfile(ctx context.Context, in *chatv1.UpdateProfileRequest) (*chatv1.UpdateProfileResponse, error) {
+	change := chat.ProfileChange{DisplayName: in.DisplayName, Avatar: in.Avatar, About: in.About}
+	if err := change.Check(); err != nil {
+		return nil, err
+	}
+	p, err := s.deps.People.SetProfile(ctx, caller(ctx).User.ID, change)
+	if errors.Is(err, chat.ErrNotFound) {
+		return nil, protocol.NewError(protocol.CodeUnauthenticated, "", "your user does not exist any more")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &chatv1.UpdateProfileResponse{User: personOf(p)}, nil
+}
+
+// named is the user with a name that came in the field name.
+func (s *service) named(ctx context.Context, name string) (chat.User, error) {
+	if err := chat.CheckName("name", name); err != nil {
+		return chat.User{}, err
+	}
+	u, err := s.deps.Conversations.User(ctx, name)
+	if errors.Is(err, chat.ErrNotFound) {
+		return u, protocol.NewError(protocol.CodeNotFound, "name", "there is no such user")
+	}
+	return u, err
+}
+
+func (s *service) GetMe(ctx context.Context, _ *chatv1.GetMeRequest) (*chatv1.GetMeResponse, error) {
+	g := s.traffic(ctx)
+	return &chatv1.GetMeResponse{
+		User: userOf(caller(ctx).User), Group: string(g.ID()), Color: g.Color.String(), Env: g.Env, Tenant: g.Tenant,
+		Pool: s.deps.Pool, Node: s.deps.Node, TraceId: traceID(ctx),
+	}, nil
 }

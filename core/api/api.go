@@ -1,11 +1,16 @@
-// Package api is core's REST interface and the door to its WebSockets: it authenticates,
-// limits, decodes strictly, calls the parts that do the work, and turns what they answer
-// into the closed list of errors of core/protocol.
+// Package api serves the chat API: the operations of core/protocol/tracegate/chat/v1 by
+// gRPC and, at the paths that the proto gives them, by REST, and the door to WebSockets.
+// Each operation is one method of service, which takes and gives back what the proto
+// says, and asks the part of core that does the work; so all transports have the same
+// operations, checks and errors (the closed list of core/protocol).
 //
 // Every request passes, in this order: panics are caught; a request that the edge's
-// filter has not seen gets a baseline trace; a server span continues the edge's; common
-// headers and metrics; injected faults; then its handler. The health check and the page
-// are outside of it: they are neither traced nor broken on purpose.
+// filter has not seen gets a baseline trace; who calls is read off its headers (call); a
+// server span continues the edge's; common headers and metrics; and then, a call of
+// gRPC and one that the gateway has made of a request to a path alike, the interceptors:
+// injected faults, token, rate, unknown fields. The health check, the page and the
+// description of the API (openapi.json) are outside of it: they are neither traced nor
+// broken on purpose.
 //
 // It does not know SQL, Kafka or Redis. Its caller is core.Run.
 package api
@@ -13,9 +18,12 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +33,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tracegate/tracegate/core/account"
+	"github.com/tracegate/tracegate/core/api/openapi"
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/core/session"
@@ -39,17 +48,24 @@ type Config struct {
 	// TrustedProxies may say by x-forwarded-for who the client is.
 	TrustedProxies []netip.Prefix
 
-	Register      Rate // of one address
-	LoginAddress  Rate // of one address
-	LoginName     Rate // for one name, so that passwords cannot be tried
-	User          Rate // requests of one user
-	Conversations int  // a user may have
+	Bounds // at the start; see Handler.Limit
+}
+
+// Bounds are what clients may do, and may be replaced while a process serves.
+type Bounds struct {
+	Register      Rate `yaml:"register"`      // of one address
+	LoginAddress  Rate `yaml:"loginAddress"`  // of one address
+	LoginName     Rate `yaml:"loginName"`     // for one name, so that passwords cannot be tried
+	User          Rate `yaml:"user"`          // requests of one user
+	Upload        Rate `yaml:"upload"`        // files of one user
+	Search        Rate `yaml:"search"`        // of one user
+	Conversations int  `yaml:"conversations"` // a user may have
 }
 
 // Rate is a token bucket.
 type Rate struct {
-	PerSecond float64
-	Burst     int
+	PerSecond float64 `yaml:"perSecond"`
+	Burst     int     `yaml:"burst"`
 }
 
 // DefaultConfig is generous enough for a load test from one address.
@@ -57,31 +73,34 @@ func DefaultConfig() Config {
 	return Config{
 		Env: "prod", Tenant: "public",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
-		Register:       Rate{PerSecond: 50, Burst: 500},
-		LoginAddress:   Rate{PerSecond: 100, Burst: 1000},
-		LoginName:      Rate{PerSecond: 1, Burst: 20},
-		User:           Rate{PerSecond: 200, Burst: 400},
-		Conversations:  2000,
+		Bounds: Bounds{
+			Register:      Rate{PerSecond: 50, Burst: 500},
+			LoginAddress:  Rate{PerSecond: 100, Burst: 1000},
+			LoginName:     Rate{PerSecond: 1, Burst: 20},
+			User:          Rate{PerSecond: 200, Burst: 400},
+			Upload:        Rate{PerSecond: 1, Burst: 60},
+			Search:        Rate{PerSecond: 5, Burst: 20},
+			Conversations: 2000,
+		},
 	}
 }
 
 // Validate names the key that is wrong.
 func (c Config) Validate() error {
-	for _, r := range []struct {
-		key  string
-		rate Rate
-	}{{"register", c.Register}, {"login_address", c.LoginAddress}, {"login_name", c.LoginName}, {"user", c.User}} {
-		if !(r.rate.PerSecond > 0) || r.rate.Burst < 1 {
-			return errors.New(r.key + ": rate and burst must be above 0")
+	var err error
+	c.Check(func(key, why string) {
+		if err == nil {
+			err = errors.New(key + ": " + why)
 		}
+	})
+	if err != nil {
+		return err
 	}
 	switch {
 	case c.Env == "":
 		return errors.New("env: must not be empty")
 	case c.Tenant == "":
 		return errors.New("tenant: must not be empty")
-	case c.Conversations < 1:
-		return errors.New("conversations: must be at least 1")
 	}
 	for _, o := range c.Origins {
 		if err := http.NewCrossOriginProtection().AddTrustedOrigin(o); err != nil {
@@ -91,11 +110,51 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Accounts registers, logs in and verifies tokens.
+// Check reports each key that cannot be used.
+func (b Bounds) Check(invalid func(key, why string)) {
+	for _, r := range []struct {
+		key  string
+		rate Rate
+	}{{"register", b.Register}, {"loginAddress", b.LoginAddress}, {"loginName", b.LoginName}, {"user", b.User}, {"upload", b.Upload}, {"search", b.Search}} {
+		if !(r.rate.PerSecond > 0) || math.IsInf(r.rate.PerSecond, 1) {
+			invalid(r.key+".perSecond", "must be above 0")
+		}
+		if r.rate.Burst < 1 {
+			invalid(r.key+".burst", "must be above 0")
+		}
+	}
+	if b.Conversations < 1 {
+		invalid("conversations", "must be at least 1")
+	}
+}
+
+// Accounts registers, logs in and verifies tokens; see core/account.
 type Accounts interface {
 	Register(ctx context.Context, name, password, tenant string) (chat.User, error)
-	Login(ctx context.Context, name, password string) (account.Session, error)
+	Login(ctx context.Context, name, password, device string) (account.Session, error)
+	Refresh(ctx context.Context, token string) (account.Session, error)
+	Logout(ctx context.Context, access, refresh string) error
 	Verify(token string) (account.Identity, error)
+	// VerifyOnce is for a token that is not expected again soon.
+	VerifyOnce(token string) (account.Identity, error)
+	Ended(session string) bool
+	ChangePassword(ctx context.Context, id account.Identity, old, fresh string) error
+	Sessions(ctx context.Context, id account.Identity) ([]chat.Session, error)
+	End(ctx context.Context, id account.Identity, session string) error
+	EndAll(ctx context.Context, id account.Identity) error
+}
+
+// People is where profiles are kept.
+type People interface {
+	// Person answers chat.ErrNotFound where there is none.
+	Person(ctx context.Context, name string) (chat.Person, error)
+	SetProfile(ctx context.Context, userID string, p chat.ProfileChange) (chat.Person, error)
+}
+
+// Limits are buckets that all processes share. While they cannot be asked, the process's
+// own decide alone.
+type Limits interface {
+	Take(ctx context.Context, key string, perSecond float64, burst int) (bool, error)
 }
 
 // Conversations is where users and conversations are kept.
@@ -122,8 +181,9 @@ type Conversations interface {
 
 // Blocks is where is kept who blocks whom.
 type Blocks interface {
-	// Block answers chat.ErrLimit where the user blocks limit others already.
-	Block(ctx context.Context, userID, blockedID string, limit int, at time.Time) error
+	// Block answers chat.ErrLimit where the user blocks limit others already. It ends a
+	// friendship or a request between the two, if there is one.
+	Block(ctx context.Context, userID, blockedID string, limit int, at time.Time) (ended bool, err error)
 	Unblock(ctx context.Context, userID, blockedID string) error
 	// Blocks is a page in the order of ids, after one of them.
 	Blocks(ctx context.Context, userID, after string, limit int) ([]chat.User, error)
@@ -144,6 +204,8 @@ type Acceptor interface {
 	Accept(ctx context.Context, from chat.User, m protocol.Send, traceID string, done func(protocol.Accepted, error))
 	Edit(ctx context.Context, from chat.User, m protocol.Edit, traceID string, done func(protocol.Accepted, error))
 	Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done func(protocol.Accepted, error))
+	React(ctx context.Context, from chat.User, m protocol.React, traceID string, done func(protocol.Accepted, error))
+	Unreact(ctx context.Context, from chat.User, m protocol.React, traceID string, done func(protocol.Accepted, error))
 	// Change takes a change of a group's members, roles or name.
 	Change(ctx context.Context, from chat.User, r chat.Record, traceID string, done func(protocol.Accepted, error))
 }
@@ -151,6 +213,7 @@ type Acceptor interface {
 // Signals takes how far a user has read; see core/signal.
 type Signals interface {
 	Mark(ctx context.Context, from chat.User, m protocol.Mark, done func(protocol.Receipt, error))
+	Typing(ctx context.Context, from chat.User, conversation string) error
 }
 
 // Announcer shows a new group to its first members.
@@ -158,9 +221,14 @@ type Announcer interface {
 	Announce(first chat.Numbered)
 }
 
-// Sockets takes over upgrade requests.
+// Sockets are the connections of this process.
 type Sockets interface {
+	// Upgrade takes over a request for a WebSocket.
 	Upgrade(w http.ResponseWriter, r *http.Request, who session.Who) error
+	// Subscribe writes to a stream until ctx is done or the subscription ends.
+	Subscribe(ctx context.Context, who session.Who, resume protocol.Resume, to session.Stream) error
+	// End closes those of a log-in session.
+	End(user, login string)
 }
 
 // Presence says on how many processes a user is connected.
@@ -179,8 +247,12 @@ type Fault interface {
 type Deps struct {
 	Node, Pool    string
 	Accounts      Accounts
+	People        People
+	Limits        Limits
 	Conversations Conversations
 	Blocks        Blocks
+	Friends       Friends
+	Devices       Devices
 	History       History
 	Acceptor      Acceptor
 	Announcer     Announcer
@@ -188,6 +260,9 @@ type Deps struct {
 	Sockets       Sockets
 	Presence      Presence
 	Fault         Fault
+	Files         Files        // nil: none are kept
+	Blobs         Blobs        // nil: links lead elsewhere
+	Search        Search       // nil: nothing is searched
 	Page          http.Handler // serves "/" and "/assets/"; nil for none
 	Healthy       func() bool  // answers /healthz on the serving port
 	Tracing       trace.TracerProvider
@@ -203,12 +278,37 @@ type server struct {
 	deps    Deps
 	origins *http.CrossOriginProtection
 	metrics metrics
+	rules   map[string]rule // by the full name of an operation
+	grpc    http.Handler
+	gateway http.Handler
 
-	register, loginAddress, loginName, user *limiter
+	register, loginAddress, loginName, user, upload, searches *limiter
+
+	conversations atomic.Int64 // a user may have
+}
+
+// Handler is the handler of the serving port.
+type Handler struct {
+	http.Handler
+	server *server
+}
+
+// Limit replaces what clients may do, for the next request on. It takes what
+// [Bounds.Check] finds nothing in.
+func (h *Handler) Limit(b Bounds) { h.server.setBounds(b) }
+
+func (s *server) setBounds(b Bounds) {
+	s.register.rate.Store(&b.Register)
+	s.loginAddress.rate.Store(&b.LoginAddress)
+	s.loginName.rate.Store(&b.LoginName)
+	s.user.rate.Store(&b.User)
+	s.upload.rate.Store(&b.Upload)
+	s.searches.rate.Store(&b.Search)
+	s.conversations.Store(int64(b.Conversations))
 }
 
 // New returns the handler of the serving port.
-func New(cfg Config, deps Deps) (http.Handler, error) {
+func New(cfg Config, deps Deps) (*Handler, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -217,62 +317,67 @@ func New(cfg Config, deps Deps) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{
-		cfg: cfg, deps: deps, metrics: m, origins: http.NewCrossOriginProtection(),
+		cfg: cfg, deps: deps, metrics: m, rules: rules(), origins: http.NewCrossOriginProtection(),
 		register: newLimiter(cfg.Register), loginAddress: newLimiter(cfg.LoginAddress),
-		loginName: newLimiter(cfg.LoginName), user: newLimiter(cfg.User),
+		loginName: newLimiter(cfg.LoginName), user: newLimiter(cfg.User), upload: newLimiter(cfg.Upload),
+		searches: newLimiter(cfg.Search),
 	}
+	s.conversations.Store(int64(cfg.Conversations))
 	for _, o := range cfg.Origins {
 		if err := s.origins.AddTrustedOrigin(o); err != nil {
 			return nil, err
 		}
 	}
-	return s.handler(), nil
+	operations := &service{server: s}
+	direct := &inprocess{chain: s.admitUnary, methods: map[string]unary{}}
+	operations.attach(direct)
+	if s.gateway, err = newGateway(direct, s.rules); err != nil {
+		return nil, fmt.Errorf("build gateway: %w", err)
+	}
+	s.grpc = s.newGRPC(operations)
+	return &Handler{Handler: s.handler(), server: s}, nil
 }
 
-// handler is the route table.
+// handler is the route table. What the proto has no words for stands here: files
+// and sockets.
 func (s *server) handler() http.Handler {
 	api := http.NewServeMux()
-	for pattern, h := range map[string]handler{
-		"POST /v1/users":                               s.postUser,
-		"GET /v1/users/{name}":                         s.authed(s.getUser),
-		"POST /v1/sessions":                            s.postSession,
-		"DELETE /v1/sessions/current":                  s.deleteSession,
-		"GET /v1/blocks":                               s.authed(s.getBlocks),
-		"PUT /v1/blocks/{name}":                        s.authed(s.putBlock),
-		"DELETE /v1/blocks/{name}":                     s.authed(s.deleteBlock),
-		"GET /v1/me":                                   s.authed(s.getMe),
-		"POST /v1/conversations":                       s.authed(s.postConversation),
-		"GET /v1/conversations":                        s.authed(s.getConversations),
-		"GET /v1/conversations/{id}":                   s.authed(s.getConversation),
-		"PATCH /v1/conversations/{id}":                 s.authed(s.patchConversation),
-		"GET /v1/conversations/{id}/members":           s.authed(s.getMembers),
-		"POST /v1/conversations/{id}/members":          s.authed(s.postMembers),
-		"PUT /v1/conversations/{id}/members/{name}":    s.authed(s.putMember),
-		"DELETE /v1/conversations/{id}/members/{name}": s.authed(s.deleteMember),
-		"PUT /v1/conversations/{id}/receipt":           s.authed(s.putReceipt),
-		"PUT /v1/conversations/{id}/mute":              s.authed(s.putMute),
-		"POST /v1/conversations/{id}/messages":         s.authed(s.postMessage),
-		"GET /v1/conversations/{id}/messages":          s.authed(s.getMessages),
-		"PATCH /v1/conversations/{id}/messages/{seq}":  s.authed(s.patchMessage),
-		"DELETE /v1/conversations/{id}/messages/{seq}": s.authed(s.deleteMessage),
-	} {
+	for pattern, rule := range routes(s.rules) {
+		api.Handle(pattern, s.serve(pattern, rest(s.gateway, rule)))
+	}
+	for pattern, h := range s.fileRoutes() {
 		api.Handle(pattern, s.serve(pattern, s.faulty(h)))
 	}
-	api.Handle("GET /v1/ws", s.serve("GET /v1/ws", s.authed(s.getSocket)))
-	api.Handle("/v1/", s.serve("unknown", func(http.ResponseWriter, *http.Request) error {
-		return protocol.NewError(protocol.CodeNotFound, "", "there is no such resource or method")
-	}))
+	api.Handle("GET /v1/ws", s.serve("GET /v1/ws", s.authedBy(rule{once: true}, s.getSocket)))
+	api.Handle("/v1/", s.serve("unknown", func(http.ResponseWriter, *http.Request) error { return noSuchOperation() }))
 
-	root := http.NewServeMux()
-	root.Handle("/v1/", s.baseline(otelhttp.NewHandler(api, "core",
-		otelhttp.WithTracerProvider(s.deps.Tracing), otelhttp.WithPropagators(s.deps.Propagator),
-		otelhttp.WithMeterProvider(noop.NewMeterProvider()), // metrics are Prometheus's, by route
-	)))
-	root.HandleFunc("GET /healthz", s.healthz)
-	if s.deps.Page != nil {
-		root.Handle("/", s.named(s.deps.Page))
+	traced := func(next http.Handler) http.Handler {
+		return s.baseline(s.called(otelhttp.NewHandler(next, "core", // itself the next: it reads the route off the request that it passes on
+			otelhttp.WithTracerProvider(s.deps.Tracing), otelhttp.WithPropagators(s.deps.Propagator),
+			otelhttp.WithMeterProvider(noop.NewMeterProvider()), // metrics are Prometheus's, by route
+		)))
 	}
-	return s.catch(root)
+	root := http.NewServeMux()
+	root.Handle("/v1/", traced(api))
+	root.HandleFunc("GET /healthz", s.healthz)
+	docs := s.served(openapi.Handler())
+	for _, path := range []string{"/openapi.json", "/docs", "/docs/"} {
+		root.Handle(path, docs)
+	}
+	if s.deps.Page != nil {
+		root.Handle("/", s.served(s.deps.Page))
+	}
+	calls, subscriptions := traced(s.serveGRPC(s.grpc)), s.baseline(s.called(s.opening(s.serveGRPC(s.grpc))))
+	return s.catch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !isGRPC(r):
+			root.ServeHTTP(w, r)
+		case streams[r.URL.Path]:
+			subscriptions.ServeHTTP(w, r)
+		default:
+			calls.ServeHTTP(w, r)
+		}
+	}))
 }
 
 func (s *server) healthz(w http.ResponseWriter, _ *http.Request) {

@@ -11,29 +11,17 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/tracegate/tracegate/core/account"
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
+	chatv1 "github.com/tracegate/tracegate/core/protocol/tracegate/chat/v1"
 )
 
-// conversation is a conversation on the wire.
-type conversation struct {
-	ID      string   `json:"id"`
-	Kind    string   `json:"kind"`              // direct or group
-	Name    string   `json:"name,omitempty"`    // of a group
-	Members []string `json:"members,omitempty"` // names, of a direct one
-	Count   int      `json:"member_count"`
-	Role    string   `json:"role"` // the caller's
-	LastSeq int64    `json:"last_seq"`
-	Read    int64    `json:"read"`   // seq
-	Unread  int      `json:"unread"` // messages of others; stops counting at chat.MaxUnread
-	Muted   bool     `json:"muted"`
-}
-
-func conversationOf(c chat.Conversation) conversation {
-	out := conversation{ID: c.ID, Kind: "direct", Name: c.Name, Count: c.Count, Role: c.Role.String(), LastSeq: c.LastSeq, Read: c.Read, Unread: c.Unread, Muted: c.Muted}
+func conversationOf(c chat.Conversation) *chatv1.Conversation {
+	out := &chatv1.Conversation{
+		Id: c.ID, Kind: "direct", MemberCount: int32(c.Count), Role: c.Role.String(), LastSeq: c.LastSeq, Read: c.Read, Unread: int32(c.Unread), Muted: c.Muted,
+	}
 	if c.Group {
-		out.Kind = "group"
+		out.Kind, out.Name = "group", &c.Name
 	}
 	for _, m := range c.Members {
 		out.Members = append(out.Members, m.Name)
@@ -41,52 +29,47 @@ func conversationOf(c chat.Conversation) conversation {
 	return out
 }
 
-// newConversation asks for a direct conversation (With) or a group (the others).
-type newConversation struct {
-	With     string   `json:"with"`
-	Name     string   `json:"name"`
-	Members  []string `json:"members"`
-	ClientID string   `json:"client_id"` // makes repeating it safe; may be left out
-}
-
-func (s *server) postConversation(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	var in newConversation
-	if err := readBody(w, r, &in); err != nil {
-		return err
-	}
-	switch group := in.Name != "" || in.Members != nil || in.ClientID != ""; {
-	case group && in.With != "":
-		return protocol.NewError(protocol.CodeInvalidArgument, "with", "with is for a direct conversation, name and members are for a group")
+func (s *service) CreateConversation(ctx context.Context, in *chatv1.CreateConversationRequest) (*chatv1.CreateConversationResponse, error) {
+	var c chat.Conversation
+	var err error
+	switch group := in.GetName() != "" || in.GetMembers() != nil || in.GetClientId() != ""; {
+	case group && in.GetWith() != "":
+		return nil, protocol.NewError(protocol.CodeInvalidArgument, "with", "with is for a direct conversation, name and members are for a group")
 	case group:
-		return s.createGroup(w, r, id, in)
+		c, err = s.createGroup(ctx, in)
 	default:
-		return s.openDirect(w, r, id, in.With)
-	}
-}
-
-func (s *server) openDirect(w http.ResponseWriter, r *http.Request, id account.Identity, with string) error {
-	if err := chat.CheckName("with", with); err != nil {
-		return err
-	}
-	if with == id.User.Name {
-		return protocol.NewError(protocol.CodeInvalidArgument, "with", "with must be someone else")
-	}
-	other, err := s.deps.Conversations.User(r.Context(), with)
-	if errors.Is(err, chat.ErrNotFound) {
-		return protocol.NewError(protocol.CodeNotFound, "with", "there is no such user")
+		c, err = s.openDirect(ctx, in.GetWith())
 	}
 	if err != nil {
-		return err
+		return nil, err
+	}
+	return &chatv1.CreateConversationResponse{Conversation: conversationOf(c)}, nil
+}
+
+func (s *service) openDirect(ctx context.Context, with string) (chat.Conversation, error) {
+	me := caller(ctx).User
+	if err := chat.CheckName("with", with); err != nil {
+		return chat.Conversation{}, err
+	}
+	if with == me.Name {
+		return chat.Conversation{}, protocol.NewError(protocol.CodeInvalidArgument, "with", "with must be someone else")
+	}
+	other, err := s.deps.Conversations.User(ctx, with)
+	if errors.Is(err, chat.ErrNotFound) {
+		return chat.Conversation{}, protocol.NewError(protocol.CodeNotFound, "with", "there is no such user")
+	}
+	if err != nil {
+		return chat.Conversation{}, err
 	}
 	fresh, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("new conversation id: %w", err)
+		return chat.Conversation{}, fmt.Errorf("new conversation id: %w", err)
 	}
-	c, err := s.deps.Conversations.Direct(r.Context(), fresh.String(), id.User, other, s.cfg.Conversations, s.deps.Now())
+	c, err := s.deps.Conversations.Direct(ctx, fresh.String(), me, other, int(s.conversations.Load()), s.deps.Now())
 	if err != nil {
-		return creation(err, "with")
+		return c, creation(err, "with")
 	}
-	return write(w, http.StatusOK, conversationOf(c))
+	return c, nil
 }
 
 // creation translates what a store says to a new conversation.
@@ -101,35 +84,31 @@ func creation(err error, field string) error {
 	}
 }
 
-func (s *server) createGroup(w http.ResponseWriter, r *http.Request, id account.Identity, in newConversation) error {
-	if err := chat.CheckGroupName(in.Name); err != nil {
-		return err
+func (s *service) createGroup(ctx context.Context, in *chatv1.CreateConversationRequest) (chat.Conversation, error) {
+	me := caller(ctx).User
+	if err := chat.CheckGroupName(in.GetName()); err != nil {
+		return chat.Conversation{}, err
 	}
-	members, err := s.members(r.Context(), id, slices.DeleteFunc(in.Members, func(name string) bool { return name == id.User.Name }))
+	members, err := s.members(ctx, slices.DeleteFunc(in.GetMembers(), func(name string) bool { return name == me.Name }))
 	if err != nil {
-		return err
+		return chat.Conversation{}, err
 	}
-	conversation, err := groupID(id.User.ID, in.ClientID)
+	conversation, err := groupID(me.ID, in.GetClientId())
 	if err != nil {
-		return err
+		return chat.Conversation{}, err
 	}
-	first, fresh, err := s.deps.Conversations.Group(r.Context(), chat.Record{
-		Conversation: conversation, ClientID: "created." + conversation, SenderID: id.User.ID, Sender: id.User.Name,
-		SentAt: s.now(), TraceID: traceID(r), Members: members, Name: in.Name,
-	}, s.cfg.Conversations)
+	first, fresh, err := s.deps.Conversations.Group(ctx, chat.Record{
+		Conversation: conversation, ClientID: "created." + conversation, SenderID: me.ID, Sender: me.Name,
+		SentAt: s.now(), TraceID: traceID(ctx), Members: members, Name: in.GetName(),
+	}, int(s.conversations.Load()))
 	if err != nil {
-		return creation(err, "members")
+		return chat.Conversation{}, creation(err, "members")
 	}
-	status := http.StatusOK
 	if fresh {
-		status = http.StatusCreated
+		callOf(ctx).status = http.StatusCreated
 		s.deps.Announcer.Announce(first)
 	}
-	c, err := s.deps.Conversations.Conversation(r.Context(), id.User.ID, conversation)
-	if err != nil {
-		return err
-	}
-	return write(w, status, conversationOf(c))
+	return s.deps.Conversations.Conversation(ctx, me.ID, conversation)
 }
 
 // groupID is a new id or, with a client id, the one that this creator's call always has.
@@ -149,7 +128,7 @@ func groupID(creator, clientID string) (string, error) {
 }
 
 // members finds people by their names, who must have room for one more conversation.
-func (s *server) members(ctx context.Context, id account.Identity, names []string) ([]chat.Member, error) {
+func (s *service) members(ctx context.Context, names []string) ([]chat.Member, error) {
 	if len(names) > chat.MaxAdded {
 		return nil, protocol.NewError(protocol.CodeTooLarge, "members", fmt.Sprintf("members has %d names, at most %d are allowed at a time", len(names), chat.MaxAdded))
 	}
@@ -167,11 +146,11 @@ func (s *server) members(ctx context.Context, id account.Identity, names []strin
 	for _, u := range users {
 		byName[u.Name], ids = u, append(ids, u.ID)
 	}
-	full, err := s.deps.Conversations.Full(ctx, ids, s.cfg.Conversations)
+	full, err := s.deps.Conversations.Full(ctx, ids, int(s.conversations.Load()))
 	if err != nil {
 		return nil, err
 	}
-	blockers, err := s.deps.Blocks.Blockers(ctx, ids, id.User.ID)
+	blockers, err := s.deps.Blocks.Blockers(ctx, ids, caller(ctx).User.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -192,35 +171,55 @@ func (s *server) members(ctx context.Context, id account.Identity, names []strin
 	return out, nil
 }
 
-func (s *server) getConversations(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	list, err := s.deps.Conversations.Conversations(r.Context(), id.User.ID)
+func (s *service) ListConversations(ctx context.Context, _ *chatv1.ListConversationsRequest) (*chatv1.ListConversationsResponse, error) {
+	list, err := s.deps.Conversations.Conversations(ctx, caller(ctx).User.ID)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	out := make([]conversation, 0, len(list))
+	out := &chatv1.ListConversationsResponse{}
 	for _, c := range list {
-		out = append(out, conversationOf(c))
+		out.Conversations = append(out.Conversations, conversationOf(c))
 	}
-	return write(w, http.StatusOK, map[string]any{"conversations": out})
+	return out, nil
 }
 
-func (s *server) getConversation(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	c, err := s.own(r, id)
+func (s *service) GetConversation(ctx context.Context, in *chatv1.GetConversationRequest) (*chatv1.GetConversationResponse, error) {
+	c, err := s.own(ctx, in.GetConversation())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return write(w, http.StatusOK, conversationOf(c))
+	return &chatv1.GetConversationResponse{Conversation: conversationOf(c)}, nil
 }
 
-// own is the conversation of the path, of which the caller must be a member.
-func (s *server) own(r *http.Request, id account.Identity) (chat.Conversation, error) {
-	conversation := r.PathValue("id")
+// own is a conversation of which the caller must be a member.
+func (s *service) own(ctx context.Context, conversation string) (chat.Conversation, error) {
 	if err := chat.CheckConversationID("conversation", conversation); err != nil {
 		return chat.Conversation{}, err
 	}
-	c, err := s.deps.Conversations.Conversation(r.Context(), id.User.ID, conversation)
+	c, err := s.deps.Conversations.Conversation(ctx, caller(ctx).User.ID, conversation)
 	if errors.Is(err, chat.ErrNotFound) {
 		return c, chat.NoConversation()
 	}
 	return c, err
+}
+
+func (s *service) MuteConversation(ctx context.Context, in *chatv1.MuteConversationRequest) (*chatv1.MuteConversationResponse, error) {
+	if in.Muted == nil {
+		return nil, protocol.NewError(protocol.CodeInvalidArgument, "muted", "muted must be true or false")
+	}
+	if err := chat.CheckConversationID("conversation", in.GetConversation()); err != nil {
+		return nil, err
+	}
+	err := s.deps.Conversations.Mute(ctx, caller(ctx).User.ID, in.GetConversation(), in.GetMuted())
+	if errors.Is(err, chat.ErrNotFound) {
+		return nil, chat.NoConversation()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.own(ctx, in.GetConversation())
+	if err != nil {
+		return nil, err
+	}
+	return &chatv1.MuteConversationResponse{Conversation: conversationOf(c)}, nil
 }

@@ -1,10 +1,12 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tracegate/tracegate/core/bucket"
@@ -14,7 +16,7 @@ import (
 // limiter keeps a token bucket for each key, for a bounded number of keys: when there
 // are more, full buckets are forgotten, and then any.
 type limiter struct {
-	rate Rate
+	rate atomic.Pointer[Rate] // may be replaced at any time
 
 	mu      sync.Mutex
 	buckets map[string]bucket.Bucket
@@ -22,16 +24,21 @@ type limiter struct {
 
 const maxBuckets = 50_000
 
-func newLimiter(r Rate) *limiter { return &limiter{rate: r, buckets: map[string]bucket.Bucket{}} }
+func newLimiter(r Rate) *limiter {
+	l := &limiter{buckets: map[string]bucket.Bucket{}}
+	l.rate.Store(&r)
+	return l
+}
 
 func (l *limiter) allow(key string, now time.Time) bool {
+	rate := l.rate.Load()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b, known := l.buckets[key]
 	if !known && len(l.buckets) >= maxBuckets {
 		l.forget(now)
 	}
-	ok := b.Take(now, l.rate.PerSecond, l.rate.Burst)
+	ok := b.Take(now, rate.PerSecond, rate.Burst)
 	l.buckets[key] = b
 	return ok
 }
@@ -55,6 +62,24 @@ func (s *server) limit(l *limiter, name, key string) error {
 	}
 	s.metrics.limited.WithLabelValues(name).Inc()
 	return protocol.NewError(protocol.CodeRateLimited, "", "too many requests")
+}
+
+// limitAll is limit for all processes together. While the shared buckets cannot be asked,
+// this process's own decide.
+func (s *server) limitAll(ctx context.Context, l *limiter, name, key string) error {
+	if err := s.limit(l, name, key); err != nil {
+		return err
+	}
+	rate := l.rate.Load()
+	ok, err := s.deps.Limits.Take(ctx, name+":"+key, rate.PerSecond, rate.Burst)
+	switch {
+	case err != nil:
+		s.metrics.unshared.Inc()
+	case !ok:
+		s.metrics.limited.WithLabelValues(name).Inc()
+		return protocol.NewError(protocol.CodeRateLimited, "", "too many requests")
+	}
+	return nil
 }
 
 // address is the client's: the peer's, or what a trusted proxy says its peer was.

@@ -1,132 +1,112 @@
 package api
 
 import (
+	"context"
 	"fmt"
-	"net/http"
 
 	"github.com/google/uuid"
 
-	"github.com/tracegate/tracegate/core/account"
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
+	chatv1 "github.com/tracegate/tracegate/core/protocol/tracegate/chat/v1"
+	"github.com/tracegate/tracegate/core/protocol/wire"
 )
 
-// member is a member on the wire.
-type member struct {
-	Name      string `json:"name"`
-	Role      string `json:"role"`
-	Read      int64  `json:"read"`
-	Delivered int64  `json:"delivered"`
-}
-
-// getMembers pages members in an order of the server's; Next is left out on the last page.
-func (s *server) getMembers(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	c, err := s.own(r, id)
+// ListMembers pages members in an order of the server's; Next is left out on the last page.
+func (s *service) ListMembers(ctx context.Context, in *chatv1.ListMembersRequest) (*chatv1.ListMembersResponse, error) {
+	c, err := s.own(ctx, in.GetConversation())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	after, limit, err := page(r)
+	after, limit, err := page(in.GetAfter(), in.Limit)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	list, err := s.deps.Conversations.Members(r.Context(), c.ID, after, limit)
+	list, err := s.deps.Conversations.Members(ctx, c.ID, after, limit)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	out := struct {
-		Members []member `json:"members"`
-		Next    string   `json:"next,omitempty"`
-	}{Members: make([]member, 0, len(list))}
+	out := &chatv1.ListMembersResponse{Next: nextOf(len(list), limit, func() string { return list[len(list)-1].ID })}
 	for _, m := range list {
-		out.Members = append(out.Members, member{Name: m.Name, Role: m.Role.String(), Read: m.Read, Delivered: m.Delivered})
+		out.Members = append(out.Members, &chatv1.Member{Name: m.Name, Role: m.Role.String(), Read: m.Read, Delivered: m.Delivered})
 	}
-	if len(list) == limit {
-		out.Next = list[len(list)-1].ID
-	}
-	return write(w, http.StatusOK, out)
+	return out, nil
 }
 
-func (s *server) postMembers(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	var in struct {
-		Members  []string `json:"members"`
-		ClientID string   `json:"client_id"`
+func (s *service) AddMembers(ctx context.Context, in *chatv1.AddMembersRequest) (*chatv1.AddMembersResponse, error) {
+	if len(in.GetMembers()) == 0 {
+		return nil, protocol.NewError(protocol.CodeInvalidArgument, "members", "members must not be empty")
 	}
-	if err := readBody(w, r, &in); err != nil {
-		return err
+	if _, err := s.own(ctx, in.GetConversation()); err != nil { // before names of others are looked up
+		return nil, err
 	}
-	if len(in.Members) == 0 {
-		return protocol.NewError(protocol.CodeInvalidArgument, "members", "members must not be empty")
-	}
-	if _, err := s.own(r, id); err != nil { // before names of others are looked up
-		return err
-	}
-	members, err := s.members(r.Context(), id, in.Members)
+	members, err := s.members(ctx, in.GetMembers())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.change(w, r, id, chat.Record{Kind: protocol.EventAdded, ClientID: in.ClientID, Members: members})
+	a, err := s.change(ctx, in.GetConversation(), in.GetClientId(), chat.Record{Kind: protocol.EventAdded, Members: members})
+	return &chatv1.AddMembersResponse{Accepted: a}, err
 }
 
-func (s *server) putMember(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	var in struct {
-		Role     string `json:"role"`
-		ClientID string `json:"client_id"`
-	}
-	if err := readBody(w, r, &in); err != nil {
-		return err
-	}
-	role, ok := chat.ParseRole(in.Role)
+func (s *service) SetMemberRole(ctx context.Context, in *chatv1.SetMemberRoleRequest) (*chatv1.SetMemberRoleResponse, error) {
+	role, ok := chat.ParseRole(in.GetRole())
 	if !ok {
-		return protocol.NewError(protocol.CodeInvalidArgument, "role", "role must be member, admin or owner")
+		return nil, protocol.NewError(protocol.CodeInvalidArgument, "role", "role must be member, admin or owner")
 	}
-	whom, err := s.pathMember(r)
+	whom, err := s.member(ctx, in.GetName())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.change(w, r, id, chat.Record{Kind: protocol.EventRole, ClientID: in.ClientID, Members: []chat.Member{whom}, Role: role})
+	a, err := s.change(ctx, in.GetConversation(), in.GetClientId(), chat.Record{Kind: protocol.EventRole, Members: whom, Role: role})
+	return &chatv1.SetMemberRoleResponse{Accepted: a}, err
 }
 
-// deleteMember removes a member; the caller's own name leaves the group.
-func (s *server) deleteMember(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	whom, err := s.pathMember(r)
+// RemoveMember removes a member; the caller's own name leaves the group.
+func (s *service) RemoveMember(ctx context.Context, in *chatv1.RemoveMemberRequest) (*chatv1.RemoveMemberResponse, error) {
+	whom, err := s.member(ctx, in.GetName())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.change(w, r, id, chat.Record{Kind: protocol.EventRemoved, ClientID: r.URL.Query().Get("client_id"), Members: []chat.Member{whom}})
+	a, err := s.change(ctx, in.GetConversation(), in.GetClientId(), chat.Record{Kind: protocol.EventRemoved, Members: whom})
+	return &chatv1.RemoveMemberResponse{Accepted: a}, err
 }
 
-func (s *server) patchConversation(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	var in struct {
-		Name     string `json:"name"`
-		ClientID string `json:"client_id"`
-	}
-	if err := readBody(w, r, &in); err != nil {
-		return err
-	}
-	return s.change(w, r, id, chat.Record{Kind: protocol.EventRenamed, ClientID: in.ClientID, Name: in.Name})
+// RenameConversation names a group anew.
+func (s *service) RenameConversation(ctx context.Context, in *chatv1.RenameConversationRequest) (*chatv1.RenameConversationResponse, error) {
+	a, err := s.change(ctx, in.GetConversation(), in.GetClientId(), chat.Record{Kind: protocol.EventRenamed, Name: in.GetName()})
+	return &chatv1.RenameConversationResponse{Accepted: a}, err
 }
 
-// pathMember is the user whom the path names. Whether it is a member is judged later.
-func (s *server) pathMember(r *http.Request) (chat.Member, error) {
-	u, err := s.pathUser(r)
-	return chat.Member{ID: u.ID, Name: u.Name}, err
+// member is the user with a name. Whether it is a member is judged later.
+func (s *service) member(ctx context.Context, name string) ([]chat.Member, error) {
+	u, err := s.named(ctx, name)
+	return []chat.Member{{ID: u.ID, Name: u.Name}}, err
 }
 
-// change accepts a change of the group of the path. Its client id may be left out; the
-// kind before it keeps it apart from those of messages.
-func (s *server) change(w http.ResponseWriter, r *http.Request, id account.Identity, record chat.Record) error {
-	if record.ClientID == "" {
+// change accepts a change of a group. Its client id may be left out; the kind before it
+// keeps it apart from those of messages.
+func (s *service) change(ctx context.Context, conversation, clientID string, record chat.Record) (*chatv1.Accepted, error) {
+	if clientID == "" {
 		fresh, err := uuid.NewV7()
 		if err != nil {
-			return fmt.Errorf("new client id: %w", err)
+			return nil, fmt.Errorf("new client id: %w", err)
 		}
-		record.ClientID = fresh.String()
+		clientID = fresh.String()
 	}
-	if err := chat.CheckClientID(record.ClientID); err != nil {
-		return err
+	if err := chat.CheckClientID(clientID); err != nil {
+		return nil, err
 	}
-	record.Conversation, record.ClientID = r.PathValue("id"), string(record.Kind)+"."+record.ClientID
-	return s.accepted(w, r, func(done func(protocol.Accepted, error)) {
-		s.deps.Acceptor.Change(r.Context(), id.User, record, traceID(r), done)
+	record.Conversation, record.ClientID = conversation, string(record.Kind)+"."+clientID
+	return s.accepted(ctx, func(done func(protocol.Accepted, error)) {
+		s.deps.Acceptor.Change(ctx, caller(ctx).User, record, traceID(ctx), done)
 	})
+}
+
+// accepted answers when something is durable in the log.
+func (s *service) accepted(ctx context.Context, accept func(done func(protocol.Accepted, error))) (*chatv1.Accepted, error) {
+	a, err := await(ctx, accept)
+	if err != nil {
+		return nil, err
+	}
+	return wire.Accepted(a), nil
 }

@@ -1,155 +1,113 @@
 package api
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"net/http"
-	"strconv"
-	"time"
 
-	"go.opentelemetry.io/otel/baggage"
-	"go.opentelemetry.io/otel/trace"
-
-	"github.com/tracegate/tracegate/core/account"
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
-	"github.com/tracegate/tracegate/core/session"
+	chatv1 "github.com/tracegate/tracegate/core/protocol/tracegate/chat/v1"
+	"github.com/tracegate/tracegate/core/protocol/wire"
 )
 
-func (s *server) postMessage(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	var in struct {
-		ClientID string `json:"client_id"`
-		Text     string `json:"text"`
-		ReplyTo  int64  `json:"reply_to"`
-	}
-	if err := readBody(w, r, &in); err != nil {
-		return err
-	}
-	m := protocol.Send{Conversation: r.PathValue("id"), ClientID: in.ClientID, Text: in.Text, ReplyTo: in.ReplyTo}
-	return s.accepted(w, r, func(done func(protocol.Accepted, error)) {
-		s.deps.Acceptor.Accept(r.Context(), id.User, m, traceID(r), done)
+func (s *service) SendMessage(ctx context.Context, in *chatv1.SendMessageRequest) (*chatv1.SendMessageResponse, error) {
+	a, err := s.accepted(ctx, func(done func(protocol.Accepted, error)) {
+		s.deps.Acceptor.Accept(ctx, caller(ctx).User, wire.SendOf(in), traceID(ctx), done)
 	})
+	return &chatv1.SendMessageResponse{Accepted: a}, err
 }
 
-func (s *server) patchMessage(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	var in struct {
-		ClientID string `json:"client_id"`
-		Text     string `json:"text"`
+func (s *service) EditMessage(ctx context.Context, in *chatv1.EditMessageRequest) (*chatv1.EditMessageResponse, error) {
+	if err := checkSeq(in.GetSeq()); err != nil {
+		return nil, err
 	}
-	if err := readBody(w, r, &in); err != nil {
-		return err
-	}
-	seq, err := pathSeq(r)
-	if err != nil {
-		return err
-	}
-	m := protocol.Edit{Conversation: r.PathValue("id"), Seq: seq, ClientID: in.ClientID, Text: in.Text}
-	return s.accepted(w, r, func(done func(protocol.Accepted, error)) {
-		s.deps.Acceptor.Edit(r.Context(), id.User, m, traceID(r), done)
+	a, err := s.accepted(ctx, func(done func(protocol.Accepted, error)) {
+		s.deps.Acceptor.Edit(ctx, caller(ctx).User, wire.EditOf(in), traceID(ctx), done)
 	})
+	return &chatv1.EditMessageResponse{Accepted: a}, err
 }
 
-func (s *server) deleteMessage(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	seq, err := pathSeq(r)
-	if err != nil {
-		return err
+func (s *service) RecallMessage(ctx context.Context, in *chatv1.RecallMessageRequest) (*chatv1.RecallMessageResponse, error) {
+	if err := checkSeq(in.GetSeq()); err != nil {
+		return nil, err
 	}
-	m := protocol.Recall{Conversation: r.PathValue("id"), Seq: seq}
-	return s.accepted(w, r, func(done func(protocol.Accepted, error)) {
-		s.deps.Acceptor.Recall(r.Context(), id.User, m, traceID(r), done)
+	a, err := s.accepted(ctx, func(done func(protocol.Accepted, error)) {
+		s.deps.Acceptor.Recall(ctx, caller(ctx).User, wire.RecallOf(in), traceID(ctx), done)
 	})
+	return &chatv1.RecallMessageResponse{Accepted: a}, err
 }
 
-func pathSeq(r *http.Request) (int64, error) {
-	n, err := strconv.ParseInt(r.PathValue("seq"), 10, 64)
-	if err != nil || n < 1 {
-		return 0, protocol.NewError(protocol.CodeInvalidArgument, "seq", "seq must be that of a message")
-	}
-	return n, nil
+func (s *service) AddReaction(ctx context.Context, in *chatv1.AddReactionRequest) (*chatv1.AddReactionResponse, error) {
+	a, err := s.accepted(ctx, func(done func(protocol.Accepted, error)) {
+		s.deps.Acceptor.React(ctx, caller(ctx).User, wire.ReactOf(in), traceID(ctx), done)
+	})
+	return &chatv1.AddReactionResponse{Accepted: a}, err
 }
 
-// accepted answers when something is durable in the log.
-func (s *server) accepted(w http.ResponseWriter, r *http.Request, accept func(done func(protocol.Accepted, error))) error {
-	a, err := await(r, accept)
-	if err != nil {
-		return err
-	}
-	return write(w, http.StatusAccepted, a)
+func (s *service) RemoveReaction(ctx context.Context, in *chatv1.RemoveReactionRequest) (*chatv1.RemoveReactionResponse, error) {
+	a, err := s.accepted(ctx, func(done func(protocol.Accepted, error)) {
+		s.deps.Acceptor.Unreact(ctx, caller(ctx).User, wire.ReactOf(in), traceID(ctx), done)
+	})
+	return &chatv1.RemoveReactionResponse{Accepted: a}, err
 }
 
-// await waits for the one call of done, as long as the client does.
-func await[T any](r *http.Request, begin func(done func(T, error))) (T, error) {
-	type answer struct {
-		value T
-		err   error
+func checkSeq(seq int64) error {
+	if seq < 1 {
+		return protocol.NewError(protocol.CodeInvalidArgument, "seq", "seq must be that of a message")
 	}
-	answers := make(chan answer, 1)
-	begin(func(v T, err error) { answers <- answer{v, err} })
-	select {
-	case a := <-answers:
-		return a.value, a.err
-	case <-r.Context().Done():
-		var none T
-		return none, r.Context().Err()
-	}
+	return nil
 }
 
-const (
-	defaultPage = 50
-	maxPage     = 200
-)
-
-// getMessages pages the history forward (after) or backward (before); either way a page
+// ListMessages pages the history forward (after) or backward (before); either way a page
 // is in order, and its first or last seq is where the next one goes on.
-func (s *server) getMessages(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	conversation := r.PathValue("id")
+func (s *service) ListMessages(ctx context.Context, in *chatv1.ListMessagesRequest) (*chatv1.ListMessagesResponse, error) {
+	conversation := in.GetConversation()
 	if err := chat.CheckConversationID("conversation", conversation); err != nil {
-		return err
+		return nil, err
 	}
-	read, field, lowest := s.deps.History.Messages, "after", int64(0)
-	if r.URL.Query().Has("before") {
-		if r.URL.Query().Has("after") {
-			return protocol.NewError(protocol.CodeInvalidArgument, "before", "before and after cannot both be given")
-		}
-		read, field, lowest = s.deps.History.MessagesBefore, "before", 1
-	}
-	from, err := number(r, field, lowest, lowest, 1<<62)
+	limit, err := limitOf(in.Limit, defaultPage, maxPage)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	limit, err := number(r, "limit", defaultPage, 1, maxPage)
-	if err != nil {
-		return err
+	read, from := s.deps.History.Messages, in.GetAfter()
+	switch {
+	case in.Before != nil && in.After != nil:
+		return nil, protocol.NewError(protocol.CodeInvalidArgument, "before", "before and after cannot both be given")
+	case in.Before != nil && in.GetBefore() < 1:
+		return nil, protocol.NewError(protocol.CodeInvalidArgument, "before", "before must be a number of at least 1")
+	case in.Before != nil:
+		read, from = s.deps.History.MessagesBefore, in.GetBefore()
+	case from < 0:
+		return nil, protocol.NewError(protocol.CodeInvalidArgument, "after", "after must be a number of at least 0")
 	}
-	list, err := read(r.Context(), id.User.ID, conversation, from, int(limit))
+	list, err := read(ctx, caller(ctx).User.ID, conversation, min(from, 1<<62), limit)
 	if errors.Is(err, chat.ErrNotFound) {
-		return chat.NoConversation()
+		return nil, chat.NoConversation()
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return write(w, http.StatusOK, map[string]any{"messages": list, "epoch": s.deps.History.Epoch()})
+	out := &chatv1.ListMessagesResponse{Epoch: s.deps.History.Epoch()}
+	for _, m := range list {
+		out.Messages = append(out.Messages, wire.Message(m))
+	}
+	return out, nil
 }
 
-// number reads a query parameter; one above the highest is cut to it.
-func number(r *http.Request, name string, fallback, lowest, highest int64) (int64, error) {
-	text := r.URL.Query().Get(name)
-	if text == "" {
-		return fallback, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < lowest {
-		return 0, protocol.NewError(protocol.CodeInvalidArgument, name, fmt.Sprintf("%s must be a number of at least %d", name, lowest))
-	}
-	return min(n, highest), nil
-}
-
-func (s *server) getSocket(w http.ResponseWriter, r *http.Request, id account.Identity) error {
-	return s.deps.Sockets.Upgrade(w, r, session.Who{
-		User: id.User, Expires: id.ExpiresAt, Group: s.traffic(r),
-		Baggage: baggage.FromContext(r.Context()), Upgrade: trace.SpanContextFromContext(r.Context()),
+// Mark answers when the positions are durable, with those that hold then.
+func (s *service) Mark(ctx context.Context, in *chatv1.MarkRequest) (*chatv1.MarkResponse, error) {
+	receipt, err := await(ctx, func(done func(protocol.Receipt, error)) {
+		s.deps.Signals.Mark(ctx, caller(ctx).User, wire.MarkOf(in), done)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return &chatv1.MarkResponse{Receipt: wire.Receipt(receipt)}, nil
 }
 
-// now is the time as entries have it.
-func (s *server) now() time.Time { return s.deps.Now().UTC().Truncate(time.Microsecond) }
+func (s *service) SendTyping(ctx context.Context, in *chatv1.SendTypingRequest) (*chatv1.SendTypingResponse, error) {
+	if err := s.deps.Signals.Typing(ctx, caller(ctx).User, in.GetConversation()); err != nil {
+		return nil, err
+	}
+	return &chatv1.SendTypingResponse{}, nil
+}

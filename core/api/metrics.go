@@ -9,7 +9,7 @@ import (
 type metrics struct {
 	requests, limited *prometheus.CounterVec
 	seconds           *prometheus.HistogramVec
-	panics            prometheus.Counter
+	panics, unshared  prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (metrics, error) {
@@ -24,11 +24,14 @@ func newMetrics(reg prometheus.Registerer) (metrics, error) {
 			Name: "core_request_seconds", Help: "Time to answer, by route.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
 		}, []string{"route"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "core_panics_total", Help: "Handlers that panicked."}),
+		unshared: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "core_limits_unshared_total", Help: "Times a limit of log-ins was judged by this process alone, because Redis was away.",
+		}),
 	}
-	for _, l := range []string{"register", "login_address", "login_name", "user"} {
+	for _, l := range []string{"register", "login_address", "login_name", "user", "upload", "search"} {
 		m.limited.WithLabelValues(l)
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.limited, m.seconds, m.panics} {
+	for _, c := range []prometheus.Collector{m.requests, m.limited, m.seconds, m.panics, m.unshared} {
 		if err := reg.Register(c); err != nil {
 			return m, fmt.Errorf("register api metrics: %w", err)
 		}

@@ -1,15 +1,13 @@
 package api
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"net/http"
 	"runtime/debug"
 	"time"
-
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tracegate/tracegate/core/account"
 	"github.com/tracegate/tracegate/core/protocol"
@@ -20,7 +18,7 @@ import (
 // HeaderNode names the process that served a request.
 const HeaderNode = "x-traffic-node"
 
-// Cookie is the name of the cookie that carries the token.
+// Cookie is the name of the cookie that carries the access token.
 const Cookie = "tracegate_session"
 
 // handler is an http.HandlerFunc that leaves errors to its caller.
@@ -75,8 +73,8 @@ func (s *server) name(w http.ResponseWriter) {
 	w.Header().Set(HeaderNode, s.deps.Node)
 }
 
-// named says who serves the page.
-func (s *server) named(next http.Handler) http.Handler {
+// served says who serves the page.
+func (s *server) served(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.name(w)
 		next.ServeHTTP(w, r)
@@ -110,59 +108,55 @@ func (s *server) guard(r *http.Request, next func() error) error {
 	return next()
 }
 
-// fail answers with what the client may see and logs what it may not.
+// fail answers with what the client may see.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, route string, err error) protocol.Code {
-	pe, ok := errors.AsType[*protocol.Error](err)
-	if !ok {
-		pe = protocol.NewError(protocol.CodeInternal, "", "internal error")
-	}
-	if pe.Code.Status() >= 500 && r.Context().Err() == nil {
-		span := trace.SpanFromContext(r.Context())
-		span.SetStatus(codes.Error, err.Error())
-		s.deps.Log.Warn("request", "route", route, "trace_id", span.SpanContext().TraceID(), "error", err)
-	}
+	pe := s.refuse(r.Context(), route, err)
 	writeError(w, pe)
 	return pe.Code
 }
 
-// faulty does what an injected fault says.
+// trouble does what an injected fault says.
+func (s *server) trouble(ctx context.Context) error {
+	if err := s.deps.Fault.Dial(ctx); err != nil {
+		return protocol.NewError(protocol.CodeUnavailable, "", "injected fault: "+err.Error())
+	}
+	delay, fail := s.deps.Fault.Roll()
+	if delay > 0 {
+		t := time.NewTimer(delay)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if fail {
+		return protocol.NewError(protocol.CodeInternal, "", "injected fault")
+	}
+	return nil
+}
+
+// faulty is for a handler that is no operation of the API: it does what an injected
+// fault says.
 func (s *server) faulty(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if err := s.deps.Fault.Dial(r.Context()); err != nil {
-			return protocol.NewError(protocol.CodeUnavailable, "", "injected fault: "+err.Error())
-		}
-		delay, fail := s.deps.Fault.Roll()
-		if delay > 0 {
-			t := time.NewTimer(delay)
-			defer t.Stop()
-			select {
-			case <-t.C:
-			case <-r.Context().Done():
-				return r.Context().Err()
-			}
-		}
-		if fail {
-			return protocol.NewError(protocol.CodeInternal, "", "injected fault")
+		if err := s.trouble(r.Context()); err != nil {
+			return err
 		}
 		return next(w, r)
 	}
 }
 
-// authed wants a valid token, by header or cookie, and keeps its user within the rate.
-func (s *server) authed(next authHandler) handler {
+// authed is for a handler that is no operation of the API: it wants a valid token, by
+// header or cookie, and keeps its user within the rate.
+func (s *server) authed(next authHandler) handler { return s.authedBy(rule{}, next) }
+
+func (s *server) authedBy(rule rule, next authHandler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		token := token(r)
-		if token == "" {
-			return protocol.NewError(protocol.CodeUnauthenticated, "", "log in first")
-		}
-		id, err := s.deps.Accounts.Verify(token)
-		if err != nil {
+		if err := s.admit(r.Context(), rule); err != nil {
 			return err
 		}
-		if err := s.limit(s.user, "user", id.User.ID); err != nil {
-			return err
-		}
-		return next(w, r, id)
+		return next(w, r, caller(r.Context()))
 	}
 }
 
@@ -171,8 +165,5 @@ func token(r *http.Request) string {
 	if h := r.Header.Get("Authorization"); len(h) > len(scheme) && h[:len(scheme)] == scheme {
 		return h[len(scheme):]
 	}
-	if c, err := r.Cookie(Cookie); err == nil {
-		return c.Value
-	}
-	return ""
+	return cookieOf(r, Cookie)
 }

@@ -1,10 +1,9 @@
 package api
 
 import (
-	"net/http"
+	"context"
 
 	"go.opentelemetry.io/otel/baggage"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/mesh/group"
@@ -14,12 +13,12 @@ import (
 // traffic is the group of a request: the color of its trace, env and tenant of its
 // baggage. What the edge has not seen is baseline by now, see server.baseline; so is, as
 // for telemetry, a trace whose baggage names neither env nor tenant.
-func (s *server) traffic(r *http.Request) group.Group {
-	bag := baggage.FromContext(r.Context())
+func (s *server) traffic(ctx context.Context) group.Group {
+	bag := baggage.FromContext(ctx)
 	env, tenant := bag.Member(semconv.Env).Value(), bag.Member(semconv.Tenant).Value()
 	color := group.Baseline
 	if env != "" || tenant != "" {
-		color, _ = group.OfTrace(traceID(r)) // baseline where it is none
+		color, _ = group.OfTrace(traceID(ctx)) // baseline where it is none
 	}
 	return group.Group{Color: color, Env: or(env, s.cfg.Env), Tenant: or(tenant, s.cfg.Tenant)}
 }
@@ -29,8 +28,4 @@ func or(value, fallback string) string {
 		return fallback
 	}
 	return value
-}
-
-func traceID(r *http.Request) string {
-	return trace.SpanContextFromContext(r.Context()).TraceID().String()
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/mesh/benchdoc"
+	"github.com/tracegate/tracegate/mesh/procfs"
 )
 
 // footprint is one measurement of one server.
@@ -86,7 +87,7 @@ func measureFootprint(ctx context.Context, c config, s server, network int) (f f
 	if err := errors.Join(l.ask("open", open, nil), l.ask("close", struct{}{}, nil), settle(ctx)); err != nil {
 		return f, err
 	}
-	kernel, err := kernelMemory()
+	kernel, err := procfs.Kernel()
 	if err != nil {
 		return f, err
 	}
@@ -101,7 +102,7 @@ func measureFootprint(ctx context.Context, c config, s server, network int) (f f
 	if err != nil {
 		return f, err
 	}
-	inKernel, err := kernelMemory()
+	inKernel, err := procfs.Kernel()
 	if err != nil {
 		return f, err
 	}

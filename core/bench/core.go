@@ -5,8 +5,10 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -39,12 +41,12 @@ func ours() server {
 		wire: wire{
 			path: "/v1/ws", greeted: true,
 			header: func(i int) string { // what the edge sends
-				token, _, _ := tokens.Issue(user(i), time.Now()) // the key is good
+				token, _, _ := tokens.Issue(user(i), user(i).ID, time.Now().Add(time.Hour), time.Now()) // the key is good
 				return fmt.Sprintf("Authorization: Bearer %s\r\n%s: %s\r\nTraceparent: 00-%s%024x-%016x-03\r\nBaggage: %s=%s,%s=%s\r\n", token,
 					semconv.HeaderGroup, traffic.ID(), traffic.Color, i+1, i+1, semconv.Env, traffic.Env, semconv.Tenant, traffic.Tenant)
 			},
 			hello: func(i int, room bool) []string {
-				s := store{room}
+				s := store{room: room}
 				return []string{fmt.Sprintf(`{"id":1,"resume":{"epoch":"bench","positions":{%q:%d}}}`, s.conversation(user(i).ID), s.head())}
 			},
 		},
@@ -60,8 +62,9 @@ func user(i int) chat.User {
 }
 
 func startCore(ctx context.Context, e env) (http.Handler, publish, error) {
-	const node, pool = "bench", semconv.PoolBaseline
-	store, log := store{e.room}, e.log
+	const pool = semconv.PoolBaseline
+	node := fmt.Sprintf("bench-%d", os.Getpid()) // what comes from itself a node passes over
+	store, log := store{e.room > 0, roster(e.room)}, e.log
 	reg, tracing := prometheus.NewRegistry(), sdktrace.NewTracerProvider()
 	cfg := fanout.DefaultConfig()
 	cfg.Addrs, cfg.Password = []string{e.redis}, redisPassword
@@ -72,7 +75,7 @@ func startCore(ctx context.Context, e env) (http.Handler, publish, error) {
 	acceptor, faults := accept.New(store, store, accept.Config{Timeout: time.Second}, time.Now), fault.New(time.Now)
 	bounds := session.DefaultConfig()
 	bounds.AcceptRate, bounds.AcceptBurst = 1e9, 1e9 // they come as fast as they can
-	if e.room {
+	if e.room > 0 {
 		bounds.PingEvery, bounds.StaleAfter = time.Hour, 2*time.Hour // clients wait for their turn and do not answer
 	}
 	hub, err := session.New(bounds, session.Deps{
@@ -82,7 +85,7 @@ func startCore(ctx context.Context, e env) (http.Handler, publish, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	accounts, err := account.New(account.DefaultConfig(), key(), nil, time.Now, reg)
+	accounts, err := account.New(account.DefaultConfig(), account.Deps{Key: key(), Now: time.Now, Registerer: reg})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,22 +96,33 @@ func startCore(ctx context.Context, e env) (http.Handler, publish, error) {
 		Healthy: func() bool { return true }, Tracing: tracing, Registerer: reg, Now: time.Now, Log: log,
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
 	})
-	var ids []string // core has them from the store
-	return handler, func(conversation string, members int, m protocol.Message) error {
-		for i := len(ids); i < members; i++ {
-			ids = append(ids, user(i).ID)
-		}
-		m.Conversation = conversation
-		frame := deliver.Frame(m)
-		for _, id := range ids[:members] {
-			hub.Deliver(id, conversation, m.Seq, frame)
-		}
+	if err != nil {
+		return nil, nil, err
+	}
+	deliverer, err := deliver.New(nil, hub, others, reg, log) // nothing is stored
+	return handler, func(m protocol.Message) error {
+		deliverer.Announce(chat.Numbered{
+			Record: chat.Record{Conversation: m.Conversation, ClientID: m.ClientID, Sender: m.Sender, Text: m.Text, SentAt: m.SentAt, TraceID: m.TraceID},
+			Seq:    m.Seq, Roster: store.roster,
+		})
 		return nil
 	}, err
 }
 
+// roster is that of the room.
+func roster(members int) *chat.Roster {
+	var all []chat.Member
+	for i := range members {
+		all = append(all, chat.Member{ID: user(i).ID, Name: user(i).Name})
+	}
+	return chat.NewRoster(true, 1, all)
+}
+
 // store has one conversation for each user, with one message that all have seen.
-type store struct{ room bool }
+type store struct {
+	room   bool
+	roster *chat.Roster
+}
 
 // conversation is the one that a user is in; it has sixteen members.
 func (s store) conversation(userID string) string {
@@ -145,8 +159,15 @@ func (store) MessagesBefore(context.Context, string, string, int64, int) ([]prot
 	return nil, nil
 }
 
-func (store) Standing(context.Context, string) (chat.Standing, error) {
-	return chat.Standing{}, chat.ErrNotFound
+func (s store) Reactions(context.Context, string, string, int64) ([]protocol.Reaction, error) {
+	return nil, errors.New("nothing is reacted to here")
+}
+
+func (s store) Standing(context.Context, string) (chat.Standing, error) {
+	if !s.room {
+		return chat.Standing{}, chat.ErrNotFound
+	}
+	return chat.Standing{Roster: s.roster, Count: len(s.roster.Members)}, nil
 }
 
 func (store) StandingOf(context.Context, string, string) (chat.Standing, error) {
@@ -155,6 +176,10 @@ func (store) StandingOf(context.Context, string, string) (chat.Standing, error) 
 
 func (store) Target(context.Context, string, string, int64) (chat.Target, error) {
 	return chat.Target{}, chat.ErrNotFound
+}
+
+func (store) File(context.Context, string, string) (chat.File, error) {
+	return chat.File{}, chat.ErrNotFound
 }
 
 func (store) Accept(_ context.Context, _ chat.Record, done func(error)) { done(nil) }

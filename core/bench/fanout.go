@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,14 +18,15 @@ import (
 // eighth of what the queue of one of our connections holds.
 const underWay = 64
 
-// hall is a server with one room, all of whose members are connected.
+// hall is a server of two processes with one room: all members are connected to one of
+// them, and messages come to the other.
 type hall struct {
 	server    server
-	process   *process
+	process   *process // that members are connected to
+	speaker   *process // that messages come to
 	load      *process
-	redis     *process // nil where there is none
-	publisher string
-	next      int64 // number of the next message
+	publisher string // where speaker takes messages
+	next      int64  // number of the next message
 	full      []talk
 	paced     []talk
 }
@@ -33,15 +35,20 @@ type hall struct {
 type talk struct {
 	rate     float64 // deliveries a second
 	p50, p99 float64 // milliseconds
-	cpu      float64 // microseconds of the server for a delivery
+	cpu      float64 // microseconds of both processes for a delivery
 }
 
 // fanOut measures rooms: first as many messages as go, then both servers at the same
 // rate, which is half of what the slower of the two did.
 func fanOut(ctx context.Context, c config) error {
+	redis, err := start(ctx, "redis-server")
+	if err != nil {
+		return err
+	}
+	defer redis.stop()
 	var reports []roomReport
 	for i, members := range []int{10, 100, 1000} {
-		r, err := measureRoom(ctx, c, members, 100+i)
+		r, err := measureRoom(ctx, c, redis.addr, members, 100+i)
 		if err != nil {
 			return fmt.Errorf("room of %d: %w", members, err)
 		}
@@ -55,10 +62,10 @@ func fanOut(ctx context.Context, c config) error {
 	return nil
 }
 
-func measureRoom(ctx context.Context, c config, members, network int) (r roomReport, err error) {
+func measureRoom(ctx context.Context, c config, redis string, members, network int) (r roomReport, err error) {
 	var halls []*hall
 	for i, s := range []server{ours(), centrifugeServer("centrifuge", "", false)} {
-		h, err := openHall(ctx, s, members, network+10*i)
+		h, err := openHall(ctx, s, redis, members, network+10*i)
 		if err != nil {
 			return r, fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -102,35 +109,30 @@ func eachHall(halls []*hall, rounds int, f func(h *hall, round int) error) error
 	return nil
 }
 
-func openHall(ctx context.Context, s server, members, network int) (h *hall, err error) {
+func openHall(ctx context.Context, s server, redis string, members, network int) (h *hall, err error) {
 	h = &hall{server: s, next: 1}
 	defer func() {
 		if err != nil {
 			h.close()
 		}
 	}()
-	redis := ""
-	if s.redis {
-		if h.redis, err = start(ctx, "redis"); err != nil {
+	for _, p := range []**process{&h.process, &h.speaker} {
+		if *p, err = start(ctx, s.name, redis, strconv.Itoa(members)); err != nil {
 			return h, err
 		}
-		redis = h.redis.addr
-	}
-	if h.process, err = start(ctx, s.name, redis, "room"); err != nil {
-		return h, err
 	}
 	if h.load, err = start(ctx, "load"); err != nil {
 		return h, err
 	}
 	return h, errors.Join(
 		h.load.ask("open", openArgs{Server: s.name, Addr: h.process.addr, Connections: members, Net: network, Room: true}, nil),
-		h.process.ask("publisher", members, &h.publisher),
+		h.speaker.ask("publisher", struct{}{}, &h.publisher),
 		settle(ctx),
 	)
 }
 
 func (h *hall) close() {
-	for _, p := range []*process{h.load, h.process, h.redis} {
+	for _, p := range []*process{h.load, h.process, h.speaker} {
 		if p != nil {
 			p.stop()
 		}
@@ -139,11 +141,16 @@ func (h *hall) close() {
 
 func (h *hall) talk(a converseArgs) (t talk, err error) {
 	a.Publisher, a.First = h.publisher, h.next
-	var before, after time.Duration
 	var got heard
-	if err := errors.Join(
-		h.process.ask("cpu", struct{}{}, &before), h.load.ask("converse", a, &got), h.process.ask("cpu", struct{}{}, &after),
-	); err != nil {
+	before, err := h.cpu()
+	if err == nil {
+		err = h.load.ask("converse", a, &got)
+	}
+	if err != nil {
+		return t, err
+	}
+	after, err := h.cpu()
+	if err != nil {
 		return t, err
 	}
 	h.next += got.Messages
@@ -151,6 +158,13 @@ func (h *hall) talk(a converseArgs) (t talk, err error) {
 		rate: float64(got.Deliveries) / got.Took.Seconds(), p50: got.P50.Seconds() * 1000, p99: got.P99.Seconds() * 1000,
 		cpu: float64((after - before).Microseconds()) / float64(got.Deliveries),
 	}, nil
+}
+
+// cpu is what both processes have used.
+func (h *hall) cpu() (time.Duration, error) {
+	var a, b time.Duration
+	err := errors.Join(h.process.ask("cpu", struct{}{}, &a), h.speaker.ask("cpu", struct{}{}, &b))
+	return a + b, err
 }
 
 func rateOf(t talk) float64 { return t.rate }
@@ -199,9 +213,9 @@ func fanOutSection(c config, reports []roomReport) string {
 		}
 	}
 	fmt.Fprintf(&b, `
-Messages of some 320 bytes to all members of one room, each over a WebSocket of its own; every one is checked to come once and in order. Both servers deliver from
-their own memory: ours by `+"`session.Hub.Deliver`"+` for each member, as core does after it has stored a message, with the positions that make it resumable; the centrifuge
-library by `+"`Node.Publish`"+` to a channel without history. First as many as go with %d messages under way, then both at half the rate of the slower. Medians of %d rounds of
+Messages of some 320 bytes to all members of one room, each over a WebSocket of its own; every one is checked to come once and in order. Each server is two processes
+joined by the same Redis server (one for both servers): messages come to the one, members are connected to the other. Ours publishes as core does after it has stored a message, with
+the positions that make it resumable; the centrifuge library by `+"`Node.Publish`"+` with its Redis broker, to a channel without history, which waits for Redis' answer, as messages of a room must follow each other to keep their order. First as many as go with %d messages under way, then both at half the rate of the slower. Medians of %d rounds of
 %v for each in turn; ratios are medians of the ratio in the same round. Load generator and servers share the machine. %s, %s.
 
 Repeat: `+"`go tool task bench:fanout`", underWay, c.rounds, c.slice, benchdoc.Machine(), time.Now().UTC().Format(time.DateOnly))

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"time"
 )
 
@@ -63,12 +64,15 @@ func run(ctx context.Context, role, what string, c config) error {
 		return runLoad(ctx)
 	case "redis":
 		return runRedis(ctx)
+	case "redis-server":
+		return runRedisServer(ctx)
 	case "engines":
 		return runEngines(ctx)
 	case "core":
 		return runCore(ctx, flag.Arg(0), flag.Arg(1))
 	default:
-		return runServer(ctx, role, flag.Arg(0), flag.Arg(1) == "room")
+		room, _ := strconv.Atoi(flag.Arg(1)) // without one there is none
+		return runServer(ctx, role, flag.Arg(0), room)
 	}
 	switch what {
 	case "connections":

@@ -3,14 +3,13 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/tracegate/tracegate/mesh/procfs"
 )
 
 // usage is what a process uses, measured by itself after collecting its garbage.
@@ -33,7 +32,7 @@ func measureUsage(struct{}) (usage, error) {
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	rss, err := procValue("/proc/self/status", "VmRSS:")
+	rss, err := procfs.Value("/proc/self/status", "VmRSS:")
 	return usage{
 		RSS: rss << 10, Heap: int64(m.HeapAlloc), Stacks: int64(m.StackInuse), Collections: before.NumGC - before.NumForcedGC, CPU: cpu,
 	}, err
@@ -45,31 +44,6 @@ func cpuTime() (time.Duration, error) {
 		return 0, fmt.Errorf("read CPU time: %w", err)
 	}
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano()), nil
-}
-
-// kernelMemory is what the kernel holds in slabs and in the buffers of TCP sockets, for
-// all processes of the machine.
-func kernelMemory() (int64, error) {
-	slab, err := procValue("/proc/meminfo", "Slab:")
-	if err != nil {
-		return 0, err
-	}
-	pages, err := procValue("/proc/net/sockstat", "mem")
-	return slab<<10 + pages*int64(os.Getpagesize()), err
-}
-
-// procValue is the number after the first occurrence of a word in a file of /proc.
-func procValue(path, word string) (int64, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	_, after, _ := bytes.Cut(raw, []byte(word))
-	fields := bytes.Fields(after)
-	if len(fields) == 0 {
-		return 0, fmt.Errorf("%s has no %s", path, word)
-	}
-	return strconv.ParseInt(string(fields[0]), 10, 64)
 }
 
 // allowFiles raises the limit of open files to what may be had and returns it.

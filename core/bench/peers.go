@@ -26,7 +26,7 @@ func centrifugeServer(name, what string, tuned bool) server {
 			path: "/connection/websocket", pong: "{}",
 			header: func(i int) string { return "X-User: " + user(i).ID + "\r\n" },
 			hello: func(i int, room bool) []string {
-				return []string{`{"id":1,"connect":{}}`, fmt.Sprintf(`{"id":2,"subscribe":{"channel":%q}}`, store{room}.conversation(user(i).ID))}
+				return []string{`{"id":1,"connect":{}}`, fmt.Sprintf(`{"id":2,"subscribe":{"channel":%q}}`, store{room: room}.conversation(user(i).ID))}
 			},
 		},
 		start: func(_ context.Context, e env) (http.Handler, publish, error) { return startCentrifuge(e, tuned) },
@@ -39,7 +39,7 @@ func startCentrifuge(e env, tuned bool) (http.Handler, publish, error) {
 		return nil, nil, err
 	}
 	var cfg centrifuge.WebsocketConfig
-	if e.room {
+	if e.room > 0 {
 		cfg.PingInterval = -1               // clients wait for their turn and do not answer
 		cfg.WriteTimeout = 10 * time.Second // as ours; with 1 s a busy machine loses clients
 	}
@@ -56,6 +56,17 @@ func startCentrifuge(e env, tuned bool) (http.Handler, publish, error) {
 		c.OnPublish(func(_ centrifuge.PublishEvent, cb centrifuge.PublishCallback) { cb(centrifuge.PublishReply{}, nil) })
 		c.OnDisconnect(func(centrifuge.DisconnectEvent) {})
 	})
+	if e.room > 0 { // as its documentation says to join nodes
+		shard, err := centrifuge.NewRedisShard(node, centrifuge.RedisShardConfig{Address: e.redis, Password: redisPassword})
+		if err != nil {
+			return nil, nil, err
+		}
+		broker, err := centrifuge.NewRedisBroker(node, centrifuge.RedisBrokerConfig{Shards: []*centrifuge.RedisShard{shard}})
+		if err != nil {
+			return nil, nil, err
+		}
+		node.SetBroker(broker)
+	}
 	if err := node.Run(); err != nil {
 		return nil, nil, err
 	}
@@ -63,10 +74,10 @@ func startCentrifuge(e env, tuned bool) (http.Handler, publish, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx := centrifuge.SetCredentials(r.Context(), &centrifuge.Credentials{UserID: r.Header.Get("X-User")})
 			h.ServeHTTP(w, r.WithContext(ctx))
-		}), func(channel string, _ int, m protocol.Message) error {
+		}), func(m protocol.Message) error {
 			data, err := json.Marshal(m)
 			if err == nil {
-				_, err = node.Publish(channel, data)
+				_, err = node.Publish(m.Conversation, data)
 			}
 			return err
 		}, nil
@@ -95,7 +106,7 @@ func simpleWire() wire {
 		path:   "/",
 		header: func(i int) string { return "X-User: " + user(i).ID + "\r\n" },
 		hello: func(i int, room bool) []string {
-			return []string{fmt.Sprintf(`{"resume":{%q:1}}`, store{room}.conversation(user(i).ID))}
+			return []string{fmt.Sprintf(`{"resume":{%q:1}}`, store{room: room}.conversation(user(i).ID))}
 		},
 	}
 }

@@ -22,7 +22,7 @@ import (
 
 // listenForMessages takes messages for the room over a connection of its own, one a
 // line: its number and the time it was sent.
-func listenForMessages(show publish, members int) (addr string, err error) {
+func listenForMessages(show publish) (addr string, err error) {
 	if show == nil {
 		return "", errors.New("this server has no rooms")
 	}
@@ -36,13 +36,13 @@ func listenForMessages(show publish, members int) (addr string, err error) {
 			if err != nil {
 				return
 			}
-			takeMessages(conn, show, members)
+			takeMessages(conn, show)
 		}
 	}()
 	return l.Addr().String(), nil
 }
 
-func takeMessages(conn net.Conn, show publish, members int) {
+func takeMessages(conn net.Conn, show publish) {
 	defer conn.Close()
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
 		number, _, _ := strings.Cut(lines.Text(), ":")
@@ -50,8 +50,8 @@ func takeMessages(conn net.Conn, show publish, members int) {
 		if err != nil {
 			return
 		}
-		if show(roomName, members, protocol.Message{
-			Seq: seq, ClientID: "client-id-of-a-usual-length", Sender: "somebody", SentAt: time.Now().UTC(), TraceID: strings.Repeat("a", 32),
+		if show(protocol.Message{
+			Conversation: roomName, Seq: seq, ClientID: "client-id-of-a-usual-length", Sender: "somebody", SentAt: time.Now().UTC(), TraceID: strings.Repeat("a", 32),
 			Text: mark + lines.Text() + ";a message of a usual length, as people write them to each other",
 		}) != nil {
 			return

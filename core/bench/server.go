@@ -26,12 +26,13 @@ type server struct {
 // env is what a server is started with.
 type env struct {
 	redis string
-	room  bool // all clients are in one conversation, of which nothing is stored yet
+	room  int // members of the one conversation that all clients are in, of which nothing is stored yet; 0: each has another
 	log   *slog.Logger
 }
 
-// publish shows a message to a conversation with a number of members.
-type publish func(conversation string, members int, m protocol.Message) error
+// publish shows a message to all members of the room, by way of Redis where they are
+// connected to another process.
+type publish func(m protocol.Message) error
 
 // servers are what is compared, ours first.
 func servers() []server {
@@ -53,7 +54,7 @@ func serverNamed(name string) (server, error) {
 }
 
 // runServer serves in a process of its own.
-func runServer(ctx context.Context, name, redis string, room bool) error {
+func runServer(ctx context.Context, name, redis string, room int) error {
 	if _, err := allowFiles(); err != nil {
 		return err
 	}
@@ -77,6 +78,6 @@ func runServer(ctx context.Context, name, redis string, room bool) error {
 	return obey(l.Addr().String(), orders{
 		"usage":     order(measureUsage),
 		"cpu":       order(func(struct{}) (time.Duration, error) { return cpuTime() }),
-		"publisher": order(func(members int) (string, error) { return listenForMessages(publish, members) }),
+		"publisher": order(func(struct{}) (string, error) { return listenForMessages(publish) }),
 	})
 }

@@ -11,11 +11,16 @@ import "time"
 type Bucket int64
 
 // Take takes a token, if there is one, of a bucket that is filled with perSecond tokens
-// up to burst.
+// up to burst. Where these are others than before, it is at worst empty.
 func (b *Bucket) Take(now time.Time, perSecond float64, burst int) bool {
 	each := min(float64(time.Second)/perSecond, float64(time.Hour)) // a rate may be next to nothing
-	until := float64(max(int64(*b)-now.UnixNano(), 0)) + each
-	if until > each*float64(burst) {
+	full, missing := each*float64(burst), float64(max(int64(*b)-now.UnixNano(), 0))
+	if missing > full { // it was filled more slowly
+		missing = full
+		*b = Bucket(now.UnixNano() + int64(full))
+	}
+	until := missing + each
+	if until > full {
 		return false
 	}
 	*b = Bucket(now.UnixNano() + int64(until))

@@ -22,6 +22,7 @@ type Target struct {
 	SenderID string
 	SentAt   time.Time
 	Recalled bool
+	File     string // id, of a message that has one
 }
 
 // Allow says whether the sender of a record may do that: nil, or what is in the way.
@@ -33,9 +34,9 @@ func Allow(s Standing, r Record) *protocol.Error {
 		return NoConversation()
 	}
 	switch r.Kind {
-	case "", protocol.EventEdited:
+	case "", protocol.EventEdited, protocol.EventReacted:
 		return s.Speaks(actor.ID)
-	case protocol.EventRecalled:
+	case protocol.EventRecalled, protocol.EventUnreacted:
 		return nil
 	case protocol.EventAdded, protocol.EventRemoved, protocol.EventRole, protocol.EventRenamed:
 		if !s.Roster.Group {
@@ -106,7 +107,8 @@ func allowRemove(roster *Roster, actor, whom Member) *protocol.Error {
 	return nil
 }
 
-// AllowTarget says whether the sender of an edit or a recall may do that to a message.
+// AllowTarget says whether the sender of an edit, a recall or a reaction may do that to a
+// message.
 func AllowTarget(s Standing, r Record, t Target) *protocol.Error {
 	actor, _ := s.Roster.Find(r.SenderID)
 	own := t.SenderID == r.SenderID
@@ -115,7 +117,7 @@ func AllowTarget(s Standing, r Record, t Target) *protocol.Error {
 		return invalid("seq", "is not a message")
 	case r.Kind == protocol.EventEdited && !own:
 		return denied("seq", "only its sender may edit a message")
-	case r.Kind == protocol.EventEdited && t.Recalled:
+	case t.Recalled && (r.Kind == protocol.EventEdited || isReaction(r.Kind)):
 		return denied("seq", "the message has been recalled")
 	case r.Kind == protocol.EventRecalled && !own && actor.Role < RoleAdmin:
 		return denied("seq", "only its sender or an admin may recall a message")

@@ -6,13 +6,29 @@
 //
 // Everything that the members of a conversation must agree on is an entry of its log
 // with a number of its own: messages, and also who was added and removed, roles, a new
-// name, edits and recalls ([protocol.Event]). So one order, one kind of gap and one
+// name, edits, recalls and reactions ([protocol.Event]). So one order, one kind of gap and one
 // resume serve all of it, and the order of the log decides every race: a message that
 // comes after its sender's removal is refused. An edit or a recall does not change the
 // numbers: it is an entry of its own, and readers of the history see its outcome in the
 // message it names. What is a matter of one member only (how far it has read) has no
 // number. The alternative, changes in a table of their own beside the log, has to be
 // merged with it by every device, and each would do that in another order.
+//
+// # Reactions
+//
+// A reaction is an entry too, as all members must agree on it: whether it came before the
+// recall of its message or the removal of its sender, and who was the first. So it needs no
+// order, no gap and no resume of its own. What it costs is a number each, which is skipped in
+// what is unread. The entry has how many have reacted with that emoji, and in the history how
+// many have by now; a client takes that as it is instead of counting, so that reading the
+// history, which shows the outcome, and following the log come to the same whatever is seen
+// twice. The store keeps who and how many side by side: a message is read with at most
+// [MaxReactions] rows, however many have reacted.
+//
+// The alternative was a sideband: rows beside the log and pushes that may get lost, as for
+// receipts. A receipt only grows and the newest says it all; reactions come and go, so that
+// devices would need a second position for each conversation to find out what they missed,
+// and the order of a reaction and a recall would be another one on each.
 //
 // It is pure: no clock, no store, no network. [core/api] and [core/session] validate
 // with it, [core/queue] encodes with it, [core/store] numbers with it inside its
@@ -110,6 +126,23 @@ func CheckMark(m Mark, lastSeq int64) *protocol.Error {
 // to its removal; who comes back sees those from then on.
 type Span struct{ After, Last int64 }
 
+// Searchable is what an entry means for who searches messages: that the message it is or
+// changes is to be found by this from now on.
+type Searchable struct {
+	Seq      int64 // of the entry
+	Message  int64 // seq of the message; 0 where the entry has to do with none
+	Sender   string
+	SentAt   time.Time
+	Text     string // as it is now; empty when it was recalled, like FileName
+	FileName string
+}
+
+// Head is how many entries a conversation has.
+type Head struct {
+	Conversation string
+	LastSeq      int64
+}
+
 // Key identifies a record for idempotency.
 type Key struct {
 	Conversation string
@@ -129,7 +162,9 @@ type Record struct {
 	TraceID      string    // of the request that sent it
 
 	ReplyTo int64    // seq; of a message
-	Target  int64    // seq of the message that is edited or recalled
+	File    string   // id of a file of the sender's; of a message
+	Target  int64    // seq of the message that is edited, recalled or reacted to
+	Emoji   string   // of a reaction
 	Members []Member // who is added, removed or given Role; their own roles say nothing
 	Role    Role
 	Name    string // of a group

@@ -140,6 +140,8 @@ func everyKind() []chat.Record {
 		of(protocol.EventRemoved, func(r *chat.Record) { r.Members = members[:1] }),
 		of(protocol.EventRole, func(r *chat.Record) { r.Members, r.Role = members[:1], chat.RoleOwner }),
 		of(protocol.EventRenamed, func(r *chat.Record) { r.Name = "昼食" }),
+		of(protocol.EventReacted, func(r *chat.Record) { r.Target, r.Emoji = 3, "👨‍👩‍👧‍👦" }),
+		of(protocol.EventUnreacted, func(r *chat.Record) { r.Target, r.Emoji = 3, "👍" }),
 	}
 }
 
@@ -175,6 +177,10 @@ func TestDecodeRefusesWhatCannotBeStored(t *testing.T) {
 	for _, text := range []string{"", "null", "[]", `{"v":3}`, `{"v":2}`, `{"v":1}`, `{"v":0}`, "{", "\xff",
 		`{"v":1,"conversation":"c","client_id":"1","sender_id":"u","sender":"ann","text":"x","sent_at_us":1,"reply_to":1}`,
 		`{"v":2,"conversation":"c","client_id":"1","sender_id":"u","sender":"ann","text":"x","sent_at_us":1,"role":"owner"}`,
+		`{"v":3,"conversation":"c","client_id":"reacted.1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"reacted","target":1,"emoji":"👍"}`,
+		`{"v":4,"conversation":"c","client_id":"reacted.1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"reacted","target":1,"emoji":"ok"}`,
+		`{"v":4,"conversation":"c","client_id":"reacted.1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"reacted","emoji":"👍"}`,
+		`{"v":4,"conversation":"c","client_id":"1","sender_id":"u","sender":"ann","text":"x","sent_at_us":1,"emoji":"👍"}`,
 		`{"v":2,"conversation":"c","client_id":"1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"role","members":[{"id":"u","name":"ann"}],"role":"king"}`} {
 		if _, err := chat.DecodeRecord([]byte(text)); !errors.Is(err, chat.ErrRecord) {
 			t.Errorf("%q: %v", text, err)

@@ -19,6 +19,7 @@ const (
 	ReasonBlocked      Reason = "blocked"      // the other one of a direct conversation blocks the sender
 	ReasonNoEffect     Reason = "no_effect"    // another record has done the same before it
 	ReasonTarget       Reason = "target"       // there is no message of that seq
+	ReasonFile         Reason = "file"         // there is no such file of the sender's, or not any more
 	ReasonRefused      Reason = "refused"      // the database refuses the row itself
 )
 
@@ -26,7 +27,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		ReasonUndecodable, ReasonConversation, ReasonNotMember, ReasonForbidden, ReasonBlocked,
-		ReasonNoEffect, ReasonTarget, ReasonRefused,
+		ReasonNoEffect, ReasonTarget, ReasonFile, ReasonRefused,
 	}
 }
 
@@ -38,23 +39,26 @@ type Numbered struct {
 	Duplicate bool    // stored before, under Seq
 	Refused   Reason  // empty when it is stored
 	Roster    *Roster // after the record; whom to tell, beside a removed member
+	Attached  *protocol.File
+	Tally     Tally // of a reaction, after it
 }
 
 // Message is the entry as its readers get it.
 func (n Numbered) Message() protocol.Message {
 	m := protocol.Message{
 		Conversation: n.Conversation, Seq: n.Seq, ClientID: n.ClientID, Sender: n.Sender,
-		Text: n.Text, SentAt: n.SentAt, TraceID: n.TraceID, ReplyTo: n.ReplyTo,
+		Text: n.Text, SentAt: n.SentAt, TraceID: n.TraceID, ReplyTo: n.ReplyTo, File: n.Attached,
 	}
 	if n.Kind != "" {
 		m.Event = n.Event()
+		m.Event.Count = n.Tally.Count
 	}
 	return m
 }
 
 // Event is the change that a record of a kind makes.
 func (r Record) Event() *protocol.Event {
-	e := &protocol.Event{Kind: r.Kind, Name: r.Name, Target: r.Target}
+	e := &protocol.Event{Kind: r.Kind, Name: r.Name, Target: r.Target, Emoji: r.Emoji}
 	for _, m := range r.Members {
 		e.Members = append(e.Members, m.Name)
 	}
@@ -75,7 +79,10 @@ type Place struct {
 type State struct {
 	Standing map[string]Standing // by conversation; missing = no such conversation
 	Existing map[Key]int64       // seq of records that are stored already
-	Targets  map[Place]Target    // of the entries that edits and recalls name
+	Targets  map[Place]Target    // of the entries that edits, recalls and reactions name
+	Tallies  map[Place][]Tally   // of the messages that reactions name
+	Reacted  map[Reaction]bool   // those of the senders of reactions
+	Files    map[string]File     // by id, of those that messages carry
 }
 
 // Number gives each record of a batch its sequence number, in the order of the batch:
@@ -102,6 +109,8 @@ type batch struct {
 	standing map[string]Standing
 	given    map[Key]int64
 	targets  map[Place]Target // nil where no record names one
+	tallies  map[Place][]Tally
+	reacted  map[Reaction]bool
 }
 
 func (b *batch) number(r Record) Numbered {
@@ -128,7 +137,7 @@ func (b *batch) number(r Record) Numbered {
 	n.Roster = now.Roster
 	b.standing[r.Conversation], b.given[key] = now, n.Seq
 	if b.targets != nil {
-		b.targets[Place{r.Conversation, n.Seq}] = Target{Kind: r.Kind, SenderID: r.SenderID, SentAt: r.SentAt}
+		b.targets[Place{r.Conversation, n.Seq}] = Target{Kind: r.Kind, SenderID: r.SenderID, SentAt: r.SentAt, File: r.File}
 	}
 	return n
 }
@@ -148,6 +157,13 @@ func (b *batch) judge(now Standing, n *Numbered) Reason {
 		}
 		return ReasonForbidden
 	}
+	if n.File != "" {
+		file, ok := b.state.Files[n.File]
+		if !ok || file.OwnerID != n.SenderID {
+			return ReasonFile
+		}
+		n.Attached = &file.File
+	}
 	switch n.Kind {
 	case protocol.EventAdded:
 		if n.Members = newcomers(now.Roster, n.Members); len(n.Members) == 0 {
@@ -155,6 +171,11 @@ func (b *batch) judge(now Standing, n *Numbered) Reason {
 		}
 	case protocol.EventEdited, protocol.EventRecalled:
 		return b.judgeTarget(now, n)
+	case protocol.EventReacted, protocol.EventUnreacted:
+		if why := b.judgeTarget(now, n); why != "" {
+			return why
+		}
+		return b.judgeReaction(now, n)
 	}
 	return ""
 }

@@ -13,7 +13,7 @@ import (
 // a newer one: it would have to guess what it cannot see. Plain messages are still
 // written as version 1, so that processes of both versions work side by side as long as
 // nobody uses what is new.
-const recordVersion = 2
+const recordVersion = 4
 
 // maxMicros is the end of the year 9999, the last that RFC 3339 can write.
 const maxMicros = 253402300799_999999
@@ -24,7 +24,7 @@ var ErrRecord = errors.New("not a storable record")
 
 // encoded is the encoding. JSON, because a record is read by people in an incident
 // more often than its size matters; the text is most of it either way. What follows
-// TraceID came with version 2.
+// TraceID came with version 2, File with version 3, Emoji with version 4.
 type encoded struct {
 	V            int             `json:"v"`
 	Conversation string          `json:"conversation"`
@@ -40,6 +40,8 @@ type encoded struct {
 	Members      []encodedMember `json:"members,omitempty"`
 	Role         string          `json:"role,omitempty"`
 	Name         string          `json:"name,omitempty"`
+	File         string          `json:"file,omitempty"`
+	Emoji        string          `json:"emoji,omitempty"`
 }
 
 type encodedMember struct {
@@ -53,7 +55,7 @@ func AppendRecord(dst []byte, r Record) []byte {
 		V: 1, Conversation: r.Conversation, ClientID: r.ClientID,
 		SenderID: r.SenderID, Sender: r.Sender, Text: r.Text,
 		SentAtMicros: r.SentAt.UnixMicro(), TraceID: r.TraceID,
-		Kind: string(r.Kind), ReplyTo: r.ReplyTo, Target: r.Target, Name: r.Name,
+		Kind: string(r.Kind), ReplyTo: r.ReplyTo, Target: r.Target, Name: r.Name, File: r.File, Emoji: r.Emoji,
 	}
 	for _, m := range r.Members {
 		v.Members = append(v.Members, encodedMember{ID: m.ID, Name: m.Name})
@@ -61,8 +63,13 @@ func AppendRecord(dst []byte, r Record) []byte {
 	if r.Kind == protocol.EventRole {
 		v.Role = r.Role.String()
 	}
-	if r.Kind != "" || r.ReplyTo != 0 {
-		v.V = recordVersion
+	switch {
+	case isReaction(r.Kind):
+		v.V = 4
+	case r.File != "":
+		v.V = 3
+	case r.Kind != "" || r.ReplyTo != 0:
+		v.V = 2
 	}
 	b, _ := json.Marshal(v) // a struct of strings and integers always encodes
 	return append(dst, b...)
@@ -81,10 +88,16 @@ func DecodeRecord(b []byte) (Record, error) {
 	}
 	r := Record{
 		Kind: protocol.EventKind(v.Kind), Conversation: v.Conversation, ClientID: v.ClientID, SenderID: v.SenderID, Sender: v.Sender,
-		Text: v.Text, TraceID: v.TraceID, ReplyTo: v.ReplyTo, Target: v.Target, Name: v.Name,
+		Text: v.Text, TraceID: v.TraceID, ReplyTo: v.ReplyTo, Target: v.Target, Name: v.Name, File: v.File, Emoji: v.Emoji,
 	}
 	if v.V == 1 && (r.Kind != "" || r.ReplyTo != 0) {
 		return Record{}, fmt.Errorf("%w: version 1 has only plain messages", ErrRecord)
+	}
+	if v.V < 3 && r.File != "" {
+		return Record{}, fmt.Errorf("%w: version %d has no files", ErrRecord, v.V)
+	}
+	if v.V < 4 && isReaction(r.Kind) {
+		return Record{}, fmt.Errorf("%w: version %d has no reactions", ErrRecord, v.V)
 	}
 	for _, m := range v.Members {
 		r.Members = append(r.Members, Member{ID: m.ID, Name: m.Name})
@@ -145,14 +158,24 @@ func checkContent(r Record) *protocol.Error {
 	var has Record // the fields that the kind may have
 	switch r.Kind {
 	case "":
-		has.Text, has.ReplyTo = r.Text, r.ReplyTo
+		has.Text, has.ReplyTo, has.File = r.Text, r.ReplyTo, r.File
 		if r.ReplyTo < 0 {
 			return invalid("reply_to", "must not be negative")
+		}
+		if r.File != "" {
+			if err := checkID("file", r.File); err != nil {
+				return err
+			}
 		}
 	case protocol.EventEdited:
 		has.Text, has.Target = r.Text, r.Target
 	case protocol.EventRecalled:
 		has.Target = r.Target
+	case protocol.EventReacted, protocol.EventUnreacted:
+		has.Target, has.Emoji = r.Target, r.Emoji
+		if err := CheckEmoji(r.Emoji); err != nil {
+			return err
+		}
 	case protocol.EventAdded, protocol.EventRemoved, protocol.EventRole:
 		has.Members, has.Role = r.Members, r.Role
 		if err := checkMembers(r); err != nil {
@@ -166,15 +189,15 @@ func checkContent(r Record) *protocol.Error {
 	default:
 		return invalid("kind", "is not one that may be in the log")
 	}
-	if r.Kind == "" || r.Kind == protocol.EventEdited {
+	if r.Kind == protocol.EventEdited || r.Kind == "" && (r.File == "" || r.Text != "") {
 		if err := CheckText(r.Text); err != nil {
 			return err
 		}
 	}
-	if (r.Kind == protocol.EventEdited || r.Kind == protocol.EventRecalled) && r.Target < 1 {
+	if (r.Kind == protocol.EventEdited || r.Kind == protocol.EventRecalled || isReaction(r.Kind)) && r.Target < 1 {
 		return invalid("seq", "must be that of a message")
 	}
-	if r.Text != has.Text || r.ReplyTo != has.ReplyTo || r.Target != has.Target || len(r.Members) != len(has.Members) || r.Name != has.Name {
+	if r.Text != has.Text || r.ReplyTo != has.ReplyTo || r.Target != has.Target || len(r.Members) != len(has.Members) || r.Name != has.Name || r.File != has.File || r.Emoji != has.Emoji {
 		return invalid("kind", "%q has a field that it may not have", r.Kind)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,7 +45,12 @@ func (s *store) Append(_ context.Context, records []chat.Record) ([]chat.Numbere
 	return out, nil
 }
 
-type pushes struct{ local, remote []string }
+type pushes struct {
+	local, remote []string
+	processes     int // others
+}
+
+func (p *pushes) Processes() int { return p.processes }
 
 func (p *pushes) Deliver(user, conversation string, seq int64, frame []byte) {
 	p.local = append(p.local, fmt.Sprintf("%s %s/%d hint=%v", user, conversation, seq, len(frame) == 0))
@@ -59,7 +65,11 @@ func (p *pushes) DeliverAll(members *chat.Roster, conversation string, seq int64
 func (p *pushes) Publish(list []fanout.Push) {
 	for _, push := range list {
 		to := push.User
-		if to == "" {
+		switch {
+		case to != "":
+		case len(push.Users) > 0:
+			to = "all named " + strings.Join(push.Users, ",")
+		default:
 			to = fmt.Sprintf("all of version %d", push.Version)
 		}
 		p.remote = append(p.remote, fmt.Sprintf("%s %s/%d hint=%v", to, push.Conversation, push.Seq, len(push.Frame) == 0))
@@ -72,7 +82,7 @@ func rig(t testing.TB) (*deliver.Deliverer, *store, *pushes) {
 		Standing: map[string]chat.Standing{"c": {Roster: chat.NewRoster(false, 0, []chat.Member{{ID: "u1", Name: "ann"}, {ID: "u2", Name: "bob"}})}},
 		Existing: map[chat.Key]int64{},
 	}}
-	p := &pushes{}
+	p := &pushes{processes: 1000}
 	d, err := deliver.New(s, p, p, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +149,7 @@ func TestFrameIsTheWireForm(t *testing.T) {
 func TestLargeGroupIsOnePush(t *testing.T) {
 	d, s, p := rig(t)
 	members := []chat.Member{{ID: "u1", Name: "ann", Role: chat.RoleOwner}}
-	for i := range deliver.Direct {
+	for i := range deliver.Named {
 		members = append(members, chat.Member{ID: fmt.Sprintf("v%03d", i), Name: "abc"})
 	}
 	s.state.Standing["c"] = chat.Standing{LastSeq: 7, Roster: chat.NewRoster(true, 5, members)}
@@ -150,7 +160,7 @@ func TestLargeGroupIsOnePush(t *testing.T) {
 		t.Fatalf("%v %v", err, reasons)
 	}
 	want := []string{"all of version 5 c/8 hint=false"}
-	for _, m := range members { // just as many as are told one by one
+	for _, m := range members { // just as many as are named, and fewer than there are processes
 		if m.ID != "v007" {
 			want = append(want, m.ID+" c/9 hint=false")
 		}
@@ -163,6 +173,30 @@ func TestLargeGroupIsOnePush(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, p.remote); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestPushesAreTheLesserOfMembersAndProcesses: what one push to all costs grows with the
+// processes, what pushes one by one cost with the members.
+func TestPushesAreTheLesserOfMembersAndProcesses(t *testing.T) {
+	for processes, want := range map[int][]string{
+		0: {"all named u1,u2,u3 c/1 hint=false"}, // not known: the push will tell
+		1: {"all named u1,u2,u3 c/1 hint=false"},
+		2: {"all named u1,u2,u3 c/1 hint=false"},
+		3: {"u1 c/1 hint=false", "u2 c/1 hint=false", "u3 c/1 hint=false"},
+	} {
+		d, s, p := rig(t)
+		p.processes = processes
+		s.state.Standing["c"] = chat.Standing{Roster: chat.NewRoster(true, 0, []chat.Member{{ID: "u1", Name: "ann"}, {ID: "u2", Name: "bob"}, {ID: "u3", Name: "cid"}})}
+		if _, err := d.Store(t.Context(), []chat.Record{record("1", "a")}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, p.remote); diff != "" {
+			t.Errorf("%d processes: %s", processes, diff)
+		}
+		if len(p.local) != 3 {
+			t.Errorf("here: %v", p.local)
+		}
 	}
 }
 

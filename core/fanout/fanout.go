@@ -1,8 +1,10 @@
 // Package fanout carries stored messages to the processes where their recipients are
-// connected, by Redis Pub/Sub, and keeps who is connected (presence).
+// connected, by Redis Pub/Sub, and keeps who is connected where (presence.go).
 //
 // A process subscribes to one channel for each user that is connected to it, and to those
-// that all processes have for large groups: one push there serves all members. Redis
+// that all processes have: one push there serves all members of a group, named in it or,
+// of a large one, by a version of its roster. Who publishes chooses by how many processes
+// there are (Processes): with two of them, ten members are one push and not ten. Redis
 // promises nothing (at most once), and nothing here tries to improve on that: a push
 // is only a hint that arrives early. Whenever this package cannot know whether pushes
 // were missed (after every subscription, first or renewed) it tells the [Receiver] to
@@ -28,6 +30,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +40,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tracegate/tracegate/core/presence"
 )
 
 // Config says where Redis is.
@@ -77,11 +82,13 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Push is a stored entry on its way to one user or, where User is empty, to all members of
-// a group on all processes. One with Seq 0 is a signal: not stored anywhere, and to a user.
+// Push is a stored entry on its way to one user; where User is empty, to Users wherever
+// they are; where there are none, to all members of a group. One with Seq 0 is a signal:
+// not stored anywhere, and to one user.
 type Push struct {
-	User         string // id
-	Version      int64  // of the group's roster, for the processes to know whom; not sent to one user
+	User         string   // id
+	Users        []string // ids
+	Version      int64    // of the group's roster, for the processes to know whom; not sent to one user
 	Conversation string
 	Seq          int64
 	// Frame is what the user's connections are to be sent. Empty where it is not at
@@ -116,14 +123,19 @@ type Fanout struct {
 	out     chan []Push
 	queued  atomic.Int64 // pushes in out
 	up      atomic.Int64 // links that work
+	heard   atomic.Int64 // processes that the last push to all has reached, this one included
 	sharded atomic.Bool
 	ready   chan struct{} // closed when sharded is known
 	changed chan string   // users who came or went; may lose some, presence is said again and again
 	metrics metrics
 	log     *slog.Logger
 
+	clock *presence.Clock
+	life  uint64 // of this process, in what it says of users
+
 	mu    sync.Mutex
-	users map[string]struct{} // wanted
+	users map[string]int      // wanted, with their connections here
+	fewer map[string]struct{} // those of them who have lost some since it was said
 	links []*link
 }
 
@@ -133,7 +145,7 @@ func New(cfg Config, node string, reg prometheus.Registerer, log *slog.Logger) (
 		return nil, fmt.Errorf("fanout config: %w", err)
 	}
 	f := &Fanout{
-		cfg: cfg, node: node, log: log, users: map[string]struct{}{}, ready: make(chan struct{}),
+		cfg: cfg, node: node, log: log, users: map[string]int{}, fewer: map[string]struct{}{}, clock: presence.NewClock(time.Now), ready: make(chan struct{}),
 		out: make(chan []Push, cfg.Queue), changed: make(chan string, 1024),
 		client: redis.NewUniversalClient(&redis.UniversalOptions{
 			Addrs: cfg.Addrs, IsClusterMode: cfg.Cluster, Username: cfg.Username, Password: cfg.Password,
@@ -147,6 +159,7 @@ func New(cfg Config, node string, reg prometheus.Registerer, log *slog.Logger) (
 	for i := range slots {
 		f.links = append(f.links, &link{f: f, slot: i, wake: make(chan struct{}, 1)})
 	}
+	f.life = uint64(f.clock.Next())
 	m, err := newMetrics(reg, f)
 	if err != nil {
 		return nil, fmt.Errorf("register fanout metrics: %w", err)
@@ -214,15 +227,18 @@ func (f *Fanout) Healthy() bool {
 	}
 }
 
+// Processes is how many others a push to all has reached last; 0 before there was one.
+func (f *Fanout) Processes() int { return int(max(0, f.heard.Load()-1)) }
+
 // Subscribe makes pushes for a user arrive. It does not wait: CatchUp tells when the
 // subscription stands.
 func (f *Fanout) Subscribe(user string) {
-	f.change(user, func() { f.users[user] = struct{}{} })
+	f.change(user, func() { f.users[user] = max(1, f.users[user]) })
 }
 
 // Unsubscribe ends it.
 func (f *Fanout) Unsubscribe(user string) {
-	f.change(user, func() { delete(f.users, user) })
+	f.change(user, func() { delete(f.users, user); delete(f.fewer, user) })
 }
 
 func (f *Fanout) change(user string, do func()) {
@@ -240,10 +256,7 @@ func (f *Fanout) change(user string, do func()) {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	select {
-	case f.changed <- user:
-	default:
-	}
+	f.tell(user)
 }
 
 func slotOf(user string) int {
@@ -281,20 +294,31 @@ func (f *Fanout) channelOf(p Push, sharded bool) string {
 	return f.channel(p.User, sharded)
 }
 
-// encode writes node, conversation and seq, and the version where the push is for a
-// group, each ended by NUL, before the frame.
+// encode writes node, conversation and seq, and for a push to all processes the users, each
+// behind a comma, or the version of the roster; each ended by NUL, before the frame.
 func encode(node string, p Push) []byte {
-	b := make([]byte, 0, len(node)+len(p.Conversation)+len(p.Frame)+40)
+	size := len(node) + len(p.Conversation) + len(p.Frame) + 40
+	for _, u := range p.Users {
+		size += len(u) + 1
+	}
+	b := make([]byte, 0, size)
 	b = append(append(b, node...), 0)
 	b = append(append(b, p.Conversation...), 0)
 	b = append(strconv.AppendInt(b, p.Seq, 10), 0)
-	if p.User == "" {
+	switch {
+	case p.User != "":
+	case len(p.Users) > 0:
+		for _, u := range p.Users {
+			b = append(append(b, ','), u...)
+		}
+		b = append(b, 0)
+	default:
 		b = append(strconv.AppendInt(b, p.Version, 10), 0)
 	}
 	return append(b, p.Frame...)
 }
 
-// decode is the inverse; user is empty for a push to a group.
+// decode is the inverse; user is empty for a push to all processes.
 func decode(user string, b []byte) (node string, p Push, ok bool) {
 	parts := bytes.SplitN(b, []byte{0}, 4)
 	if len(parts) != 4 {
@@ -306,9 +330,13 @@ func decode(user string, b []byte) (node string, p Push, ok bool) {
 		return "", p, false
 	}
 	if user == "" {
-		version, frame, ok := bytes.Cut(p.Frame, []byte{0})
+		to, frame, ok := bytes.Cut(p.Frame, []byte{0})
 		p.Frame = frame
-		if p.Version, err = strconv.ParseInt(string(version), 10, 64); !ok || err != nil || p.Version < 1 {
+		if users, named := strings.CutPrefix(string(to), ","); named && ok {
+			p.Users = strings.Split(users, ",")
+			return string(parts[0]), p, !slices.Contains(p.Users, "")
+		}
+		if p.Version, err = strconv.ParseInt(string(to), 10, 64); !ok || err != nil || p.Version < 1 {
 			return "", p, false
 		}
 	}

@@ -67,12 +67,21 @@ type node struct {
 
 func start(t testing.TB, cfg fanout.Config, name string) *node {
 	t.Helper()
+	return startSkewed(t, cfg, name, 0)
+}
+
+// startSkewed starts a process whose clock is wrong.
+func startSkewed(t testing.TB, cfg fanout.Config, name string, skew time.Duration) *node {
+	t.Helper()
 	n := &node{in: &inbox{got: map[string][]string{}, caughtUp: map[string]int{}}, reg: prometheus.NewRegistry()}
 	f, err := fanout.New(cfg, name, n.reg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.Fanout = f
+	if skew != 0 {
+		f.Skew(skew)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx, n.in) }()
@@ -188,6 +197,35 @@ func TestPushToAGroupReachesAllProcesses(t *testing.T) {
 	})
 }
 
+// TestPushToNamedUsersReachesThemWhereverTheyAre: all processes get it, and who published
+// knows from then on how many others there are.
+func TestPushToNamedUsersReachesThemWhereverTheyAre(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		one, two, three := start(t, cfg, "n1"), start(t, cfg, "n2"), start(t, cfg, "n3")
+		eventually(t, "healthy", func() bool { return one.Healthy() && two.Healthy() && three.Healthy() })
+		if n := one.Processes(); n != 0 {
+			t.Errorf("%d processes before the first push", n)
+		}
+		var batch []fanout.Push
+		for i := range 40 { // of all slots
+			batch = append(batch, fanout.Push{Users: []string{"ann", "bob"}, Conversation: fmt.Sprintf("g%d", i), Seq: 7, Frame: []byte("a\x00b")})
+		}
+		one.Publish(batch)
+		for _, n := range []*node{two, three} {
+			eventually(t, "all pushes", func() bool { return len(n.in.of("ann")) == len(batch) && len(n.in.of("bob")) == len(batch) })
+		}
+		eventually(t, "the others are counted", func() bool { return one.Processes() == 2 })
+		three.stop()
+		eventually(t, "one is gone", func() bool {
+			one.Publish(batch[:1])
+			return one.Processes() == 1
+		})
+		if got := one.in.of("ann"); len(got) != 0 {
+			t.Errorf("a process got its own pushes: %v", got)
+		}
+	})
+}
+
 func TestPresence(t *testing.T) {
 	onEach(t, func(t *testing.T, cfg fanout.Config) {
 		one, two := start(t, cfg, "n1"), start(t, cfg, "n2")
@@ -203,23 +241,6 @@ func TestPresence(t *testing.T) {
 		two.stop() // in order
 		eventually(t, "offline again", online(0))
 	})
-}
-
-// TestPresenceOfTheDeadEnds: a process that is gone without a word is forgotten.
-func TestPresenceOfTheDeadEnds(t *testing.T) {
-	addr, _ := startEmbedded(t, "127.0.0.1:0")
-	cfg := config(addr)
-	one := start(t, cfg, "n1")
-	client := redis.NewClient(&redis.Options{Addr: addr, Password: password})
-	defer client.Close()
-	one.Subscribe("ann")
-	eventually(t, "online", func() bool { n, _ := one.Online(t.Context(), "ann"); return n == 1 })
-	key := client.Keys(t.Context(), "*presence:ann").Val()[0]
-	client.ZAdd(t.Context(), key, redis.Z{Score: float64(time.Now().Add(time.Second).UnixMilli()), Member: "dead"})
-	eventually(t, "two", func() bool { n, _ := one.Online(t.Context(), "ann"); return n == 2 })
-	eventually(t, "only the living", func() bool { n, _ := one.Online(t.Context(), "ann"); return n == 1 })
-	one.Unsubscribe("ann")
-	eventually(t, "its key goes by itself", func() bool { return client.Exists(t.Context(), key).Val() == 0 })
 }
 
 func TestRedisComesBack(t *testing.T) {
@@ -339,6 +360,8 @@ func BenchmarkPublish(b *testing.B) {
 func FuzzPush(f *testing.F) {
 	f.Add("ann", "n1\x00c\x007\x00{}")
 	f.Add("", "n1\x00c\x007\x003\x00{}")
+	f.Add("", "n1\x00c\x007\x00,ann,bob\x00{}")
+	f.Add("", "n1\x00c\x007\x00,ann,\x00{}")
 	f.Add("", "n1\x00c\x007\x00")
 	f.Fuzz(func(t *testing.T, user, text string) { fanout.CheckCodec(t, user, []byte(text)) })
 }

@@ -228,6 +228,11 @@ func (l *link) message(m *redis.Message, to Receiver) {
 		l.f.metrics.received.WithLabelValues("garbage").Inc()
 	case node == l.f.node: // it has been delivered here already
 		l.f.metrics.received.WithLabelValues("own").Inc()
+	case len(p.Users) > 0:
+		l.f.metrics.received.WithLabelValues("named").Inc()
+		for _, u := range p.Users {
+			to.Deliver(u, p.Conversation, p.Seq, p.Frame)
+		}
 	case user == "":
 		l.f.metrics.received.WithLabelValues("group").Inc()
 		to.Group(p.Conversation, p.Version, p.Seq, p.Frame)

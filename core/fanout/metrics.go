@@ -20,13 +20,13 @@ func newMetrics(reg prometheus.Registerer, f *Fanout) (metrics, error) {
 			Help: "Pushes not given to Redis by reason: full (queue) or error. Sessions find them in the store.",
 		}, []string{"reason"}),
 		received: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "core_fanout_received_total", Help: "Pushes received: ok, group (to all members of one), signal, own (sent by this process) or garbage.",
+			Name: "core_fanout_received_total", Help: "Pushes received: ok, named (to several users), group (to all members of one), signal, own (sent by this process) or garbage.",
 		}, []string{"result"}),
 	}
 	for _, r := range []string{"full", "error"} {
 		m.dropped.WithLabelValues(r)
 	}
-	for _, r := range []string{"ok", "group", "signal", "own", "garbage"} {
+	for _, r := range []string{"ok", "named", "group", "signal", "own", "garbage"} {
 		m.received.WithLabelValues(r)
 	}
 	healthy := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -17,12 +18,14 @@ import (
 
 	"github.com/tracegate/tracegate/core/fanout"
 	"github.com/tracegate/tracegate/core/fanout/embedded"
+	"github.com/tracegate/tracegate/edge/artifact/engine"
 	"github.com/tracegate/tracegate/edge/child"
 )
 
 const password = "secret of the tests"
 
-// onEach runs a test against the embedded Redis, a real one, and a cluster of three.
+// onEach runs a test against the embedded Redis, real ones of Redis and Valkey, and
+// clusters of three of each.
 func onEach(t *testing.T, test func(t *testing.T, cfg fanout.Config)) {
 	t.Run("embedded", func(t *testing.T) {
 		addr, _ := startEmbedded(t, "127.0.0.1:0")
@@ -32,7 +35,12 @@ func onEach(t *testing.T, test func(t *testing.T, cfg fanout.Config)) {
 		_, addr := startRedis(t, 0)
 		test(t, config(addr))
 	})
-	t.Run("cluster", func(t *testing.T) { test(t, config(startCluster(t)...)) })
+	t.Run("cluster", func(t *testing.T) { test(t, config(startCluster(t, redisBinary)...)) })
+	t.Run("valkey", func(t *testing.T) {
+		_, addr := startServer(t, valkeyBinary, 0)
+		test(t, config(addr))
+	})
+	t.Run("valkey cluster", func(t *testing.T) { test(t, config(startCluster(t, valkeyBinary)...)) })
 }
 
 func config(addrs ...string) fanout.Config {
@@ -90,6 +98,13 @@ var redisBinary = sync.OnceValues(func() (cmd []string, err error) {
 	return []string{"/usr/bin/env", "LD_LIBRARY_PATH=" + libs[0], filepath.Join(dir, "usr/bin/redis-server")}, nil
 })
 
+var valkeyBinary = sync.OnceValues(func() (cmd []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	e, err := engine.Valkey(ctx, slog.New(slog.DiscardHandler))
+	return []string{filepath.Join(e.Bin, "valkey-server")}, err
+})
+
 func unpackRedis(dir string) error {
 	work, err := os.MkdirTemp("", "redis")
 	if err != nil {
@@ -119,13 +134,18 @@ func unpackRedis(dir string) error {
 	return os.Rename(dir+".new", dir)
 }
 
-// startRedis runs a server, on a free port for port 0, and returns what stops it.
 func startRedis(t testing.TB, port int, args ...string) (stop func(), addr string) {
+	t.Helper()
+	return startServer(t, redisBinary, port, args...)
+}
+
+// startServer runs a server, on a free port for port 0, and returns what stops it.
+func startServer(t testing.TB, binary func() ([]string, error), port int, args ...string) (stop func(), addr string) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("a real Redis is for the long run")
 	}
-	argv, err := redisBinary()
+	argv, err := binary()
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
@@ -171,11 +191,11 @@ func freePort(t testing.TB) int {
 }
 
 // startCluster joins three masters.
-func startCluster(t testing.TB) []string {
+func startCluster(t testing.TB, binary func() ([]string, error)) []string {
 	t.Helper()
 	var addrs []string
 	for range 3 {
-		_, addr := startRedis(t, 0, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+		_, addr := startServer(t, binary, 0, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
 		addrs = append(addrs, addr)
 	}
 	first := redis.NewClient(&redis.Options{Addr: addrs[0], Password: password})

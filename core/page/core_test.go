@@ -22,6 +22,7 @@ import (
 
 	"github.com/tracegate/tracegate/core"
 	fanoutembedded "github.com/tracegate/tracegate/core/fanout/embedded"
+	"github.com/tracegate/tracegate/core/file"
 	"github.com/tracegate/tracegate/core/page"
 	"github.com/tracegate/tracegate/core/protocol"
 	queueembedded "github.com/tracegate/tracegate/core/queue/embedded"
@@ -43,7 +44,15 @@ type circle struct {
 	place placement.Placement
 }
 
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 func newCircle(t *testing.T, pools ...string) *circle {
+	t.Helper()
+	return newCircleWith(t, func(*testing.T, *core.Config) {}, pools...)
+}
+
+// newCircleWith lets a test change what the processes have in common.
+func newCircleWith(t *testing.T, with func(*testing.T, *core.Config), pools ...string) *circle {
 	t.Helper()
 	c := &circle{pools: map[string]*url.URL{}, place: placement.Placement{
 		Version: 1, Cohorts: map[string]string{group.ColorOf("canary").String(): "canary"}, Groups: map[group.ID]string{},
@@ -66,7 +75,9 @@ func newCircle(t *testing.T, pools ...string) *circle {
 	cfg.Store.URL = "sqlite:" + filepath.Join(t.TempDir(), "core.db")
 	cfg.Queue.Brokers, cfg.Queue.Partitions, cfg.Queue.Linger = []string{<-kafka}, 4, time.Millisecond
 	cfg.Fanout.Addrs, cfg.Fanout.Password = []string{<-redis}, password
+	cfg.FilePlace = file.Place{Folder: t.TempDir(), Key: password + password}
 	cfg.LameDuck, cfg.DrainSpread, cfg.DrainGrace = 10*time.Millisecond, 10*time.Millisecond, 200*time.Millisecond
+	with(t, &cfg)
 	for _, pool := range pools {
 		cfg.Pool, cfg.Node = pool, "core-"+pool
 		c.start(t, cfg, key, log)

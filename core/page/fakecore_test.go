@@ -25,6 +25,8 @@ type fakeCore struct {
 	mu             sync.Mutex
 	users          map[string]string // name -> password
 	tokens         map[string]string // cookie -> name
+	refresh        map[string]string // cookie of a refresh token -> name; each is good once
+	refreshes      int
 	conversations  []*conversation
 	sockets        map[*socket]bool
 	epoch          string
@@ -63,18 +65,26 @@ func (s *socket) write(f protocol.Frame) {
 func newFakeCore(t *testing.T) *fakeCore {
 	t.Helper()
 	f := &fakeCore{
-		users: map[string]string{}, tokens: map[string]string{}, sockets: map[*socket]bool{}, epoch: "epoch-1", moved: map[string]string{},
+		users: map[string]string{}, tokens: map[string]string{}, refresh: map[string]string{}, sockets: map[*socket]bool{}, epoch: "epoch-1", moved: map[string]string{},
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", page.Handler())
 	mux.HandleFunc("POST /v1/users", f.register)
 	mux.HandleFunc("POST /v1/sessions", f.login)
+	mux.HandleFunc("POST /v1/sessions/refresh", f.renew)
 	mux.HandleFunc("DELETE /v1/sessions/current", f.logout)
 	mux.HandleFunc("GET /v1/me", f.authed(f.me))
 	mux.HandleFunc("GET /v1/conversations", f.authed(f.list))
 	mux.HandleFunc("POST /v1/conversations", f.authed(f.open))
 	mux.HandleFunc("GET /v1/conversations/{id}/messages", f.authed(f.history))
 	mux.HandleFunc("GET /v1/ws", f.authed(f.socket))
+	// Nobody has friends here, and one device; the real core is in people_test.go.
+	for path, body := range map[string]any{
+		"GET /v1/friends": map[string]any{"friends": []string{}}, "GET /v1/blocks": map[string]any{"names": []string{}},
+		"GET /v1/sessions": map[string]any{"sessions": []map[string]any{{"id": "s1", "device": "Chat page", "used_at": time.Now(), "current": true}}},
+	} {
+		mux.HandleFunc(path, f.authed(func(w http.ResponseWriter, _ *http.Request, _ string) { reply(w, http.StatusOK, body) }))
+	}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		pool := f.pool(r)
 		w.Header().Set("x-traffic-group", string(groupOf(r).ID()))
@@ -142,11 +152,31 @@ func (f *fakeCore) login(w http.ResponseWriter, r *http.Request) {
 		fail(w, protocol.Error{Code: protocol.CodeUnauthenticated, Message: "wrong name or password"})
 		return
 	}
+	f.grant(w, in.Name)
+}
+
+// grant gives new tokens; the caller holds the lock.
+func (f *fakeCore) grant(w http.ResponseWriter, name string) {
 	f.logins++
-	token := fmt.Sprintf("token-%d", f.logins)
-	f.tokens[token] = in.Name
+	token, refresh := fmt.Sprintf("token-%d", f.logins), fmt.Sprintf("refresh-%d", f.logins)
+	f.tokens[token], f.refresh[refresh] = name, name
 	http.SetCookie(w, &http.Cookie{Name: "tracegate_session", Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
-	reply(w, http.StatusOK, map[string]any{"token": token, "user": map[string]string{"name": in.Name}})
+	http.SetCookie(w, &http.Cookie{Name: "tracegate_refresh", Value: refresh, Path: "/v1/sessions", HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	reply(w, http.StatusOK, map[string]any{"token": token, "user": map[string]string{"name": name}})
+}
+
+func (f *fakeCore) renew(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refreshes++
+	c, err := r.Cookie("tracegate_refresh")
+	if err != nil || f.refresh[c.Value] == "" {
+		fail(w, protocol.Error{Code: protocol.CodeUnauthenticated, Message: "session has ended"})
+		return
+	}
+	name := f.refresh[c.Value]
+	delete(f.refresh, c.Value)
+	f.grant(w, name)
 }
 
 func (f *fakeCore) logout(w http.ResponseWriter, r *http.Request) {

@@ -4,8 +4,9 @@
 // It has no server side of its own and no build step: plain modules, one style sheet.
 // Its parts are in static/js: connection (one socket), link (keeps one, resumes,
 // moves), timeline (order without gap or duplicate), outbox (sending with retries
-// under one client id), app (joins them), view (draws). The first four are the
-// browser's counterpart of edge/client and promise the same.
+// under one client id), app (joins them), view (draws, with people, account, search and
+// reactions). The first four are the browser's counterpart of edge/client and promise the
+// same.
 //
 // A framework was left: the page has one screen, and what is hard in it, the
 // connection, no framework does.

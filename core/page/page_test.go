@@ -241,13 +241,37 @@ func TestNewEpochReloadsTheHistory(t *testing.T) {
 	}
 }
 
+// TestAccessTokenIsRenewed: a token that has ended costs a request and nobody sees it, in
+// two tabs of one address as well: each refresh token is used once.
+func TestAccessTokenIsRenewed(t *testing.T) {
+	f, ada, bob := pair(t)
+	for _, tab := range []*browsertest.Tab{ada, bob} {
+		tab.Allow("status of 401")
+		tab.Allow("WebSocket connection")
+	}
+	f.set(func(f *fakeCore) { clear(f.tokens); f.refreshes = 0 })
+	f.cut(0) // the handshake is refused now
+	for _, tab := range []*browsertest.Tab{ada, bob} {
+		tab.UntilText("#status", "Live")
+	}
+	send(ada, "after")
+	bob.UntilText("#messages", "after")
+	if n := f.count(func(f *fakeCore) int { return f.refreshes }); n != 2 {
+		t.Errorf("%d refreshes of two logins", n)
+	}
+	f.set(func(f *fakeCore) { clear(f.tokens) })
+	f.cut(protocol.CloseExpired) // of a login that has been prolonged since
+	send(bob, "and again")
+	ada.UntilText("#messages", "and again")
+}
+
 func TestTerminalCodes(t *testing.T) {
 	f, ada, bob := pair(t)
 	for _, tab := range []*browsertest.Tab{ada, bob} {
 		tab.Allow("status of 401")
 		tab.Allow("WebSocket connection")
 	}
-	f.set(func(f *fakeCore) { clear(f.tokens) })
+	f.set(func(f *fakeCore) { clear(f.tokens); clear(f.refresh) })
 	f.cut(protocol.CloseExpired)
 	ada.UntilText("#welcome-text", "session has ended")
 	// Without the code the page finds out by asking.

@@ -18,6 +18,14 @@ const (
 	CodeInternal         Code = "internal"     // temporary
 )
 
+// Codes is the list.
+func Codes() []Code {
+	return []Code{
+		CodeInvalidArgument, CodeUnauthenticated, CodePermissionDenied, CodeNotFound, CodeAlreadyExists,
+		CodeTooLarge, CodeRateLimited, CodeUnavailable, CodeInternal,
+	}
+}
+
 // Error is what a client sees of a failure, in REST bodies and frames alike.
 type Error struct {
 	Code      Code   `json:"code"`
@@ -68,7 +76,7 @@ const (
 	CloseSlow      = 3008 // the client did not read fast enough; what it missed is resumable
 	CloseMoved     = 3010 // grace of a Reconnect is over
 	CloseStale     = 3012 // no pong
-	CloseExpired   = 3500 // token expired or revoked
+	CloseExpired   = 3500 // the log-in session has ended
 	CloseForbidden = 3501
 	CloseProtocol  = 3502 // a frame that cannot be read
 )

@@ -27,8 +27,18 @@ type Message struct {
 
 	ReplyTo  int64  `json:"reply_to,omitempty"` // seq of the message that this one answers
 	Edited   bool   `json:"edited,omitempty"`   // Text is not the first one any more
-	Recalled bool   `json:"recalled,omitempty"` // Text has been taken back and is empty
+	Recalled bool   `json:"recalled,omitempty"` // Text has been taken back and is empty, and File is gone
+	File     *File  `json:"file,omitempty"`
 	Event    *Event `json:"event,omitempty"`
+
+	Reactions []Reaction `json:"reactions,omitempty"` // each emoji once, in the order in which they came up
+}
+
+// Reaction is an emoji that members have reacted to a message with, as it stands now.
+type Reaction struct {
+	Emoji string `json:"emoji"`
+	Count int    `json:"count"`          // members
+	Mine  bool   `json:"mine,omitempty"` // the reader is one of them
 }
 
 // Begins says whether the entry is where a user's part of the conversation begins: it
@@ -49,6 +59,9 @@ const (
 	EventRenamed  EventKind = "renamed"  // to Name
 	EventEdited   EventKind = "edited"   // the message Target, to Text (its newest, where that is another)
 	EventRecalled EventKind = "recalled" // the message Target
+
+	EventReacted   EventKind = "reacted"   // its Sender has reacted to Target with Emoji: Count have now
+	EventUnreacted EventKind = "unreacted" // its Sender has taken that back
 )
 
 // Event is a change of a conversation or of a message in it.
@@ -58,18 +71,22 @@ type Event struct {
 	Role    string    `json:"role,omitempty"`    // member, admin or owner
 	Name    string    `json:"name,omitempty"`
 	Target  int64     `json:"target,omitempty"` // seq
+	Emoji   string    `json:"emoji,omitempty"`
+	Count   int       `json:"count,omitempty"` // of those who have reacted with Emoji then, or by now
 }
 
 // Command is a client's frame; exactly one of the pointers is set.
 type Command struct {
-	ID     uint32  `json:"id"`
-	Send   *Send   `json:"send,omitempty"`
-	Edit   *Edit   `json:"edit,omitempty"`
-	Recall *Recall `json:"recall,omitempty"`
-	Mark   *Mark   `json:"mark,omitempty"`
-	Typing *Typing `json:"typing,omitempty"`
-	Resume *Resume `json:"resume,omitempty"`
-	Ping   *Ping   `json:"ping,omitempty"`
+	ID      uint32  `json:"id"`
+	Send    *Send   `json:"send,omitempty"`
+	Edit    *Edit   `json:"edit,omitempty"`
+	Recall  *Recall `json:"recall,omitempty"`
+	React   *React  `json:"react,omitempty"`
+	Unreact *React  `json:"unreact,omitempty"`
+	Mark    *Mark   `json:"mark,omitempty"`
+	Typing  *Typing `json:"typing,omitempty"`
+	Resume  *Resume `json:"resume,omitempty"`
+	Ping    *Ping   `json:"ping,omitempty"`
 }
 
 // Send asks to accept a message. Its reply comes when the message is durable.
@@ -78,6 +95,7 @@ type Send struct {
 	ClientID     string `json:"client_id"`
 	Text         string `json:"text"`
 	ReplyTo      int64  `json:"reply_to,omitempty"` // seq of a message of the conversation
+	File         string `json:"file,omitempty"`     // id of a file that the user has uploaded; Text may be empty then
 }
 
 // Edit asks to replace the text of a message of one's own. ClientID makes repeating it
@@ -94,6 +112,15 @@ type Edit struct {
 type Recall struct {
 	Conversation string `json:"conversation"`
 	Seq          int64  `json:"seq"`
+}
+
+// React asks to react to a message, or to take that back. ClientID makes repeating it safe;
+// it must be a new one each time. The reply is as for Send.
+type React struct {
+	Conversation string `json:"conversation"`
+	Seq          int64  `json:"seq"`
+	Emoji        string `json:"emoji"`
+	ClientID     string `json:"client_id"`
 }
 
 // Mark says how far the user has read a conversation, and how far a device of its has
@@ -143,6 +170,7 @@ type Frame struct {
 	Message   *Message   `json:"message,omitempty"`
 	Receipt   *Receipt   `json:"receipt,omitempty"`
 	Typing    *Typing    `json:"typing,omitempty"`
+	Friend    *Friend    `json:"friend,omitempty"`
 	Reconnect *Reconnect `json:"reconnect,omitempty"`
 }
 
@@ -160,6 +188,13 @@ type Receipt struct {
 	User         string `json:"user"` // name
 	Read         int64  `json:"read"`
 	Delivered    int64  `json:"delivered"`
+}
+
+// Friend is how the user stands to another one now: none, outgoing (a request), incoming or
+// friend. A push of it may get lost; the list of friends is what holds.
+type Friend struct {
+	User  string `json:"user"` // name
+	State string `json:"state"`
 }
 
 // Resumed ends a replay: what was missed has been pushed before it.

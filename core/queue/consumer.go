@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/plugin/kotel"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
@@ -172,9 +173,10 @@ func (c *Consumer) consume(ctx context.Context, client *kgo.Client, tracer *kote
 	dead := make([]letter, 0)
 	records := make([]chat.Record, 0, len(raw))
 	from := make([]int, 0, len(raw)) // index in raw of each record
-	spans := make([]trace.Span, len(raw))
+	spans, traces := make([]trace.Span, len(raw)), make([]context.Context, 0, len(raw))
 	for i, r := range raw {
-		_, spans[i] = tracer.WithProcessSpan(r)
+		own, span := tracer.WithProcessSpan(r)
+		spans[i] = span
 		record, err := chat.DecodeRecord(r.Value)
 		if err == nil && string(r.Key) != record.Conversation {
 			err = errors.New("key is not the conversation") // it would break the order
@@ -183,14 +185,16 @@ func (c *Consumer) consume(ctx context.Context, client *kgo.Client, tracer *kote
 			dead = append(dead, letter{index: i, reason: chat.ReasonUndecodable, detail: err.Error()})
 			continue
 		}
-		records, from = append(records, record), append(from, i)
+		records, from, traces = append(records, record), append(from, i), append(traces, own)
 	}
 	defer func() {
 		for _, s := range spans {
 			s.End()
 		}
 	}()
+	began := time.Now()
 	reasons, err := c.store(ctx, records)
+	c.stored(traces, began, err)
 	if err != nil {
 		for _, s := range spans {
 			s.SetStatus(codes.Error, "store")
@@ -209,6 +213,25 @@ func (c *Consumer) consume(ctx context.Context, client *kgo.Client, tracer *kote
 		spans[d.index].SetStatus(codes.Error, string(d.reason))
 	}
 	return c.commit(ctx, client, fetches, raw)
+}
+
+// stored says in each record's trace how long the database took for the batch that it came
+// in, with what was repeated.
+func (c *Consumer) stored(traces []context.Context, began time.Time, err error) {
+	if c.tracing.Database == "" {
+		return
+	}
+	tracer, end := c.tracing.Provider.Tracer("github.com/tracegate/tracegate/core/queue"), time.Now()
+	what := trace.WithAttributes(
+		attribute.String("db.system.name", c.tracing.Database), attribute.String("db.operation.name", "INSERT"),
+		attribute.String("db.collection.name", "messages"), attribute.Int("db.operation.batch.size", len(traces)))
+	for _, own := range traces {
+		_, span := tracer.Start(own, "INSERT messages", trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(began), what)
+		if err != nil {
+			span.SetStatus(codes.Error, "store")
+		}
+		span.End(trace.WithTimestamp(end))
+	}
 }
 
 // store retries until the batch is stored, with growing pauses, for at most GiveUp.

@@ -34,6 +34,7 @@ func NewProducer(cfg Config, tracing Tracing, reg prometheus.Registerer, log *sl
 		kgo.RequiredAcks(kgo.AllISRAcks()), // idempotent is the default and needs it
 		kgo.ProducerLinger(cfg.Linger),
 		kgo.MaxBufferedRecords(cfg.MaxBuffered),
+		kgo.MaxBufferedBytes(cfg.MaxBufferedBytes),
 		kgo.RecordDeliveryTimeout(cfg.Timeout+cfg.Linger),
 		// A record whose outcome is unknown would otherwise wait for ever, and with it
 		// its sender and its place in the buffer. What it costs, a second copy when the

@@ -43,7 +43,10 @@ type Config struct {
 
 	Linger      time.Duration // how long the producer waits for company
 	MaxBuffered int           // records waiting for an acknowledgement; beyond it senders are refused
-	Timeout     time.Duration // after it a record that is not acknowledged fails; its outcome is unknown
+	// MaxBufferedBytes bounds the same by size: ten thousand long texts are a third of a
+	// gigabyte.
+	MaxBufferedBytes int
+	Timeout          time.Duration // after it a record that is not acknowledged fails; its outcome is unknown
 
 	Group   string
 	Session time.Duration // a consumer that is silent for so long loses its partitions
@@ -61,7 +64,7 @@ func DefaultConfig() Config {
 	return Config{
 		Brokers: []string{"127.0.0.1:9092"}, Topic: "tracegate.messages", DeadTopic: "tracegate.messages.dead",
 		Partitions: 12, Replication: -1, Retention: 7 * 24 * time.Hour,
-		Linger: 5 * time.Millisecond, MaxBuffered: 10_000, Timeout: 10 * time.Second,
+		Linger: 5 * time.Millisecond, MaxBuffered: 10_000, MaxBufferedBytes: 64 << 20, Timeout: 10 * time.Second,
 		Group: "tracegate.store", Session: 6 * time.Second, Batch: 500,
 		Backoff: 50 * time.Millisecond, GiveUp: 30 * time.Second,
 	}
@@ -86,6 +89,8 @@ func (c Config) Validate() error {
 		return errors.New("linger: must be 0 to 1s")
 	case c.MaxBuffered < 1:
 		return errors.New("max_buffered: must be at least 1")
+	case c.MaxBufferedBytes < 64<<10:
+		return errors.New("max_buffered_bytes: must be at least 64 KiB")
 	case c.Timeout < time.Second:
 		return errors.New("timeout: must be at least 1s")
 	case c.Group == "":
@@ -106,6 +111,9 @@ func (c Config) Validate() error {
 type Tracing struct {
 	Provider   trace.TracerProvider
 	Propagator propagation.TextMapPropagator
+	// Database is what the handler stores in, as OpenTelemetry names it (db.system.name);
+	// empty: traces end where a record is processed.
+	Database string
 }
 
 func (t Tracing) kotel(group string) *kotel.Tracer {

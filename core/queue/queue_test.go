@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/queue"
@@ -369,16 +370,17 @@ func TestFullBufferRefusesAtOnce(t *testing.T) {
 			t.Fatal("a sender waits for ever")
 		}
 	}
-	if full != 3 || failed != 2 {
+	// The first record's place may be free only a moment after its sender has been told.
+	if full+failed != 5 || failed < 1 || failed > 2 {
 		t.Errorf("full %d, failed %d", full, failed)
 	}
-	want := `
+	want := fmt.Sprintf(`
 # HELP core_queue_accepted_total Records handed to the log by result: ok, full (refused, nothing sent) or error (not known to be durable).
 # TYPE core_queue_accepted_total counter
-core_queue_accepted_total{result="error"} 2
-core_queue_accepted_total{result="full"} 3
+core_queue_accepted_total{result="error"} %d
+core_queue_accepted_total{result="full"} %d
 core_queue_accepted_total{result="ok"} 1
-`
+`, failed, full)
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "core_queue_accepted_total"); err != nil {
 		t.Error(err)
 	}
@@ -398,6 +400,7 @@ func TestTraceContinuesThroughTheLog(t *testing.T) {
 	tr := queue.Tracing{
 		Provider:   sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans), sdktrace.WithSpanProcessor(seen)),
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
+		Database:   "sqlite",
 	}
 	member, _ := baggage.NewMember("traffic.tenant", "search")
 	bag, _ := baggage.New(member)
@@ -413,15 +416,19 @@ func TestTraceContinuesThroughTheLog(t *testing.T) {
 	stop := consumer(t, cfg, tr, r, prometheus.NewRegistry())
 	r.wait(t, 1)
 	stop()
-	names := map[string]bool{}
+	names, ids, parents := map[string]bool{}, map[string]trace.SpanID{}, map[string]trace.SpanID{}
 	for _, s := range spans.GetSpans() {
 		if s.SpanContext.TraceID() != root.SpanContext().TraceID() {
 			t.Errorf("span %s is in another trace", s.Name)
 		}
-		names[strings.TrimPrefix(s.Name, cfg.Topic+" ")] = true
+		name := strings.TrimPrefix(s.Name, cfg.Topic+" ")
+		names[name], ids[name], parents[name] = true, s.SpanContext.SpanID(), s.Parent.SpanID()
 	}
-	if diff := cmp.Diff(map[string]bool{"send": true, "publish": true, "receive": true, "process": true}, names); diff != "" {
+	if diff := cmp.Diff(map[string]bool{"send": true, "publish": true, "receive": true, "process": true, "INSERT messages": true}, names); diff != "" {
 		t.Error(diff)
+	}
+	if parents["INSERT messages"] != ids["process"] {
+		t.Error("the database is not below what is processed")
 	}
 	if seen.got[cfg.Topic+" process"] != "search" {
 		t.Errorf("baggage of the consumer: %v", seen.got)
@@ -475,20 +482,21 @@ func TestEmbeddedKeepsRecordsAndOffsets(t *testing.T) {
 
 func TestConfigNamesTheKey(t *testing.T) {
 	for want, edit := range map[string]func(*queue.Config){
-		"brokers":      func(c *queue.Config) { c.Brokers = nil },
-		"topic":        func(c *queue.Config) { c.Topic = "" },
-		"dead_topic":   func(c *queue.Config) { c.DeadTopic = c.Topic },
-		"partitions":   func(c *queue.Config) { c.Partitions = 0 },
-		"replication":  func(c *queue.Config) { c.Replication = 0 },
-		"retention":    func(c *queue.Config) { c.Retention = 0 },
-		"linger":       func(c *queue.Config) { c.Linger = -1 },
-		"max_buffered": func(c *queue.Config) { c.MaxBuffered = 0 },
-		"timeout":      func(c *queue.Config) { c.Timeout = 0 },
-		"group":        func(c *queue.Config) { c.Group = "" },
-		"session":      func(c *queue.Config) { c.Session = 0 },
-		"batch":        func(c *queue.Config) { c.Batch = 0 },
-		"backoff":      func(c *queue.Config) { c.Backoff = 0 },
-		"give_up":      func(c *queue.Config) { c.GiveUp = 0 },
+		"brokers":            func(c *queue.Config) { c.Brokers = nil },
+		"topic":              func(c *queue.Config) { c.Topic = "" },
+		"dead_topic":         func(c *queue.Config) { c.DeadTopic = c.Topic },
+		"partitions":         func(c *queue.Config) { c.Partitions = 0 },
+		"replication":        func(c *queue.Config) { c.Replication = 0 },
+		"retention":          func(c *queue.Config) { c.Retention = 0 },
+		"linger":             func(c *queue.Config) { c.Linger = -1 },
+		"max_buffered":       func(c *queue.Config) { c.MaxBuffered = 0 },
+		"max_buffered_bytes": func(c *queue.Config) { c.MaxBufferedBytes = 1 },
+		"timeout":            func(c *queue.Config) { c.Timeout = 0 },
+		"group":              func(c *queue.Config) { c.Group = "" },
+		"session":            func(c *queue.Config) { c.Session = 0 },
+		"batch":              func(c *queue.Config) { c.Batch = 0 },
+		"backoff":            func(c *queue.Config) { c.Backoff = 0 },
+		"give_up":            func(c *queue.Config) { c.GiveUp = 0 },
 	} {
 		cfg := queue.DefaultConfig()
 		edit(&cfg)

@@ -1,17 +1,14 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	crand "crypto/rand"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 	"go.opentelemetry.io/otel/attribute"
@@ -56,19 +53,8 @@ func (c *conn) frame(kind int, r io.Reader) {
 	}
 	b := text.Bytes() // what is decoded from it is copied
 	c.seen()
-	switch {
-	case c.isClosed(): // nobody could answer; the client will ask again elsewhere
-	case kind != websocket.TextMessage:
-		c.refuse(protocol.CloseProtocol, "frame must be text")
-	case !utf8.Valid(b): // the JSON decoder would replace what is not
-		c.refuse(websocket.CloseInvalidFramePayloadData, "frame is not valid UTF-8")
-	default:
-		cmd, err := decode(b)
-		if err != nil {
-			c.refuse(protocol.CloseProtocol, err.Error())
-			return
-		}
-		c.handle(cmd)
+	if !c.isClosed() { // else nobody could answer; the client will ask again elsewhere
+		c.decode(kind, b)
 	}
 }
 
@@ -109,24 +95,12 @@ func (c *conn) refuse(code int, why string) {
 	c.close(code, true)
 }
 
-// decode reads one command strictly.
-func decode(b []byte) (protocol.Command, error) {
-	var cmd protocol.Command
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&cmd); err != nil {
-		return cmd, errors.New("frame is not a command: " + err.Error())
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return cmd, errors.New("frame holds more than one command")
-	}
-	return cmd, nil
-}
-
-func (c *conn) handle(cmd protocol.Command) {
+// handle answers a command or sees to it that it is; it is false for one after which
+// nothing more is read.
+func (c *conn) handle(cmd protocol.Command) bool {
 	set := 0
 	for _, is := range []bool{
-		cmd.Send != nil, cmd.Edit != nil, cmd.Recall != nil, cmd.Mark != nil, cmd.Typing != nil, cmd.Resume != nil, cmd.Ping != nil,
+		cmd.Send != nil, cmd.Edit != nil, cmd.Recall != nil, cmd.React != nil, cmd.Unreact != nil, cmd.Mark != nil, cmd.Typing != nil, cmd.Resume != nil, cmd.Ping != nil,
 	} {
 		if is {
 			set++
@@ -135,9 +109,10 @@ func (c *conn) handle(cmd protocol.Command) {
 	switch {
 	case cmd.ID == 0:
 		c.refuse(protocol.CloseProtocol, "a command needs an id above 0")
+		return false
 	case set != 1:
-		c.fail(cmd.ID, protocol.NewError(protocol.CodeInvalidArgument, "", "exactly one of send, edit, recall, mark, typing, resume and ping must be set"))
-	case !c.commands.Take(time.Now(), c.hub.cfg.CommandRate, c.hub.cfg.CommandBurst):
+		c.fail(cmd.ID, protocol.NewError(protocol.CodeInvalidArgument, "", "exactly one of send, edit, recall, react, unreact, mark, typing, resume and ping must be set"))
+	case !c.mayCommand():
 		c.hub.metrics.commands.WithLabelValues("limited").Inc()
 		c.fail(cmd.ID, protocol.NewError(protocol.CodeRateLimited, "", "too many commands"))
 	case cmd.Resume != nil:
@@ -152,10 +127,11 @@ func (c *conn) handle(cmd protocol.Command) {
 		if cmd.Ping != nil {
 			c.hub.metrics.commands.WithLabelValues("ping").Inc()
 			c.send(protocol.Frame{ID: cmd.ID, Pong: &protocol.Ping{}})
-			return
+			return true
 		}
 		c.dispatch(cmd)
 	}
+	return true
 }
 
 func (c *conn) fail(id uint32, err *protocol.Error) {
@@ -177,6 +153,14 @@ func (c *conn) dispatch(cmd protocol.Command) {
 	case cmd.Recall != nil:
 		c.accept("recall", cmd.ID, func(ctx context.Context, trace string, done func(protocol.Accepted, error)) {
 			to.Recall(ctx, from, *cmd.Recall, trace, done)
+		})
+	case cmd.React != nil:
+		c.accept("react", cmd.ID, func(ctx context.Context, trace string, done func(protocol.Accepted, error)) {
+			to.React(ctx, from, *cmd.React, trace, done)
+		})
+	case cmd.Unreact != nil:
+		c.accept("unreact", cmd.ID, func(ctx context.Context, trace string, done func(protocol.Accepted, error)) {
+			to.Unreact(ctx, from, *cmd.Unreact, trace, done)
 		})
 	case cmd.Mark != nil:
 		c.async("mark", cmd.ID, func(ctx context.Context, _ string, done func(protocol.Frame, error)) {
@@ -319,4 +303,10 @@ func checkResume(r *protocol.Resume) *protocol.Error {
 		}
 	}
 	return nil
+}
+
+// mayCommand takes a token for a command.
+func (c *conn) mayCommand() bool {
+	l := c.hub.limits.Load()
+	return c.commands.Take(time.Now(), l.CommandRate, l.CommandBurst)
 }

@@ -3,14 +3,13 @@ package session
 import (
 	crand "crypto/rand"
 	"encoding/base32"
-	"encoding/json"
 	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/gorilla/websocket"
+	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tracegate/tracegate/core/bucket"
@@ -35,13 +34,15 @@ const (
 // channel is 96 bytes), and what many have in common is shared (see origin).
 type conn struct {
 	hub      *Hub
-	tcp      *net.TCPConn // what is read from it goes through gorilla, see readLoop
+	tcp      *net.TCPConn // what is read from it goes through gorilla, see readLoop; nil where there is a stream
+	stream   *stream
 	origin   *origin
 	userID   string
 	userName string
-	id       [16]byte // see session
+	id       [16]byte  // see session
+	login    uuid.UUID // of the log-in session
 	upgrade  spanIDs
-	expires  int64 // of the token
+	expires  int64 // of the log-in session
 	born     int64
 	lastSeen atomic.Int64 // the newest sign of life
 	lastPing atomic.Int64
@@ -51,6 +52,7 @@ type conn struct {
 	mu        sync.Mutex
 	state     state
 	dirty     bool // while catching: there may be more than was read
+	binary    bool // frames are protobuf; never changes
 	positions chat.Positions
 	out       outbox
 	moving    moving
@@ -75,7 +77,8 @@ func newConn(h *Hub, tcp *net.TCPConn, who Who) *conn {
 		hub: h, tcp: tcp, userID: who.User.ID, userName: who.User.Name, upgrade: spanIDs{trace: up.TraceID(), span: up.SpanID(), flags: up.TraceFlags()},
 		expires: who.Expires.UnixNano(), born: time.Now().UnixNano(),
 	}
-	_, _ = crand.Read(c.id[:]) // never fails
+	c.login, _ = uuid.Parse(who.Session) // none: then nothing ends it
+	_, _ = crand.Read(c.id[:])           // never fails
 	c.seen()
 	return c
 }
@@ -93,7 +96,7 @@ func (c *conn) session() string {
 
 // send queues a frame of the server.
 func (c *conn) send(f protocol.Frame) {
-	b, _ := json.Marshal(f) // always encodes
+	b := c.encode(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue(b)
@@ -116,7 +119,7 @@ func (c *conn) deliver(conversation string, seq int64, frame []byte) {
 		}
 		switch c.positions.Next(conversation, seq) {
 		case chat.Deliver:
-			if c.queue(frame) {
+			if c.queue(c.coded(frame)) {
 				c.hub.metrics.pushed.Inc()
 			}
 		case chat.Gap:
@@ -131,7 +134,7 @@ func (c *conn) deliver(conversation string, seq int64, frame []byte) {
 func (c *conn) signal(frame []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state != live || !c.hasRoom() || !c.queue(frame) {
+	if c.state != live || !c.hasRoom() || !c.queue(c.coded(frame)) {
 		c.hub.metrics.signalsDropped.Inc()
 	}
 }
@@ -156,15 +159,15 @@ func (c *conn) compare(heads map[string]chat.Span) {
 // tick does what is due at a time.
 func (c *conn) tick(at time.Time) {
 	now := at.UnixNano()
-	silent := time.Duration(now - c.lastSeen.Load())
-	switch cfg := c.hub.cfg; {
+	seen, limits := c.lastSeen.Load(), c.hub.limits.Load()
+	switch {
 	case now > c.expires:
 		c.close(protocol.CloseExpired, true)
-	case silent >= cfg.StaleAfter:
+	case time.Duration(now-max(seen, limits.since)) >= limits.StaleAfter:
 		c.close(protocol.CloseStale, false)
-	case silent >= cfg.PingEvery && time.Duration(now-c.lastPing.Load()) >= cfg.PingEvery:
+	case time.Duration(now-seen) >= limits.PingEvery && time.Duration(now-c.lastPing.Load()) >= limits.PingEvery:
 		c.lastPing.Store(now)
-		c.control(websocket.PingMessage, "")
+		c.ping()
 	}
 	c.mu.Lock()
 	if c.state == waiting && time.Duration(now-c.born) >= c.hub.cfg.ResumeWait {

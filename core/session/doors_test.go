@@ -54,6 +54,31 @@ func TestDoors(t *testing.T) {
 	}
 }
 
+// TestLimitCountsOtherProcesses: a connection elsewhere takes one from here, and who leaves
+// gives it back.
+func TestLimitCountsOtherProcesses(t *testing.T) {
+	r := newRig(t, func(c *session.Config) { c.MaxPerUser, c.MaxPerUserAll = 3, 3 })
+	r.seats.elsewhere["id-ann"] = 1
+	first := r.open("user=ann")
+	r.open("user=ann")
+	r.eventually("two are told of", func() bool { return r.seats.of("id-ann") == 2 })
+	_, resp, err := r.dial("user=ann", nil)
+	if err == nil {
+		t.Fatal("a fourth connection of all")
+	}
+	var e protocol.Error
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Code != protocol.CodeRateLimited || !e.Temporary {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	if n := r.metric("core_sockets_refused_total/user_elsewhere"); n != 1 {
+		t.Errorf("%v refused", n)
+	}
+	r.open("user=bob") // nobody else's matter
+	_ = first.ws.Close()
+	r.eventually("one is told of", func() bool { return r.seats.of("id-ann") == 1 })
+	r.open("user=ann")
+}
+
 func TestAcceptRate(t *testing.T) {
 	r := newRig(t, func(c *session.Config) { c.AcceptRate, c.AcceptBurst, c.MaxPerUser = 0.001, 3, 2 })
 	r.open("user=ann")

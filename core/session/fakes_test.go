@@ -129,6 +129,14 @@ func (s *sender) Edit(ctx context.Context, from chat.User, m protocol.Edit, trac
 	s.Accept(ctx, from, protocol.Send{ClientID: fmt.Sprint("edit ", m.Seq)}, traceID, done)
 }
 
+func (s *sender) React(ctx context.Context, from chat.User, m protocol.React, traceID string, done func(protocol.Accepted, error)) {
+	s.Accept(ctx, from, protocol.Send{ClientID: fmt.Sprint("react ", m.Seq, m.Emoji)}, traceID, done)
+}
+
+func (s *sender) Unreact(ctx context.Context, from chat.User, m protocol.React, traceID string, done func(protocol.Accepted, error)) {
+	s.Accept(ctx, from, protocol.Send{ClientID: fmt.Sprint("unreact ", m.Seq, m.Emoji)}, traceID, done)
+}
+
 func (s *sender) Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done func(protocol.Accepted, error)) {
 	s.Accept(ctx, from, protocol.Send{ClientID: fmt.Sprint("recall ", m.Seq)}, traceID, done)
 }
@@ -175,6 +183,30 @@ func (s *subscriptions) Healthy() bool {
 	return !s.sick
 }
 
+// seats counts connections on this process and some elsewhere.
+type seats struct {
+	mu              sync.Mutex
+	here, elsewhere map[string]int
+}
+
+func (s *seats) Claim(_ context.Context, user string, mine, limit int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return mine+s.elsewhere[user] <= limit
+}
+
+func (s *seats) Seated(user string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.here[user] = n
+}
+
+func (s *seats) of(user string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.here[user]
+}
+
 type noFault struct{}
 
 func (noFault) Roll() (time.Duration, bool) { return 0, false }
@@ -186,6 +218,7 @@ type rig struct {
 	history *history
 	sender  *sender
 	subs    *subscriptions
+	seats   *seats
 	reg     *prometheus.Registry
 	server  *httptest.Server
 	expires time.Time
@@ -195,7 +228,7 @@ type rig struct {
 func newRig(t testing.TB, edit func(*session.Config), opts ...sdktrace.TracerProviderOption) *rig {
 	t.Helper()
 	r := &rig{
-		t: t, history: newHistory(), sender: &sender{}, subs: &subscriptions{}, reg: prometheus.NewRegistry(),
+		t: t, history: newHistory(), sender: &sender{}, subs: &subscriptions{}, seats: &seats{here: map[string]int{}, elsewhere: map[string]int{}}, reg: prometheus.NewRegistry(),
 		expires: time.Now().Add(time.Hour),
 	}
 	cfg := session.DefaultConfig()
@@ -205,7 +238,7 @@ func newRig(t testing.TB, edit func(*session.Config), opts ...sdktrace.TracerPro
 		edit(&cfg)
 	}
 	hub, err := session.New(cfg, session.Deps{
-		Node: "n1", Pool: "baseline", History: r.history, Sender: r.sender, Signals: signals{}, Fanout: r.subs, Fault: noFault{},
+		Node: "n1", Pool: "baseline", History: r.history, Sender: r.sender, Signals: signals{}, Fanout: r.subs, Seats: r.seats, Fault: noFault{},
 		Tracer: sdktrace.NewTracerProvider(opts...).Tracer("test"), Registerer: r.reg, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -222,6 +255,7 @@ func newRig(t testing.TB, edit func(*session.Config), opts ...sdktrace.TracerPro
 		err := hub.Upgrade(w, req, session.Who{
 			User: chat.User{ID: "id-" + name, Name: name}, Expires: r.expires,
 			Group: group.Group{Color: color, Env: "prod", Tenant: "public"},
+			Edge:  q.Get("edge"),
 		})
 		if e, ok := errors.AsType[*protocol.Error](err); ok {
 			w.WriteHeader(e.Code.Status())

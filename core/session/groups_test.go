@@ -169,13 +169,15 @@ func TestGroupPushesAreBounded(t *testing.T) {
 	}
 }
 
-func TestEditAndRecallAreCommands(t *testing.T) {
+func TestChangesOfMessagesAreCommands(t *testing.T) {
 	r := newRig(t, nil)
 	c := r.open("")
 	c.resume(nil)
 	for want, cmd := range map[string]protocol.Command{
-		"edit 3":   {Edit: &protocol.Edit{Conversation: "g", Seq: 3, ClientID: "1", Text: "x"}},
-		"recall 4": {Recall: &protocol.Recall{Conversation: "g", Seq: 4}},
+		"edit 3":     {Edit: &protocol.Edit{Conversation: "g", Seq: 3, ClientID: "1", Text: "x"}},
+		"recall 4":   {Recall: &protocol.Recall{Conversation: "g", Seq: 4}},
+		"react 5👍":   {React: &protocol.React{Conversation: "g", Seq: 5, Emoji: "👍", ClientID: "1"}},
+		"unreact 5👍": {Unreact: &protocol.React{Conversation: "g", Seq: 5, Emoji: "👍", ClientID: "2"}},
 	} {
 		id := c.write(cmd)
 		if f := c.next(); f.ID != id || f.Accepted == nil || f.Accepted.ClientID != want {

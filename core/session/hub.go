@@ -7,14 +7,17 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tracegate/tracegate/core/bucket"
 	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/core/protocol/wire"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
 )
@@ -26,6 +29,7 @@ type Deps struct {
 	Sender     Sender
 	Signals    Signals
 	Fanout     Subscriptions
+	Seats      Seats // nil: each process counts for itself
 	Fault      Fault
 	Tracer     trace.Tracer
 	Registerer prometheus.Registerer
@@ -40,7 +44,9 @@ type Hub struct {
 	metrics  metrics
 	readers  chan struct{} // replays that read from the store
 	buffers  sync.Pool     // see borrow
+	recoder  recoder       // of pushes
 	running  sync.WaitGroup
+	limits   atomic.Pointer[liveLimits]
 
 	mu       sync.Mutex
 	users    map[string][]*conn
@@ -71,8 +77,9 @@ func New(cfg Config, deps Deps) (*Hub, error) {
 		readers: make(chan struct{}, cfg.ReplayReaders), groups: make(chan groupPush, groupQueue),
 		catchUp: make(chan struct{}, 1), pending: map[string]struct{}{},
 	}
+	h.limits.Store(&liveLimits{Limits: cfg.Limits})
 	h.upgrader = websocket.Upgrader{
-		HandshakeTimeout: 5 * time.Second, CheckOrigin: h.originAllowed,
+		HandshakeTimeout: 5 * time.Second, CheckOrigin: h.originAllowed, Subprotocols: []string{wire.JSON, wire.Protobuf},
 		// Room for a control frame. Of a longer text the rest is read straight to where it
 		// belongs: one more system call, for 128 to 384 bytes less of each connection.
 		ReadBufferSize: 128,
@@ -85,6 +92,20 @@ func New(cfg Config, deps Deps) (*Hub, error) {
 	}
 	h.metrics = m
 	return h, nil
+}
+
+// liveLimits are those that count now.
+type liveLimits struct {
+	Limits
+	since int64 // when they were set, unix nanoseconds; 0: at the start
+}
+
+// Limit replaces limits, also for connections that are open. None is closed by that alone:
+// new counts are asked where one comes, and silence counts from now on where it must be
+// shorter, so that each connection is pinged first. One that has more waiting than it may
+// now is closed as slow with the next frame. It takes what [Limits.Check] finds nothing in.
+func (h *Hub) Limit(l Limits) {
+	h.limits.Store(&liveLimits{Limits: l, since: time.Now().UnixNano()})
 }
 
 // Run does what happens by the clock (heartbeats, expiry, moves, comparing with the
@@ -133,7 +154,7 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, who Who) error {
 		h.metrics.refused.WithLabelValues("origin").Inc()
 		return protocol.NewError(protocol.CodePermissionDenied, "origin", "origin is not allowed")
 	}
-	if err := h.reserve(who.User.ID); err != nil {
+	if err := h.admit(r.Context(), who.User.ID); err != nil {
 		return err
 	}
 	taken := &quieting{ResponseWriter: w}
@@ -145,11 +166,9 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, who Who) error {
 	}
 	taken.conn.mute = true
 	c := newConn(h, taken.conn.TCPConn, who)
+	c.binary = ws.Subprotocol() == wire.Protobuf
 	h.add(c, newOrigin(who))
-	c.send(protocol.Frame{Hello: &protocol.Hello{
-		User: c.userName, Session: c.session(), Epoch: h.deps.History.Epoch(), Resume: c.session(),
-		Group: string(c.origin.id), Pool: h.deps.Pool, Node: h.deps.Node,
-	}})
+	c.hello()
 	// The read loop runs in a goroutine of its own, so that net/http frees what it
 	// holds for the request; all else is done outside of it, so that its stack, which
 	// is most of what an idle connection costs, never grows.
@@ -161,31 +180,60 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, who Who) error {
 	return nil
 }
 
+// hello is the first frame of every connection.
+func (c *conn) hello() {
+	h := c.hub
+	c.send(protocol.Frame{Hello: &protocol.Hello{
+		User: c.userName, Session: c.session(), Epoch: h.deps.History.Epoch(), Resume: c.session(),
+		Group: string(c.origin.id), Pool: h.deps.Pool, Node: h.deps.Node,
+	}})
+}
+
 func (h *Hub) header() http.Header {
 	return http.Header{"X-Traffic-Pool": {h.deps.Pool}, "X-Traffic-Node": {h.deps.Node}}
 }
 
-// reserve counts a connection before it exists, so that bounds hold.
-func (h *Hub) reserve(user string) error {
+// admit reserves a connection here and in what all processes together allow its user.
+func (h *Hub) admit(ctx context.Context, user string) error {
+	mine, err := h.reserve(user)
+	if err != nil {
+		return err
+	}
+	if h.deps.Seats != nil && !h.deps.Seats.Claim(ctx, user, mine, h.limits.Load().MaxPerUserAll) {
+		h.release()
+		h.metrics.refused.WithLabelValues("user_elsewhere").Inc()
+		return tooMany()
+	}
+	return nil
+}
+
+func tooMany() error {
+	return protocol.NewError(protocol.CodeRateLimited, "", "too many connections of this user")
+}
+
+// reserve counts a connection before it exists, so that bounds hold, and returns how many
+// the user has here with it.
+func (h *Hub) reserve(user string) (mine int, err error) {
+	limits := h.limits.Load()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.draining:
 		h.metrics.refused.WithLabelValues("draining").Inc()
-		return protocol.NewError(protocol.CodeUnavailable, "", "this process is shutting down")
-	case h.sockets >= h.cfg.MaxSockets:
+		return 0, protocol.NewError(protocol.CodeUnavailable, "", "this process is shutting down")
+	case h.sockets >= limits.MaxSockets:
 		h.metrics.refused.WithLabelValues("full").Inc()
-		return protocol.NewError(protocol.CodeUnavailable, "", "too many connections")
-	case len(h.users[user]) >= h.cfg.MaxPerUser:
+		return 0, protocol.NewError(protocol.CodeUnavailable, "", "too many connections")
+	case len(h.users[user]) >= limits.MaxPerUser:
 		h.metrics.refused.WithLabelValues("user").Inc()
-		return protocol.NewError(protocol.CodeRateLimited, "", "too many connections of this user")
-	case !h.accepts.Take(time.Now(), h.cfg.AcceptRate, h.cfg.AcceptBurst): // the last, so that only who gets in takes a token
+		return 0, tooMany()
+	case !h.accepts.Take(time.Now(), limits.AcceptRate, limits.AcceptBurst): // the last, so that only who gets in takes a token
 		h.metrics.refused.WithLabelValues("rate").Inc()
-		return protocol.NewError(protocol.CodeUnavailable, "", "too many new connections at once")
+		return 0, protocol.NewError(protocol.CodeUnavailable, "", "too many new connections at once")
 	}
 	h.sockets++
 	h.running.Add(1) // under the lock that draining is set under, so never after Run waits
-	return nil
+	return len(h.users[user]) + 1, nil
 }
 
 func (h *Hub) release() {
@@ -202,6 +250,8 @@ func (h *Hub) add(c *conn, o *origin) {
 	h.users[c.userID] = append(slices.Clone(list), c)
 	if len(list) == 0 {
 		h.deps.Fanout.Subscribe(c.userID) // under the lock, as its opposite: the last one must win
+	} else {
+		h.seated(c.userID, len(list)+1)
 	}
 	draining := h.draining
 	h.mu.Unlock()
@@ -219,10 +269,17 @@ func (h *Hub) remove(c *conn) {
 	list := slices.DeleteFunc(slices.Clone(h.users[id]), func(o *conn) bool { return o == c })
 	if len(list) > 0 {
 		h.users[id] = list
+		h.seated(id, len(list))
 		return
 	}
 	delete(h.users, id)
 	h.deps.Fanout.Unsubscribe(id)
+}
+
+func (h *Hub) seated(user string, n int) {
+	if h.deps.Seats != nil {
+		h.deps.Seats.Seated(user, n)
+	}
 }
 
 // Deliver pushes to the connections that a user has here. It does not block.
@@ -243,6 +300,22 @@ func (h *Hub) Signal(user string, frame []byte) {
 	h.mu.Unlock()
 	for _, c := range list {
 		c.signal(frame)
+	}
+}
+
+// End closes the connections of a log-in session of a user, for good. It does not block.
+func (h *Hub) End(user, login string) {
+	id, err := uuid.Parse(login)
+	if err != nil {
+		return
+	}
+	h.mu.Lock()
+	list := h.users[user]
+	h.mu.Unlock()
+	for _, c := range list {
+		if c.login == id {
+			c.close(protocol.CloseExpired, true)
+		}
 	}
 }
 

@@ -289,6 +289,29 @@ func TestPlacementMovesOneGroup(t *testing.T) {
 	}
 }
 
+// TestSupersededEdge: sockets of an Envoy that another one has taken over from are asked
+// to come back, whatever their group; those of the next, and of other edges, stay.
+func TestSupersededEdge(t *testing.T) {
+	r := newRig(t, func(c *session.Config) { c.MoveSpread, c.MoveGrace = 0, time.Minute })
+	old, next, other := r.open("user=a&edge=edge-1/10"), r.open("user=b&edge=edge-1/20"), r.open("user=c&edge=edge-2/10")
+	p := place(2, nil)
+	p.Edges = map[string]int64{"edge-1": 20, "edge-2": 10}
+	r.hub.Place(p)
+	if f := old.next(); f.Reconnect == nil || f.Reconnect.Reason != "edge" || f.Reconnect.Resume == "" {
+		t.Fatalf("got %+v", f)
+	}
+	for _, c := range []*client{next, other} {
+		id := c.write(protocol.Command{Ping: &protocol.Ping{}})
+		if f := c.next(); f.ID != id {
+			t.Errorf("one that stays got %+v", f)
+		}
+	}
+	late := r.open("user=d&edge=edge-1/10") // that the old one still took
+	if f := late.next(); f.Reconnect == nil {
+		t.Errorf("got %+v", f)
+	}
+}
+
 // TestFallbackDoesNotLoop: connections that come back, because the other pool has no
 // healthy endpoint, are asked again only after a pause.
 func TestFallbackDoesNotLoop(t *testing.T) {

@@ -38,12 +38,12 @@ func newMetrics(reg prometheus.Registerer, h *Hub) (metrics, error) {
 			closeLabel(protocol.CloseStale), closeLabel(protocol.CloseExpired), closeLabel(protocol.CloseProtocol), closeLabel(websocket.CloseInvalidFramePayloadData),
 			closeLabel(websocket.CloseInternalServerErr)),
 		refused: vec("core_sockets_refused_total", "Connections refused, by reason.", "reason",
-			"origin", "handshake", "draining", "full", "user", "rate"),
-		commands:   vec("core_commands_total", "Commands by kind; limited ones were refused for their rate.", "command", "send", "edit", "recall", "mark", "typing", "resume", "ping", "limited"),
+			"origin", "handshake", "draining", "full", "user", "user_elsewhere", "rate"),
+		commands:   vec("core_commands_total", "Commands by kind; limited ones were refused for their rate.", "command", "send", "edit", "recall", "react", "unreact", "mark", "typing", "resume", "ping", "limited"),
 		sendErrors: vec("core_send_errors_total", "Sends over WebSocket that were answered with an error, by its code.", "code"),
 		catchUps:   vec("core_catch_ups_total", "Reads of missed messages from the store, by cause.", "cause", "resume", "gap", "hint", "tick"),
 		resumes:    vec("core_resumes_total", "Resumes answered, by whether all was recovered.", "recovered", "true", "false"),
-		moves:      vec("core_moves_asked_total", "Connections asked to reconnect, by reason.", "reason", "placement", "shutdown"),
+		moves:      vec("core_moves_asked_total", "Connections asked to reconnect, by reason.", "reason", "placement", "shutdown", "edge"),
 	}
 	sockets := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "core_sockets", Help: "Connections open."},
 		func() float64 { return float64(h.Sockets()) })
@@ -74,7 +74,7 @@ func closing(code int) (label, reason string) {
 	case protocol.CloseStale:
 		return "stale", "no sign of life"
 	case protocol.CloseExpired:
-		return "expired", "token has expired"
+		return "expired", "session has ended"
 	case protocol.CloseForbidden:
 		return "forbidden", "forbidden"
 	case protocol.CloseProtocol:

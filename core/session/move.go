@@ -46,7 +46,8 @@ func (h *Hub) Place(p placement.Placement) {
 }
 
 // movePlaced asks the connections whose group belongs elsewhere to move, once for each
-// placement, and again after a pause that grows.
+// placement, and again after a pause that grows; and those whose Envoy another one has
+// taken over from, which ends soon.
 func (h *Hub) movePlaced(now time.Time) {
 	h.mu.Lock()
 	place, placed, placedAt := h.place, h.placed, h.placedAt
@@ -57,7 +58,11 @@ func (h *Hub) movePlaced(now time.Time) {
 	settled := placedAt.Add(h.cfg.MoveSettle).UnixNano()
 	due := map[group.ID]bool{} // decided once for each group
 	h.each(func(c *conn) {
-		if place.Pool(c.origin.group) == h.deps.Pool {
+		if place.Superseded(c.origin.edge) {
+			c.askToMove(now, h.cfg.MoveSpread, h.cfg.MoveGrace, protocol.CloseMoved, "edge")
+			return
+		}
+		if place.PoolOf(c.origin.group, c.userID) == h.deps.Pool {
 			c.stay()
 			return
 		}

@@ -9,13 +9,14 @@ import (
 	"github.com/tracegate/tracegate/mesh/group"
 )
 
-// origin is what connections of one group and tenant with the same baggage have in
-// common. Each would else keep some 700 bytes of parsed baggage for itself.
+// origin is what connections of one group and tenant with the same baggage, by the same
+// Envoy, have in common. Each would else keep some 700 bytes of parsed baggage for itself.
 type origin struct {
 	key     string
 	tenant  string // of the user
 	group   group.Group
 	id      group.ID
+	edge    string          // see Who
 	baggage baggage.Baggage // travels with every command
 	conns   int             // that have it; guarded by the hub's mu
 }
@@ -26,10 +27,10 @@ func newOrigin(who Who) *origin {
 		key = append(key, m.String())
 	}
 	slices.Sort(key) // they come in any order
-	key = append(key, who.Group.Color.String(), who.Group.Env, who.Group.Tenant, who.User.Tenant)
+	key = append(key, who.Group.Color.String(), who.Group.Env, who.Group.Tenant, who.User.Tenant, who.Edge)
 	return &origin{
 		key:    strings.Join(key, ","),
-		tenant: who.User.Tenant, group: who.Group, id: who.Group.ID(), baggage: who.Baggage,
+		tenant: who.User.Tenant, group: who.Group, id: who.Group.ID(), edge: who.Edge, baggage: who.Baggage,
 	}
 }
 

@@ -40,7 +40,7 @@ func (c *conn) queue(frame []byte) bool {
 	if o.closed {
 		return false
 	}
-	if int(o.n) >= c.hub.cfg.QueueFrames || int(o.bytes)+len(frame) > c.hub.cfg.QueueBytes {
+	if l := c.hub.limits.Load(); int(o.n) >= l.QueueFrames || int(o.bytes)+len(frame) > l.QueueBytes {
 		c.closeLocked(protocol.CloseSlow, false)
 		return false
 	}
@@ -78,7 +78,8 @@ func (c *conn) queueWait(frame []byte) bool {
 }
 
 func (c *conn) hasRoom() bool {
-	return 2*int(c.out.n) <= c.hub.cfg.QueueFrames && 2*int(c.out.bytes) <= c.hub.cfg.QueueBytes
+	l := c.hub.limits.Load()
+	return 2*int(c.out.n) <= l.QueueFrames && 2*int(c.out.bytes) <= l.QueueBytes
 }
 
 func (c *conn) signalRoom() {
@@ -129,6 +130,10 @@ func (c *conn) closeLocked(code int, inOrder bool) {
 // throwAway drops what is queued and frees a writer that is stuck; mu is held.
 func (c *conn) throwAway() {
 	c.out.thrown, c.out.frames, c.out.controls = true, nil, nil
+	if c.stream != nil {
+		c.stream.to.Cut()
+		return
+	}
 	_ = c.tcp.SetWriteDeadline(time.Now().Add(closeWait))
 }
 
@@ -157,6 +162,9 @@ func (c *conn) startWriter() {
 	if !c.out.writing {
 		c.out.writing = true
 		c.hub.running.Add(1)
+		if c.stream != nil {
+			c.stream.writers.Add(1)
+		}
 		go c.writeLoop()
 	}
 }
@@ -164,6 +172,9 @@ func (c *conn) startWriter() {
 // writeLoop writes what is queued and ends when nothing is left.
 func (c *conn) writeLoop() {
 	defer c.hub.running.Done()
+	if c.stream != nil {
+		defer c.stream.writers.Done()
+	}
 	for {
 		controls, batch, more := c.take()
 		if !more {
@@ -198,12 +209,15 @@ func (c *conn) take() (controls []byte, batch [][]byte, more bool) {
 // write puts frames together, up to writeSize, and writes them until some are to be
 // thrown away.
 func (c *conn) write(controls []byte, batch [][]byte) error {
+	if c.stream != nil {
+		return c.writeStream(batch)
+	}
 	together := c.hub.borrow()
 	defer c.hub.giveBack(together)
 	together.Write(controls)
 	written, bytes := 0, 0
 	for i, frame := range batch {
-		together.Write(appendFrame(together.AvailableBuffer(), websocket.TextMessage, frame))
+		together.Write(appendFrame(together.AvailableBuffer(), c.opcode(), frame))
 		written++
 		bytes += len(frame)
 		if together.Len() < writeSize && i+1 < len(batch) {
@@ -236,6 +250,12 @@ func (c *conn) flush(b []byte, frames, bytes int) (on bool, err error) {
 	if _, err := c.tcp.Write(b); err != nil {
 		return false, err
 	}
+	return c.written(frames, bytes), nil
+}
+
+// written makes room for what has been written; it is false when the rest is to be
+// thrown away.
+func (c *conn) written(frames, bytes int) (on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out.n -= int32(frames)
@@ -243,7 +263,7 @@ func (c *conn) flush(b []byte, frames, bytes int) (on bool, err error) {
 	if c.hasRoom() {
 		c.signalRoom()
 	}
-	return !c.out.thrown, nil
+	return !c.out.thrown
 }
 
 // broken ends a connection that cannot be written to.
@@ -253,6 +273,10 @@ func (c *conn) broken(err error) {
 		label = closeLabel(protocol.CloseSlow)
 	}
 	c.ended(label)
+	if c.stream != nil {
+		c.stream.end()
+		return
+	}
 	_ = c.tcp.Close()
 }
 
@@ -263,6 +287,10 @@ func (c *conn) goodbye() {
 	c.mu.Lock()
 	code := int(c.out.code)
 	c.mu.Unlock()
+	if c.stream != nil {
+		c.stream.end()
+		return
+	}
 	_ = c.tcp.SetWriteDeadline(deadline)
 	_, _ = c.tcp.Write(appendFrame(nil, websocket.CloseMessage, websocket.FormatCloseMessage(code, closeReason(code))))
 	_ = c.tcp.SetReadDeadline(deadline)

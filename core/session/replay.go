@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -109,7 +108,7 @@ func (c *conn) replayOne(conversation string, after, head int64) (replayed int, 
 			return replayed, ok
 		}
 		for _, m := range page {
-			b, _ := json.Marshal(protocol.Frame{Message: &m}) // always encodes
+			b := c.encode(protocol.Frame{Message: &m})
 			c.mu.Lock()
 			if m.Begins(c.userName) { // removed and added again since the heads were read
 				c.positions.Begin(conversation, m.Seq)

@@ -44,6 +44,7 @@ package session
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"go.opentelemetry.io/otel/baggage"
@@ -57,23 +58,12 @@ import (
 
 // Config bounds what connections may do and cost.
 type Config struct {
-	Origins    []string // allowed beside the page's own, as "https://host[:port]"
-	MaxSockets int      // of this process
-	MaxPerUser int      // of one user on this process
-
-	AcceptRate  float64 // new connections a second; beyond it they are told to come back
-	AcceptBurst int     // new connections at once, as when a group has moved here
+	Origins []string // allowed beside the page's own, as "https://host[:port]"
+	Limits           // at the start; see Hub.Limit
 
 	FrameLimit   int64         // bytes of a client's frame
-	CommandRate  float64       // commands a second of one connection
-	CommandBurst int           // commands at once
 	MaxInFlight  int           // sends of one connection waiting for the log; beyond it the connection is not read
-	QueueFrames  int           // frames waiting to be written to one connection
-	QueueBytes   int           // their bytes
 	WriteTimeout time.Duration // of what is written at once
-
-	PingEvery  time.Duration // silence after which a connection is pinged
-	StaleAfter time.Duration // silence after which it is closed; longer than PingEvery
 
 	ResumeWait    time.Duration // how long messages are held back for the first command
 	CatchUpEvery  time.Duration // how often positions are compared with the store
@@ -88,13 +78,65 @@ type Config struct {
 	MoveBackoffMax time.Duration
 }
 
+// Limits are what connections may do and cost, as far as it may be replaced while they are
+// open.
+type Limits struct {
+	MaxSockets int `yaml:"max"`        // of this process
+	MaxPerUser int `yaml:"maxPerUser"` // of one user on this process
+	// MaxPerUserAll is of one user on all processes together, as far as Seats knows. It
+	// needs room for connections that have moved and whose old ones are not gone yet, or
+	// not known to be: those of a process that was killed count for as long as its lease.
+	MaxPerUserAll int `yaml:"maxPerUserAll"`
+
+	AcceptRate  float64 `yaml:"acceptsPerSecond"` // new connections a second; beyond it they are told to come back
+	AcceptBurst int     `yaml:"acceptBurst"`      // new connections at once, as when a group has moved here
+
+	CommandRate  float64 `yaml:"commandsPerSecond"` // of one connection
+	CommandBurst int     `yaml:"commandBurst"`      // commands at once
+
+	// QueueFrames and QueueBytes are what may wait to be written to one connection; one that
+	// does not read what it is sent is closed beyond them.
+	QueueFrames int `yaml:"queueFrames"`
+	QueueBytes  int `yaml:"queueBytes"`
+
+	PingEvery  time.Duration `yaml:"pingEvery"`  // silence after which a connection is pinged
+	StaleAfter time.Duration `yaml:"staleAfter"` // silence after which it is closed; longer than PingEvery
+}
+
+// Check reports each key that cannot be used.
+func (l Limits) Check(invalid func(key, why string)) {
+	for _, n := range []struct {
+		key string
+		ok  bool
+		why string
+	}{
+		{"max", l.MaxSockets > 0, "must be above 0"},
+		{"maxPerUser", l.MaxPerUser > 0, "must be above 0"},
+		{"maxPerUserAll", l.MaxPerUserAll >= l.MaxPerUser, "must not be below maxPerUser"},
+		{"acceptsPerSecond", l.AcceptRate > 0 && !math.IsInf(l.AcceptRate, 1), "must be above 0"},
+		{"acceptBurst", l.AcceptBurst > 0, "must be above 0"},
+		{"commandsPerSecond", l.CommandRate > 0 && !math.IsInf(l.CommandRate, 1), "must be above 0"},
+		{"commandBurst", l.CommandBurst > 0, "must be above 0"},
+		{"queueFrames", l.QueueFrames >= 8, "must be at least 8"},
+		{"queueBytes", l.QueueBytes >= 64<<10 && l.QueueBytes <= 1<<30, "must be 65536 to 1073741824"},
+		{"pingEvery", l.PingEvery > 0, "must be above 0"},
+		{"staleAfter", l.StaleAfter > l.PingEvery, "must be longer than pingEvery"},
+	} {
+		if !n.ok {
+			invalid(n.key, n.why)
+		}
+	}
+}
+
 // DefaultConfig fits a process with some ten thousand connections.
 func DefaultConfig() Config {
 	return Config{
-		MaxSockets: 20_000, MaxPerUser: 16, AcceptRate: 2_000, AcceptBurst: 5_000,
-		FrameLimit: 32 << 10, CommandRate: 100, CommandBurst: 200, MaxInFlight: 64,
-		QueueFrames: 512, QueueBytes: 1 << 20, WriteTimeout: 10 * time.Second,
-		PingEvery: 25 * time.Second, StaleAfter: 40 * time.Second,
+		Limits: Limits{
+			MaxSockets: 20_000, MaxPerUser: 16, MaxPerUserAll: 32, AcceptRate: 2_000, AcceptBurst: 5_000,
+			CommandRate: 100, CommandBurst: 200, QueueFrames: 512, QueueBytes: 1 << 20,
+			PingEvery: 25 * time.Second, StaleAfter: 40 * time.Second,
+		},
+		FrameLimit: 32 << 10, MaxInFlight: 64, WriteTimeout: 10 * time.Second,
 		ResumeWait: 2 * time.Second, CatchUpEvery: 5 * time.Second, CatchUpFast: 500 * time.Millisecond,
 		ReplayPage: 200, ReplayReaders: 8,
 		MoveSettle: time.Second, MoveSpread: 500 * time.Millisecond, MoveGrace: 10 * time.Second,
@@ -104,23 +146,22 @@ func DefaultConfig() Config {
 
 // Validate names the key that is wrong.
 func (c Config) Validate() error {
+	var err error
+	c.Check(func(key, why string) {
+		if err == nil {
+			err = errors.New(key + ": " + why)
+		}
+	})
+	if err != nil {
+		return err
+	}
 	for _, n := range []struct {
 		key string
 		ok  bool
 	}{
-		{"max_sockets", c.MaxSockets > 0},
-		{"max_per_user", c.MaxPerUser > 0},
-		{"accept_rate", c.AcceptRate > 0},
-		{"accept_burst", c.AcceptBurst > 0},
 		{"frame_limit", c.FrameLimit >= 2*chat.MaxText},
-		{"command_rate", c.CommandRate > 0},
-		{"command_burst", c.CommandBurst > 0},
 		{"max_in_flight", c.MaxInFlight > 0},
-		{"queue_frames", c.QueueFrames >= 8},
-		{"queue_bytes", c.QueueBytes >= 64<<10},
 		{"write_timeout", c.WriteTimeout > 0},
-		{"ping_every", c.PingEvery > 0},
-		{"stale_after", c.StaleAfter > c.PingEvery},
 		{"resume_wait", c.ResumeWait > 0},
 		{"catch_up_every", c.CatchUpEvery > 0},
 		{"catch_up_fast", c.CatchUpFast > 0},
@@ -157,9 +198,11 @@ type Sender interface {
 	// Accept calls done exactly once, possibly before it returns. An error that is not
 	// a *protocol.Error is internal. Calls of one goroutine keep their order.
 	Accept(ctx context.Context, from chat.User, m protocol.Send, traceID string, done func(protocol.Accepted, error))
-	// Edit and Recall are as Accept.
+	// Edit, Recall, React and Unreact are as Accept.
 	Edit(ctx context.Context, from chat.User, m protocol.Edit, traceID string, done func(protocol.Accepted, error))
 	Recall(ctx context.Context, from chat.User, m protocol.Recall, traceID string, done func(protocol.Accepted, error))
+	React(ctx context.Context, from chat.User, m protocol.React, traceID string, done func(protocol.Accepted, error))
+	Unreact(ctx context.Context, from chat.User, m protocol.React, traceID string, done func(protocol.Accepted, error))
 }
 
 // Signals takes what members tell each other beside the log.
@@ -179,6 +222,15 @@ type Subscriptions interface {
 	Healthy() bool
 }
 
+// Seats counts the connections of users on all processes.
+type Seats interface {
+	// Claim says whether a user who would have mine connections here stays within a limit
+	// together with those elsewhere; true where that is not known. It waits briefly.
+	Claim(ctx context.Context, user string, mine, limit int) bool
+	// Seated says how many a user has here now. It does not wait.
+	Seated(user string, n int)
+}
+
 // Placements is where groups live, as the control plane says.
 type Placements interface {
 	// WatchPlacement calls each with the current placement and with every newer one, one at a
@@ -195,8 +247,10 @@ type Fault interface {
 // Who is a connection's user and the group of its upgrade request.
 type Who struct {
 	User    chat.User
-	Expires time.Time // of the token
+	Session string    // log-in session, a UUID; see Hub.End
+	Expires time.Time // of that session, unless it ends before
 	Group   group.Group
 	Baggage baggage.Baggage   // travels with every command
 	Upgrade trace.SpanContext // linked from every command
+	Edge    string            // the Envoy it came by, see semconv.HeaderEdge; empty: none has said
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/core/protocol/wire"
 	"github.com/tracegate/tracegate/core/session"
 )
 
@@ -76,9 +78,13 @@ func TestWireRules(t *testing.T) {
 
 		// 4: reserved opcodes
 		{"4 opcode 3", frame(fin|3, ""), wrong},
+		{"4 opcode 4 with payload", frame(fin|4, "x"), wrong},
 		{"4 opcode 5 with payload", frame(fin|5, "x"), wrong},
+		{"4 opcode 6 in a part", frame(6, "x"), wrong},
 		{"4 opcode 7", frame(fin|7, ""), wrong},
 		{"4 opcode 11", frame(fin|11, ""), wrong},
+		{"4 opcode 13 with payload", frame(fin|13, "x"), wrong},
+		{"4 opcode 14 within a text", join(frame(opText, ping[:5]), frame(fin|14, "")), wrong},
 		{"4 opcode 15 with payload", frame(fin|15, "x"), wrong},
 		{"4 opcode 12 after a command", join(text(ping), frame(fin|12, "")), "answer " + wrong},
 
@@ -94,12 +100,17 @@ func TestWireRules(t *testing.T) {
 		{"5 a continuation of nothing", frame(fin|opContinuation, ping), wrong},
 		{"5 a continuation of nothing that goes on", join(frame(opContinuation, ping), frame(fin|opContinuation, "")), wrong},
 		{"5 a continuation after a whole text", join(text(ping), frame(fin|opContinuation, "")), "answer " + wrong},
+		{"5 a continuation of nothing, with its rest and a text in parts", join(frame(opContinuation, "x"), frame(opText, ping[:5]), frame(fin|opContinuation, ping[5:])), wrong},
+		{"5 a continuation after a text in parts", join(frame(opText, ping[:5]), frame(fin|opContinuation, ping[5:]), frame(opContinuation, "x"), frame(fin|opText, ping)), "answer " + wrong},
+		{"5 two texts in parts", join(frame(opText, ping[:5]), frame(fin|opContinuation, ping[5:]), frame(opText, ping[:7]), frame(fin|opContinuation, ping[7:]), goodbye), "answer answer " + bye},
 		{"5 a text within a text", join(frame(opText, ping[:5]), frame(fin|opText, ping)), wrong},
 		{"5 a binary within a text", join(frame(opText, ping[:5]), frame(fin|opBinary, "x")), wrong},
 		{"5 parts that are too large together", join(frame(opText, fill(limit)), frame(opContinuation, " "), frame(fin|opContinuation, "")), "close:1009"},
 		{"5 a close within a text ends it", join(frame(opText, ping[:5]), goodbye), bye},
 
-		// 6: UTF-8
+		// 6: UTF-8; all sequences are TestUTF8Sequences
+		{"6 no text at all, in parts", join(frame(opText, ""), frame(opContinuation, ""), frame(fin|opContinuation, ""), goodbye), "error close:3502"},
+		{"6 nothing, text, nothing", join(frame(opText, ""), frame(opContinuation, ping), frame(fin|opContinuation, ""), goodbye), "answer " + bye},
 		{"6 Greek, Chinese and beyond the plane", join(text(send("κόσμε 世界 𝄞")), goodbye), "accepted " + bye},
 		{"6 the last code points", join(text(send("\u07ff\uffff\U0010ffff")), goodbye), "accepted " + bye},
 		{"6 a non-character is a code point", join(text(send("\ufffe\U0001fffe")), goodbye), "accepted " + bye},
@@ -120,6 +131,8 @@ func TestWireRules(t *testing.T) {
 		{"7 close after a command", join(text(ping), goodbye), "answer " + bye},
 		{"7 twice", join(goodbye, goodbye), bye},
 		{"7 a ping after it is not answered", join(goodbye, frame(fin|opPing, "")), bye},
+		{"7 the rest of a text after it is not read", join(frame(opText, ping[:5]), goodbye, frame(fin|opContinuation, ping[5:])), bye},
+		{"7 after the largest text, and a ping", join(text(fill(limit)), goodbye, frame(fin|opPing, "")), "answer " + bye},
 		{"7 a command after it is not answered", join(goodbye, text(ping)), bye},
 		{"7 without a code", frame(fin|opClose, ""), "close:none"},
 		{"7 with half a code, which gorilla takes for none", frame(fin|opClose, "\x03"), "close:none"},
@@ -157,6 +170,74 @@ func TestWireRules(t *testing.T) {
 				t.Errorf("told %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+// TestUTF8Sequences are the octets that the Autobahn cases 6.5 to 6.23 send, whole and with
+// a part for each octet: each is a text, or ends the connection with 1007.
+func TestUTF8Sequences(t *testing.T) {
+	valid := []string{
+		"\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xec\x80\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbd", "\xef\xbf\xbe", "\xef\xbf\xbf",
+		"\xf0\x90\x80\x80", "\xf0\x9f\xbf\xbe", "\xf0\x9f\xbf\xbf", "\xf3\xbf\xbf\xbe", "\xf4\x8f\xbf\xbe", "\xf4\x8f\xbf\xbf",
+		"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5",
+	}
+	invalid := []string{
+		"\xf4\x90\x80\x80", "\xf7\xbf\xbf\xbf", "\xf8\x88\x80\x80\x80", "\xfb\xbf\xbf\xbf\xbf", "\xfc\x84\x80\x80\x80\x80", "\xfd\xbf\xbf\xbf\xbf\xbf", // too large
+		"\x80", "\xbf", "\x80\xbf", "\x80\xbf\x80\xbf\x80", // continuations of nothing
+		"\xc0 ", "\xdf ", "\xe0 ", "\xef ", "\xf0 ", "\xf7 ", "\xf8 ", "\xfb ", "\xfc ", "\xfd ", // without continuation
+		"\xc2", "\xe0\xa0", "\xf0\x90\x80", "\xdf", "\xef\xbf", "\xf4\x8f\xbf", "\xe0\xa0\xe0\xa0", "\xf0\x90\x80\xdf", // without their end
+		"\xfe", "\xff", "\xfe\xfe\xff\xff", // never
+		"\xc0\xaf", "\xe0\x80\xaf", "\xf0\x80\x80\xaf", "\xf8\x80\x80\x80\xaf", "\xfc\x80\x80\x80\x80\xaf", // longer than need be
+		"\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf", "\xc0\x80", "\xe0\x80\x80", "\xf0\x80\x80\x80",
+		"\xed\xa0\x80", "\xed\xad\xbf", "\xed\xae\x80", "\xed\xaf\xbf", "\xed\xb0\x80", "\xed\xbe\x80", "\xed\xbf\xbf", // surrogates
+		"\xed\xa0\x80\xed\xb0\x80", "\xed\xad\xbf\xed\xbf\xbf", "\xed\xaf\xbf\xed\xbf\xbf",
+		"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited",
+	}
+	r := newRig(t, func(c *session.Config) { c.MaxPerUser, c.MaxPerUserAll = 1000, 1000 })
+	check := func(sequence, want string) {
+		text := send(sequence)
+		parts := [][]byte{frame(opText, "")}
+		for i := range len(text) {
+			parts = append(parts, frame(opContinuation, text[i:i+1]))
+		}
+		for name, octets := range map[string][]byte{"whole": frame(fin|opText, text), "in parts": join(append(parts, frame(fin|opContinuation, ""))...)} {
+			client := dialRaw(t, r, "")
+			client.write(join(octets, closeFrame(1000, "")), false)
+			if got := client.told(); got != want {
+				t.Errorf("%x %s: told %q, want %q", sequence, name, got, want)
+			}
+		}
+	}
+	for _, s := range valid {
+		check(s, "accepted close:1000")
+	}
+	for _, s := range invalid {
+		check(s, "error close:1007")
+	}
+}
+
+// TestBinaryFrames are cases 1 and 5 on a connection that speaks protobuf: sizes at which
+// the form of the length changes, in parts too (TestBadProtobufClosesOneConnectionOnly has what it does not speak).
+func TestBinaryFrames(t *testing.T) {
+	r := newRig(t, nil)
+	for _, size := range []int{60, 125, 126, 127, 128, 4000} {
+		pad := size - len(wire.AppendCommand(nil, protocol.Command{ID: 7, Typing: &protocol.Typing{Conversation: "a"}}))
+		command := string(wire.AppendCommand(nil, protocol.Command{ID: 7, Typing: &protocol.Typing{Conversation: strings.Repeat("a", 1+pad)}}))
+		for name, octets := range map[string][]byte{
+			"whole":    frame(fin|opBinary, command),
+			"in parts": join(frame(opBinary, command[:5]), frame(fin|opPing, ""), frame(fin|opContinuation, command[5:])),
+		} {
+			ws := r.binary("")
+			if _, err := nextBinary(ws); err != nil { // the hello
+				t.Fatal(err)
+			}
+			if _, err := ws.NetConn().Write(octets); err != nil {
+				t.Fatal(err)
+			}
+			if f, err := nextBinary(ws); err != nil || f.ID != 7 {
+				t.Errorf("%d bytes %s: %+v %v", len(command), name, f, err)
+			}
+		}
 	}
 }
 

@@ -316,6 +316,9 @@ func (s *Signals) members(ctx context.Context, known map[string][]chat.Member, c
 
 // Typing tells the other members that a user is typing. Too often is rate_limited.
 func (s *Signals) Typing(ctx context.Context, from chat.User, conversation string) error {
+	if err := chat.CheckConversationID("conversation", conversation); err != nil { // before it is remembered
+		return err
+	}
 	if !s.mayType(key{conversation, from.ID}) {
 		return protocol.NewError(protocol.CodeRateLimited, "", "typing was said a moment ago")
 	}

@@ -69,23 +69,28 @@ func (s *Store) lockState(ctx context.Context, tx *sql.Tx, records []chat.Record
 		state.Existing[k] = seq
 		return err
 	})
-	if err != nil || len(targets) == 0 {
-		return state, err
+	if err == nil && len(targets) > 0 {
+		err = s.query(ctx, tx, "select targets", s.dialect.targets, targets, func(rows *sql.Rows) error {
+			var p chat.Place
+			t, err := scanTarget(rows, &p.Conversation, &p.Seq)
+			state.Targets[p] = t
+			return err
+		})
 	}
-	err = s.query(ctx, tx, "select targets", s.dialect.targets, targets, func(rows *sql.Rows) error {
-		var p chat.Place
-		t, err := scanTarget(rows, &p.Conversation, &p.Seq)
-		state.Targets[p] = t
-		return err
-	})
+	if err == nil {
+		err = s.lockReactions(ctx, tx, records, &state)
+	}
+	if err == nil {
+		state.Files, err = s.lockFiles(ctx, tx, records, state.Targets)
+	}
 	return state, err
 }
 
-// scanTarget scans the columns kind, sender_id, sent_at and recalled after others.
+// scanTarget scans the columns kind, sender_id, sent_at, recalled and file_id after others.
 func scanTarget(rows *sql.Rows, before ...any) (chat.Target, error) {
 	var t chat.Target
 	var at, recalled int64
-	err := rows.Scan(append(before, &t.Kind, &t.SenderID, &at, &recalled)...)
+	err := rows.Scan(append(before, &t.Kind, &t.SenderID, &at, &recalled, &t.File)...)
 	t.SentAt, t.Recalled = time.UnixMicro(at).UTC(), recalled > 0
 	return t, err
 }
@@ -117,6 +122,7 @@ type (
 		Target  int64  `json:"g"`
 		Event   string `json:"e"`
 		ReplyTo int64  `json:"p"`
+		File    string `json:"f"`
 	}
 	// messageRow is the newest text of a message that was edited or recalled.
 	messageRow struct {
@@ -148,9 +154,14 @@ type (
 type changes struct {
 	plain    []plainRow
 	entries  []entryRow
+	files    table[string, fileUse]
 	heads    table[string, headRow]
 	messages table[chat.Place, messageRow]
 	members  table[chat.Key, memberRow]
+
+	reactions table[chat.Reaction, reactionRow]
+	tallies   table[chat.Reaction, tallyRow]
+	cleared   []keyRow // messages whose reactions go
 }
 
 // table is rows by key in the order in which they were first touched.
@@ -180,6 +191,7 @@ func (s *Store) insert(ctx context.Context, tx *sql.Tx, numbered []chat.Numbered
 	}
 	for _, n := range numbered {
 		if n.Refused == "" && !n.Duplicate {
+			c.use(n, state)
 			c.add(n, before[n.Conversation])
 			before[n.Conversation] = n.Roster
 		}
@@ -202,6 +214,13 @@ func (s *Store) writeChanges(ctx context.Context, tx *sql.Tx, c changes) error {
 		{"insert messages", s.dialect.insertMessages, c.plain, len(c.plain) > 0},
 		{"insert entries", s.dialect.insertEntries, c.entries, len(c.entries) > 0},
 		{"change messages", s.dialect.changeMessages, c.messages.rows, len(c.messages.rows) > 0},
+		{"add reactions", s.dialect.addReactions, c.reactions.rows, len(c.reactions.rows) > 0},
+		{"remove reactions", s.dialect.removeReactions, c.reactions.rows, len(c.reactions.rows) > 0},
+		{"set tallies", s.dialect.setTallies, c.tallies.rows, len(c.tallies.rows) > 0},
+		{"remove tallies", s.dialect.removeTallies, c.tallies.rows, len(c.tallies.rows) > 0},
+		{"clear reactions", s.dialect.clearReactions, c.cleared, len(c.cleared) > 0},
+		{"clear tallies", s.dialect.clearTallies, c.cleared, len(c.cleared) > 0},
+		{"use files", s.dialect.useFiles, c.files.rows, len(c.files.rows) > 0},
 		{"change members", s.dialect.changeMembers, c.members.rows, len(c.members.rows) > 0},
 		{"set heads", s.dialect.setHeads, c.heads.rows, true},
 	} {
@@ -223,11 +242,11 @@ func (c *changes) add(n chat.Numbered, before *chat.Roster) {
 	}
 	head := c.heads.at(n.Conversation, headRow{Conversation: n.Conversation})
 	head.Seq, head.Version, head.Count = n.Seq, n.Roster.Version, len(n.Roster.Members)
-	if n.Kind == "" && n.ReplyTo == 0 {
+	if n.Kind == "" && n.ReplyTo == 0 && n.File == "" {
 		c.plain = append(c.plain, plain)
 		return
 	}
-	row := entryRow{plainRow: plain, Kind: string(n.Kind), Target: n.Target, ReplyTo: n.ReplyTo}
+	row := entryRow{plainRow: plain, Kind: string(n.Kind), Target: n.Target, ReplyTo: n.ReplyTo, File: n.File}
 	if n.Kind != "" {
 		b, _ := json.Marshal(n.Event()) // strings and numbers always encode
 		row.Event = string(b)
@@ -243,7 +262,11 @@ func (c *changes) add(n chat.Numbered, before *chat.Roster) {
 			m.Edited = 1
 		} else {
 			m.Recalled = 1
+			c.cleared = append(c.cleared, keyRow{Conversation: n.Conversation, Seq: n.Target})
 		}
+	case protocol.EventReacted, protocol.EventUnreacted:
+		row.Text = n.Emoji
+		c.react(n)
 	case protocol.EventAdded:
 		for _, m := range n.Members {
 			*member(m.ID) = memberRow{Conversation: n.Conversation, User: m.ID, Joined: n.Seq}

@@ -32,9 +32,9 @@ func silent(pair string, blocked int) []string {
 
 // Block makes a user's direct conversation with another one silent for that one, now and
 // when it is opened later. Repeating it changes nothing. A user who blocks limit others
-// already makes it chat.ErrLimit.
-func (s *Store) Block(ctx context.Context, userID, blockedID string, limit int, at time.Time) error {
-	return s.changeBlock(ctx, userID, blockedID, func(tx *sql.Tx) error {
+// already makes it chat.ErrLimit. A friendship or a request between the two ends.
+func (s *Store) Block(ctx context.Context, userID, blockedID string, limit int, at time.Time) (ended bool, err error) {
+	err = s.changeBlock(ctx, userID, blockedID, func(tx *sql.Tx) error {
 		var n int
 		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM blocks WHERE user_id = $1 AND blocked_id <> $2`, userID, blockedID).Scan(&n); err != nil {
 			return s.dialect.classify("count blocks", err)
@@ -44,8 +44,18 @@ func (s *Store) Block(ctx context.Context, userID, blockedID string, limit int, 
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO blocks (user_id, blocked_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
 			userID, blockedID, at.UnixMicro())
-		return s.dialect.classify("insert block", err)
+		if err != nil {
+			return s.dialect.classify("insert block", err)
+		}
+		r, err := tx.ExecContext(ctx, `DELETE FROM friends WHERE (user_id = $1 AND other_id = $2) OR (user_id = $2 AND other_id = $1)`, userID, blockedID)
+		if err != nil {
+			return s.dialect.classify("end friendship", err)
+		}
+		rows, err := r.RowsAffected()
+		ended = rows > 0
+		return err
 	})
+	return ended, err
 }
 
 // Unblock ends it.

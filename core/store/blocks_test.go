@@ -19,7 +19,7 @@ func TestBlockSilencesTheOther(t *testing.T) {
 		ann, bob, cid := person(t, s, "ann"), person(t, s, "bob"), person(t, s, "cid")
 		block := func(u, whom chat.User) {
 			t.Helper()
-			if err := s.Block(t.Context(), u.ID, whom.ID, 2, at); err != nil {
+			if _, err := s.Block(t.Context(), u.ID, whom.ID, 2, at); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -56,7 +56,7 @@ func TestBlockSilencesTheOther(t *testing.T) {
 		block(bob, ann)
 		silent("ab", bob.ID, ann.ID)
 		block(ann, cid)
-		if err := s.Block(t.Context(), ann.ID, person(t, s, "dan").ID, 2, at); !errors.Is(err, chat.ErrLimit) {
+		if _, err := s.Block(t.Context(), ann.ID, person(t, s, "dan").ID, 2, at); !errors.Is(err, chat.ErrLimit) {
 			t.Errorf("over the limit: %v", err)
 		}
 		block(ann, cid) // one that is there is not one more
@@ -91,7 +91,7 @@ func TestBlockAndConversationAtOnce(t *testing.T) {
 			id := fmt.Sprint("c", i)
 			var wg sync.WaitGroup
 			wg.Go(func() {
-				if err := other.Block(t.Context(), b.ID, a.ID, 10, at); err != nil {
+				if _, err := other.Block(t.Context(), b.ID, a.ID, 10, at); err != nil {
 					t.Error(err)
 				}
 			})

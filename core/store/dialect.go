@@ -19,16 +19,33 @@ type dialect struct {
 	lockConversations string // [id] -> id, last_seq, member_seq, is a group, pair, blocked, member_count
 	membersOf         string // [id] -> id, member_seq, user_id, name, role
 	existing          string // [keyRow] -> conversation_id, sender_id, client_id, seq
-	targets           string // [keyRow] -> conversation_id, seq, kind, sender_id, sent_at, recalled
-	insertMessages    string // [plainRow]
-	insertEntries     string // [entryRow]
-	changeMessages    string // [messageRow]
-	changeMembers     string // [memberRow]
-	setHeads          string // [headRow]
-	standingOf        string // lockConversations without the lock
-	mark              string // [markRow] -> conversation_id, user_id, read_seq, delivered_seq
+	targets           string // [keyRow] -> conversation_id, seq, kind, sender_id, sent_at, recalled, file_id
+	// reactions is a column: those of message m as user $2 sees them, as JSON; see
+	// readReactions
+	reactions       string
+	tallies         string // [keyRow] -> conversation_id, seq, emoji, count, since
+	reacted         string // [reactionRow] -> conversation_id, seq, emoji, user_id
+	addReactions    string // [reactionRow], those that are on
+	removeReactions string // [reactionRow], those that are off
+	setTallies      string // [tallyRow], those above 0
+	removeTallies   string // [tallyRow], the others
+	clearReactions  string // [keyRow]
+	clearTallies    string // [keyRow]
+	// messagesAt: [keyRow], user id -> conversation_id, entryColumns and reactions of the messages that it sees
+	messagesAt     string
+	lockFiles      string // [id] -> fileColumns of those that are whole
+	useFiles       string // [fileUse]
+	insertMessages string // [plainRow]
+	insertEntries  string // [entryRow]
+	changeMessages string // [messageRow]
+	changeMembers  string // [memberRow]
+	setHeads       string // [headRow]
+	standingOf     string // lockConversations without the lock
+	mark           string // [markRow] -> conversation_id, user_id, read_seq, delivered_seq
 	// headsOf: [user id] -> user_id, conversation_id, joined_seq, last seq that it sees
 	headsOf string
+	// forUpdate ends a SELECT whose rows are to be held until the transaction ends
+	forUpdate string
 	// lockUsers: [id] -> id; held until the transaction ends
 	lockUsers string
 	// blockersOf: [user id], user id -> those of the list that block that one

@@ -96,3 +96,14 @@ func (s *Store) Remembered() int {
 	defer s.rosters.mu.Unlock()
 	return s.rosters.members
 }
+
+// CountReactions counts rows that a message has in both tables.
+func (s *Store) CountReactions(t *testing.T, conversation string, seq int64) (n int) {
+	t.Helper()
+	err := s.read.QueryRowContext(t.Context(), `SELECT (SELECT COUNT(*) FROM reactions WHERE conversation_id = $1 AND seq = $2)
+		+ (SELECT COUNT(*) FROM tallies WHERE conversation_id = $1 AND seq = $2)`, conversation, seq).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

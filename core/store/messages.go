@@ -13,24 +13,34 @@ import (
 )
 
 // selectEntries reads what a user ($2) may see of a conversation ($1). The text of an
-// edit is that of the message it names, as that stands now.
-const selectEntries = `SELECT m.seq, m.client_id, m.sender, CASE WHEN m.kind = 'edited' THEN COALESCE(t.text, '') ELSE m.text END,
-		m.sent_at, m.trace_id, m.reply_to, m.edited, m.recalled, m.event
+// edit is that of the message it names, as that stands now; so is the count of a reaction,
+// whose emoji is in the column text.
+func (d dialect) selectEntries() string {
+	return `SELECT ` + entryColumns + d.reactions + `
 	FROM members b JOIN messages m ON m.conversation_id = b.conversation_id AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq)
-	LEFT JOIN messages t ON m.kind = 'edited' AND t.conversation_id = m.conversation_id AND t.seq = m.target
+	` + entryJoins + `
 	WHERE b.conversation_id = $1 AND b.user_id = $2 AND `
+}
+
+const entryColumns = `m.seq, m.client_id, m.sender, CASE m.kind WHEN 'edited' THEN COALESCE(t.text, '') WHEN 'reacted' THEN '' WHEN 'unreacted' THEN '' ELSE m.text END,
+		m.sent_at, m.trace_id, m.reply_to, m.edited, m.recalled, m.event,
+		COALESCE(f.id, ''), COALESCE(f.name, ''), COALESCE(f.type, ''), COALESCE(f.size, 0), COALESCE(f.width, 0), COALESCE(f.height, 0), COALESCE(f.thumbnail, ''), COALESCE(n.count, 0), `
+
+const entryJoins = `LEFT JOIN messages t ON m.kind = 'edited' AND t.conversation_id = m.conversation_id AND t.seq = m.target
+	LEFT JOIN files f ON m.file_id <> '' AND f.id = m.file_id
+	LEFT JOIN tallies n ON m.kind IN ('reacted', 'unreacted') AND n.conversation_id = m.conversation_id AND n.seq = m.target AND n.emoji = m.text`
 
 // Messages returns at most limit entries of a conversation after a sequence number, in
 // order, of those that the user may see; chat.ErrNotFound where it never was a member.
 // Messages that were edited or recalled have their newest text.
 func (s *Store) Messages(ctx context.Context, userID, conversation string, after int64, limit int) ([]protocol.Message, error) {
-	return s.entries(ctx, selectEntries+`m.seq > $3 ORDER BY m.seq LIMIT $4`, userID, conversation, after, limit)
+	return s.entries(ctx, s.dialect.selectEntries()+`m.seq > $3 ORDER BY m.seq LIMIT $4`, userID, conversation, after, limit)
 }
 
 // MessagesBefore is Messages backwards: the newest entries before a sequence number, in
 // order all the same.
 func (s *Store) MessagesBefore(ctx context.Context, userID, conversation string, before int64, limit int) ([]protocol.Message, error) {
-	out, err := s.entries(ctx, selectEntries+`m.seq < $3 ORDER BY m.seq DESC LIMIT $4`, userID, conversation, before, limit)
+	out, err := s.entries(ctx, s.dialect.selectEntries()+`m.seq < $3 ORDER BY m.seq DESC LIMIT $4`, userID, conversation, before, limit)
 	slices.Reverse(out)
 	return out, err
 }
@@ -52,21 +62,32 @@ func (s *Store) entries(ctx context.Context, query, userID, conversation string,
 	return out, nil
 }
 
-func scanEntry(rows *sql.Rows) (protocol.Message, error) {
+// scanEntry scans entryColumns and dialect.reactions after others.
+func scanEntry(rows *sql.Rows, before ...any) (protocol.Message, error) {
 	var m protocol.Message
 	var at, edited, recalled int64
-	var event string
-	if err := rows.Scan(&m.Seq, &m.ClientID, &m.Sender, &m.Text, &at, &m.TraceID, &m.ReplyTo, &edited, &recalled, &event); err != nil {
+	var event, thumbnail, reactions string
+	var count int
+	var f protocol.File
+	if err := rows.Scan(append(before, &m.Seq, &m.ClientID, &m.Sender, &m.Text, &at, &m.TraceID, &m.ReplyTo, &edited, &recalled, &event,
+		&f.ID, &f.Name, &f.Type, &f.Size, &f.Width, &f.Height, &thumbnail, &count, &reactions)...); err != nil {
 		return m, err
+	}
+	if f.ID != "" {
+		f.Thumbnail = thumbnail != ""
+		m.File = &f
 	}
 	m.SentAt, m.Edited, m.Recalled = time.UnixMicro(at).UTC(), edited > 0 && recalled == 0, recalled > 0
 	if event == "" {
-		return m, nil
+		var err error
+		m.Reactions, err = readReactions(reactions)
+		return m, err
 	}
 	m.Event = &protocol.Event{}
 	if err := json.Unmarshal([]byte(event), m.Event); err != nil {
 		return m, fmt.Errorf("event of seq %d: %w", m.Seq, err)
 	}
+	m.Event.Count = count
 	return m, nil
 }
 
@@ -85,7 +106,7 @@ func (s *Store) wasMember(ctx context.Context, userID, conversation string) erro
 func (s *Store) Target(ctx context.Context, userID, conversation string, seq int64) (chat.Target, error) {
 	var out chat.Target
 	found := false
-	query := `SELECT m.kind, m.sender_id, m.sent_at, m.recalled FROM members b JOIN messages m ON m.conversation_id = b.conversation_id
+	query := `SELECT m.kind, m.sender_id, m.sent_at, m.recalled, m.file_id FROM members b JOIN messages m ON m.conversation_id = b.conversation_id
 		WHERE b.conversation_id = $1 AND b.user_id = $2 AND m.seq = $3 AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq)`
 	err := scanAll(ctx, s.read, query, []any{conversation, userID, seq}, func(rows *sql.Rows) (err error) {
 		found = true

@@ -47,16 +47,17 @@ func sqliteDialect() dialect {
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
 			FROM json_each($1) j JOIN messages m
 			ON m.conversation_id = j.value ->> 'c' AND m.sender_id = j.value ->> 's' AND m.client_id = j.value ->> 'k'`,
-		targets: `SELECT m.conversation_id, m.seq, m.kind, m.sender_id, m.sent_at, m.recalled
+		targets: `SELECT m.conversation_id, m.seq, m.kind, m.sender_id, m.sent_at, m.recalled, m.file_id
 			FROM json_each($1) j JOIN messages m ON m.conversation_id = j.value ->> 'c' AND m.seq = j.value ->> 'q'`,
 		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id)
 			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 's', j.value ->> 'n', j.value ->> 'k', j.value ->> 't', j.value ->> 'a', j.value ->> 'r'
 			FROM json_each($1) j`,
-		insertEntries: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id, kind, target, event, reply_to)
+		insertEntries: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id, kind, target, event, reply_to, file_id)
 			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 's', j.value ->> 'n', j.value ->> 'k', j.value ->> 't', j.value ->> 'a', j.value ->> 'r',
-				j.value ->> 'i', j.value ->> 'g', j.value ->> 'e', j.value ->> 'p'
+				j.value ->> 'i', j.value ->> 'g', j.value ->> 'e', j.value ->> 'p', j.value ->> 'f'
 			FROM json_each($1) j`,
-		changeMessages: `UPDATE messages SET text = j.value ->> 't', edited = MAX(edited, j.value ->> 'e'), recalled = MAX(recalled, j.value ->> 'x')
+		changeMessages: `UPDATE messages SET text = j.value ->> 't', edited = MAX(edited, j.value ->> 'e'), recalled = MAX(recalled, j.value ->> 'x'),
+				file_id = CASE WHEN j.value ->> 'x' > 0 THEN '' ELSE file_id END
 			FROM json_each($1) j WHERE messages.conversation_id = j.value ->> 'c' AND messages.seq = j.value ->> 'q'`,
 		changeMembers: `INSERT INTO members (conversation_id, user_id, role, joined_seq, left_seq)
 			SELECT j.value ->> 'c', j.value ->> 'u', j.value ->> 'o', j.value ->> 'j', j.value ->> 'l' FROM json_each($1) j WHERE true
@@ -75,6 +76,30 @@ func sqliteDialect() dialect {
 		countsOf:   `SELECT user_id, COUNT(*) FROM members WHERE left_seq = 0 AND user_id IN ` + ids + ` GROUP BY user_id`,
 		blockersOf: `SELECT user_id FROM blocks WHERE blocked_id = $2 AND user_id IN ` + ids,
 		usersOf:    `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
+		messagesAt: `SELECT m.conversation_id, ` + entryColumns + reactionsColumn(`json_group_array`, `json_object`, ``) + ` FROM json_each($1) j
+			JOIN members b ON b.conversation_id = j.value ->> 'c' AND b.user_id = $2
+			JOIN messages m ON m.conversation_id = b.conversation_id AND m.seq = j.value ->> 'q' AND m.kind = ''
+				AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq) ` + entryJoins,
+		reactions: reactionsColumn(`json_group_array`, `json_object`, ``),
+		tallies: `SELECT n.conversation_id, n.seq, n.emoji, n.count, n.since FROM json_each($1) j
+			JOIN tallies n ON n.conversation_id = j.value ->> 'c' AND n.seq = j.value ->> 'q' ORDER BY n.conversation_id, n.seq, n.since, n.emoji`,
+		reacted: `SELECT r.conversation_id, r.seq, r.emoji, r.user_id FROM json_each($1) j
+			JOIN reactions r ON r.conversation_id = j.value ->> 'c' AND r.seq = j.value ->> 'q' AND r.emoji = j.value ->> 'e' AND r.user_id = j.value ->> 'u'`,
+		addReactions: `INSERT INTO reactions (conversation_id, seq, emoji, user_id)
+			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 'e', j.value ->> 'u' FROM json_each($1) j WHERE j.value ->> 'o' = 1 ON CONFLICT DO NOTHING`,
+		removeReactions: `DELETE FROM reactions WHERE (conversation_id, seq, emoji, user_id) IN (
+			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 'e', j.value ->> 'u' FROM json_each($1) j WHERE j.value ->> 'o' = 0)`,
+		setTallies: `INSERT INTO tallies (conversation_id, seq, emoji, count, since)
+			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 'e', j.value ->> 'n', j.value ->> 's' FROM json_each($1) j WHERE j.value ->> 'n' > 0
+			ON CONFLICT (conversation_id, seq, emoji) DO UPDATE SET count = excluded.count, since = excluded.since`,
+		removeTallies: `DELETE FROM tallies WHERE (conversation_id, seq, emoji) IN (
+			SELECT j.value ->> 'c', j.value ->> 'q', j.value ->> 'e' FROM json_each($1) j WHERE j.value ->> 'n' <= 0)`,
+		clearReactions: `DELETE FROM reactions WHERE (conversation_id, seq) IN (SELECT j.value ->> 'c', j.value ->> 'q' FROM json_each($1) j)`,
+		clearTallies:   `DELETE FROM tallies WHERE (conversation_id, seq) IN (SELECT j.value ->> 'c', j.value ->> 'q' FROM json_each($1) j)`,
+		lockFiles:      `SELECT ` + fileColumns + ` FROM files f WHERE f.state = 1 AND f.id IN ` + ids,
+		useFiles: `UPDATE files SET loose_at = CASE WHEN EXISTS (SELECT 1 FROM messages m WHERE m.file_id = j.value ->> 'f' AND m.file_id <> '')
+				THEN 0 ELSE j.value ->> 'a' END
+			FROM json_each($1) j WHERE files.id = j.value ->> 'f'`,
 		permanent: func(err error) bool {
 			switch sqliteCode(err) & 0xff {
 			case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG:

@@ -77,6 +77,14 @@ type Store struct {
 	epoch   string
 }
 
+// System is what the database is, as OpenTelemetry names it (db.system.name).
+func (s *Store) System() string {
+	if s.dialect.name == "postgres" {
+		return "postgresql"
+	}
+	return s.dialect.name
+}
+
 // rememberedMembers bounds what is remembered, at some 100 bytes each.
 const rememberedMembers = 500_000
 

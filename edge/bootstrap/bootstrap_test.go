@@ -1,6 +1,7 @@
 package bootstrap_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"os"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/identity"
+	"github.com/tracegate/tracegate/mesh/identity/identitytest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -55,13 +58,30 @@ func TestGolden(t *testing.T) {
 			if diff := cmp.Diff(string(want), string(got)); diff != "" {
 				t.Errorf("-want +got (go test ./edge/bootstrap -update rewrites):\n%s", diff)
 			}
-			envoyAccepts(t, golden)
+			envoyAccepts(t, got, cfg)
 		})
 	}
 }
 
-func envoyAccepts(t *testing.T, path string) {
+// envoyAccepts puts an identity that can be read where a bootstrap has a name for one.
+func envoyAccepts(t *testing.T, js []byte, cfg bootstrap.Config) {
 	t.Helper()
+	if cfg.Identity != "" {
+		dir := t.TempDir()
+		identitytest.Put(t, dir, identitytest.NewAuthority(t), identity.Edge, cfg.ID)
+		files, err := bootstrap.IdentityFiles(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, content := range files {
+			identitytest.Write(t, path, string(content))
+		}
+		js = bytes.ReplaceAll(js, []byte(cfg.Identity), []byte(dir))
+	}
+	path := filepath.Join(t.TempDir(), "bootstrap.json")
+	if err := os.WriteFile(path, js, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.CommandContext(t.Context(), envoytest.Binary(t), "--mode", "validate", "--config-path", path, "--log-level", "error", "--disable-hot-restart")
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), " OK") {
 		t.Errorf("envoy --mode validate: %v\n%s", err, out)
@@ -78,6 +98,7 @@ func TestValidateNamesTheKey(t *testing.T) {
 		{"cluster", func(c *bootstrap.Config) { c.Cluster = "" }, "cluster: is empty"},
 		{"admin to the world", func(c *bootstrap.Config) { c.Admin = "0.0.0.0:9901" }, "admin: 0.0.0.0:9901 is not a loopback address"},
 		{"admin without port", func(c *bootstrap.Config) { c.Admin = "127.0.0.1:0" }, `admin: "127.0.0.1:0" has no port`},
+		{"xds to the world", func(c *bootstrap.Config) { c.XDS = "10.0.0.5:18000" }, "xds: 10.0.0.5:18000 is not a loopback address"},
 		{"xds by name", func(c *bootstrap.Config) { c.XDS = "localhost:18000" }, `xds: "localhost:18000" is not an ip:port`},
 		{"heap", func(c *bootstrap.Config) { c.MaxHeapBytes = 1000 }, "maxHeapBytes: 1000 is too little, Envoy itself needs some 64 MiB"},
 		{"connections", func(c *bootstrap.Config) { c.MaxConnections = 0 }, "maxConnections: 0 is not positive"},

@@ -16,18 +16,18 @@ type Names struct {
 // Block keeps another user from sending to this one in their direct conversation, and
 // from adding it to groups. It holds when Block returns without an error.
 func (u *User) Block(ctx context.Context, name string) (Served, error) {
-	return u.c.do(ctx, call{op: "block", method: http.MethodPut, path: "/v1/blocks/" + url.PathEscape(name), token: u.token})
+	return u.do(ctx, call{op: "block", method: http.MethodPut, path: "/v1/blocks/" + url.PathEscape(name)})
 }
 
 // Unblock ends it.
 func (u *User) Unblock(ctx context.Context, name string) (Served, error) {
-	return u.c.do(ctx, call{op: "unblock", method: http.MethodDelete, path: "/v1/blocks/" + url.PathEscape(name), token: u.token})
+	return u.do(ctx, call{op: "unblock", method: http.MethodDelete, path: "/v1/blocks/" + url.PathEscape(name)})
 }
 
 // Blocks lists up to limit blocked users after Next of the page before; empty for the first.
 func (u *User) Blocks(ctx context.Context, after string, limit int) (Names, Served, error) {
 	var out Names
 	q := url.Values{"after": {after}, "limit": {strconv.Itoa(limit)}}
-	served, err := u.c.do(ctx, call{op: "blocks", method: http.MethodGet, path: "/v1/blocks?" + q.Encode(), token: u.token, out: &out})
+	served, err := u.do(ctx, call{op: "blocks", method: http.MethodGet, path: "/v1/blocks?" + q.Encode(), out: &out})
 	return out, served, err
 }

@@ -27,6 +27,8 @@ type Config struct {
 	Host string
 	// Header is added to every request and to the WebSocket handshake.
 	Header http.Header
+	// Device is what the user calls this device; the list of its sessions has it.
+	Device string
 	// LocalAddress is the source IP of connections. Several loopback addresses
 	// (127.0.0.2, ...) get past the limit of ports an address has. Empty: any.
 	LocalAddress string
@@ -165,7 +167,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // call is one REST call.
 type call struct {
 	op, method, path string
-	token            string
+	token            string // of User.do
 	key              string // idempotency key; makes a POST repeatable
 	in, out          any
 }

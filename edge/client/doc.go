@@ -15,10 +15,13 @@
 //   - A Reconnect push is handled make-before-break: the new connection is open and
 //     resumed before the old one is closed, and replies still due on the old one are
 //     waited for.
+//   - Access tokens are short; a new one is got by the refresh token before the old one
+//     ends, and when core says that it has ended. One session has one refresh token at a
+//     time, so copies of a User share it.
 //
 // What it does not: keep messages (a callback that blocks holds back the socket,
-// and the server closes a slow one with a resumable code), log in again when a token
-// expires, or choose a color (the edge does; Config.Header carries what it matches on).
+// and the server closes a slow one with a resumable code), log in again when a session
+// has ended, or choose a color (the edge does; Config.Header carries what it matches on).
 //
 // A connection costs one goroutine, its reader. There is no writer goroutine: a
 // send is written by its caller under a mutex with a deadline. The alternative, a

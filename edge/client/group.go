@@ -30,8 +30,8 @@ type Members struct {
 // the same client id it is the same group.
 func (u *User) CreateGroup(ctx context.Context, clientID, name string, members ...string) (Conversation, Served, error) {
 	var out Conversation
-	served, err := u.c.do(ctx, call{
-		op: "create group", method: http.MethodPost, path: "/v1/conversations", token: u.token, key: clientID, out: &out,
+	served, err := u.do(ctx, call{
+		op: "create group", method: http.MethodPost, path: "/v1/conversations", key: clientID, out: &out,
 		in: map[string]any{"client_id": clientID, "name": name, "members": members},
 	})
 	return out, served, err
@@ -40,7 +40,7 @@ func (u *User) CreateGroup(ctx context.Context, clientID, name string, members .
 // Conversation asks for one conversation of the user's.
 func (u *User) Conversation(ctx context.Context, id string) (Conversation, Served, error) {
 	var out Conversation
-	served, err := u.c.do(ctx, call{op: "conversation", method: http.MethodGet, path: conversationPath(id), token: u.token, out: &out})
+	served, err := u.do(ctx, call{op: "conversation", method: http.MethodGet, path: conversationPath(id), out: &out})
 	return out, served, err
 }
 
@@ -48,8 +48,8 @@ func (u *User) Conversation(ctx context.Context, id string) (Conversation, Serve
 func (u *User) Members(ctx context.Context, conversation, after string, limit int) (Members, Served, error) {
 	var out Members
 	q := url.Values{"after": {after}, "limit": {strconv.Itoa(limit)}}
-	served, err := u.c.do(ctx, call{
-		op: "members", method: http.MethodGet, path: conversationPath(conversation, "members") + "?" + q.Encode(), token: u.token, out: &out,
+	served, err := u.do(ctx, call{
+		op: "members", method: http.MethodGet, path: conversationPath(conversation, "members") + "?" + q.Encode(), out: &out,
 	})
 	return out, served, err
 }
@@ -103,8 +103,8 @@ func (u *User) Rename(ctx context.Context, conversation, name string) (protocol.
 // The positions are durable when it returns without an error.
 func (u *User) Mark(ctx context.Context, m protocol.Mark) (protocol.Receipt, Served, error) {
 	var out protocol.Receipt
-	served, err := u.c.do(ctx, call{
-		op: "mark", method: http.MethodPut, path: conversationPath(m.Conversation, "receipt"), token: u.token, out: &out,
+	served, err := u.do(ctx, call{
+		op: "mark", method: http.MethodPut, path: conversationPath(m.Conversation, "receipt"), out: &out,
 		in: map[string]int64{"read": m.Read, "delivered": m.Delivered},
 	})
 	return out, served, err
@@ -113,8 +113,8 @@ func (u *User) Mark(ctx context.Context, m protocol.Mark) (protocol.Receipt, Ser
 // Mute says whether the user wants to hear of a conversation.
 func (u *User) Mute(ctx context.Context, conversation string, muted bool) (Conversation, Served, error) {
 	var out Conversation
-	served, err := u.c.do(ctx, call{
-		op: "mute", method: http.MethodPut, path: conversationPath(conversation, "mute"), token: u.token, out: &out,
+	served, err := u.do(ctx, call{
+		op: "mute", method: http.MethodPut, path: conversationPath(conversation, "mute"), out: &out,
 		in: map[string]bool{"muted": muted},
 	})
 	return out, served, err

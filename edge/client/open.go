@@ -41,7 +41,11 @@ func (s *Session) open(ctx context.Context) (*conn, error) {
 
 func (s *Session) greet(ctx context.Context) (*conn, error) {
 	cl := s.user.c
-	h := cl.header(s.user.token)
+	token, err := s.user.Access(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h := cl.header(token)
 	if cl.cfg.Host != "" {
 		h.Set("Host", cl.cfg.Host)
 	}
@@ -222,8 +226,8 @@ func (s *Session) read(ctx context.Context, c *conn, succeed func()) error {
 			}
 		case f.Reconnect != nil:
 			move(f.Reconnect)
-		case f.Receipt != nil || f.Typing != nil:
-			s.cfg.OnSignal(Signal{Receipt: f.Receipt, Typing: f.Typing})
+		case f.Receipt != nil || f.Typing != nil || f.Friend != nil:
+			s.cfg.OnSignal(Signal{Receipt: f.Receipt, Typing: f.Typing, Friend: f.Friend})
 		}
 	}
 }

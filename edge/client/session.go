@@ -52,17 +52,19 @@ type SessionConfig struct {
 	// OnMessage gets every message of the user's conversations (the user's own as
 	// well), one at a time. While it runs the connection is not read.
 	OnMessage func(protocol.Message)
-	// OnSignal gets receipts and typing of the user's conversations; some may be lost.
+	// OnSignal gets receipts and typing of the user's conversations, and changes of its
+	// friends; some may be lost.
 	// While it runs the connection is not read.
 	OnSignal func(Signal)
 	// OnEvent is told of changes of state. It must not block or call the session.
 	OnEvent func(Event)
 }
 
-// Signal is what members tell each other beside the log; one of the two is set.
+// Signal is what users tell each other beside the log; one of them is set.
 type Signal struct {
 	Receipt *protocol.Receipt
 	Typing  *protocol.Typing
+	Friend  *protocol.Friend
 }
 
 // Stats counts what the session had to make good.
@@ -145,7 +147,7 @@ func (s *Session) live(ctx context.Context, cancel context.CancelCauseFunc, old 
 	for attempt := 0; ctx.Err() == nil; {
 		c, err := s.open(ctx)
 		if err != nil {
-			if fatal := terminal(err); fatal != nil {
+			if fatal := s.final(ctx, err); fatal != nil {
 				cancel(fatal)
 				return
 			}
@@ -166,7 +168,7 @@ func (s *Session) live(ctx context.Context, cancel context.CancelCauseFunc, old 
 			err = nil // it was us
 		}
 		s.demote(c, err)
-		if fatal := terminal(err); fatal != nil {
+		if fatal := s.final(ctx, err); fatal != nil {
 			cancel(fatal)
 			return
 		}
@@ -280,6 +282,16 @@ func (s *Session) Edit(ctx context.Context, m protocol.Edit) (protocol.Accepted,
 // Recall takes back a message, as surely as Send.
 func (s *Session) Recall(ctx context.Context, m protocol.Recall) (protocol.Accepted, Served, error) {
 	return s.command(ctx, "ws recall", protocol.Command{Recall: &m})
+}
+
+// React reacts to a message, as surely as Send.
+func (s *Session) React(ctx context.Context, m protocol.React) (protocol.Accepted, Served, error) {
+	return s.command(ctx, "ws react", protocol.Command{React: &m})
+}
+
+// Unreact takes a reaction back, as surely as Send.
+func (s *Session) Unreact(ctx context.Context, m protocol.React) (protocol.Accepted, Served, error) {
+	return s.command(ctx, "ws unreact", protocol.Command{Unreact: &m})
 }
 
 // Mark says how far the user has read, and how far this device has got; see
@@ -397,6 +409,19 @@ func (s *Session) Stats() Stats {
 	defer s.inMu.Unlock()
 	st.Duplicates, st.Dropped = s.in.duplicates, s.in.dropped
 	return st
+}
+
+// final is terminal, unless the access token was to blame and the session of core goes on:
+// then the next connection has a new token.
+func (s *Session) final(ctx context.Context, err error) *CloseError {
+	fatal := terminal(err)
+	if fatal == nil || fatal.Code != protocol.CloseExpired && !isUnauthenticated(err) {
+		return fatal
+	}
+	if err := s.user.renew(ctx, s.user.tokens.current()); isFinal(err) {
+		return fatal
+	}
+	return nil
 }
 
 // terminal says whether an end of a connection, or a refused handshake, is final.

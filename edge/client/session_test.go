@@ -321,6 +321,7 @@ func TestCloseCodes(t *testing.T) {
 			s := coretest.New()
 			defer s.Close()
 			alice := connect(t, login(t, config(s), "alice"), nil)
+			s.EndTokens(tt.final)
 			s.CloseSockets(tt.code)
 			if !tt.final {
 				eventually(t, "connected again", func() bool { return alice.Stats().Opened == 2 })

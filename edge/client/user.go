@@ -16,6 +16,10 @@ type Profile struct {
 	Name   string `json:"name"`
 	Tenant string `json:"tenant"`
 	Online *bool  `json:"online,omitempty"` // nil: not known
+
+	DisplayName string `json:"display_name,omitempty"`
+	Avatar      string `json:"avatar,omitempty"` // an https URL, or the id of a file
+	About       string `json:"about,omitempty"`
 }
 
 // Me is the caller and the traffic that its request was taken for.
@@ -50,12 +54,11 @@ type Page struct {
 	Epoch    string             `json:"epoch"`
 }
 
-// User is a user with a token. It is safe for concurrent use.
+// User is a user with a session of core. It is safe for concurrent use.
 type User struct {
 	c       *Client
 	profile Profile
-	token   string
-	expires time.Time
+	tokens  *tokens
 }
 
 // Register makes a user. It is not repeated when its outcome is unknown: the name
@@ -69,55 +72,42 @@ func (c *Client) Register(ctx context.Context, name, password string) (Profile, 
 	return p, served, err
 }
 
-// Login opens a session of core for the user. Repeating it is harmless: a token
-// nobody has expires by itself.
+// Login opens a session of core for the user, on Config.Device. Repeating it is harmless: a
+// session that nobody uses ends by itself.
 func (c *Client) Login(ctx context.Context, name, password string) (*User, Served, error) {
-	var out struct {
-		Token   string    `json:"token"`
-		Expires time.Time `json:"expires_at"`
-		User    Profile   `json:"user"`
-	}
+	var out grant
 	served, err := c.do(ctx, call{
 		op: "login", method: http.MethodPost, path: "/v1/sessions", out: &out, key: name,
-		in: map[string]string{"name": name, "password": password},
+		in: map[string]string{"name": name, "password": password, "device": c.cfg.Device},
 	})
 	if err != nil {
 		return nil, served, err
 	}
-	return &User{c: c, profile: out.User, token: out.Token, expires: out.Expires}, served, nil
+	return &User{c: c, profile: out.User, tokens: &tokens{now: out, got: time.Now()}}, served, nil
 }
 
-// At is the same user and token at another edge, or with another configuration.
+// At is the same user and session at another edge, or with another configuration.
 func (u *User) At(c *Client) *User {
 	v := *u
 	v.c = c
 	return &v
 }
 
-// Profile is the user as core knows it.
+// Profile is the user as core knew it at the log-in.
 func (u *User) Profile() Profile { return u.profile }
-
-// Expires is when the token ends and sessions are closed for good.
-func (u *User) Expires() time.Time { return u.expires }
-
-// Logout revokes the token.
-func (u *User) Logout(ctx context.Context) error {
-	_, err := u.c.do(ctx, call{op: "logout", method: http.MethodDelete, path: "/v1/sessions/current", token: u.token})
-	return err
-}
 
 // Me asks what core sees of this user's requests.
 func (u *User) Me(ctx context.Context) (Me, Served, error) {
 	var m Me
-	served, err := u.c.do(ctx, call{op: "me", method: http.MethodGet, path: "/v1/me", token: u.token, out: &m})
+	served, err := u.do(ctx, call{op: "me", method: http.MethodGet, path: "/v1/me", out: &m})
 	return m, served, err
 }
 
 // Lookup finds a user by name.
 func (u *User) Lookup(ctx context.Context, name string) (Profile, Served, error) {
 	var p Profile
-	served, err := u.c.do(ctx, call{
-		op: "lookup", method: http.MethodGet, path: "/v1/users/" + url.PathEscape(name), token: u.token, out: &p,
+	served, err := u.do(ctx, call{
+		op: "lookup", method: http.MethodGet, path: "/v1/users/" + url.PathEscape(name), out: &p,
 	})
 	return p, served, err
 }
@@ -125,8 +115,8 @@ func (u *User) Lookup(ctx context.Context, name string) (Profile, Served, error)
 // Open gives the direct conversation with another user, and makes it if need be.
 func (u *User) Open(ctx context.Context, with string) (Conversation, Served, error) {
 	var out Conversation
-	served, err := u.c.do(ctx, call{
-		op: "open", method: http.MethodPost, path: "/v1/conversations", token: u.token, key: with, out: &out,
+	served, err := u.do(ctx, call{
+		op: "open", method: http.MethodPost, path: "/v1/conversations", key: with, out: &out,
 		in: map[string]string{"with": with},
 	})
 	return out, served, err
@@ -137,8 +127,8 @@ func (u *User) Conversations(ctx context.Context) ([]Conversation, Served, error
 	var out struct {
 		Conversations []Conversation `json:"conversations"`
 	}
-	served, err := u.c.do(ctx, call{
-		op: "conversations", method: http.MethodGet, path: "/v1/conversations", token: u.token, out: &out,
+	served, err := u.do(ctx, call{
+		op: "conversations", method: http.MethodGet, path: "/v1/conversations", out: &out,
 	})
 	return out.Conversations, served, err
 }
@@ -149,6 +139,9 @@ func (u *User) Send(ctx context.Context, m protocol.Send) (protocol.Accepted, Se
 	in := map[string]any{"client_id": m.ClientID, "text": m.Text}
 	if m.ReplyTo != 0 {
 		in["reply_to"] = m.ReplyTo
+	}
+	if m.File != "" {
+		in["file"] = m.File
 	}
 	return u.accept(ctx, call{op: "send", method: http.MethodPost, key: m.ClientID, path: conversationPath(m.Conversation, "messages"), in: in})
 }
@@ -166,10 +159,25 @@ func (u *User) Recall(ctx context.Context, m protocol.Recall) (protocol.Accepted
 	return u.accept(ctx, call{op: "recall", method: http.MethodDelete, path: conversationPath(m.Conversation, "messages", strconv.FormatInt(m.Seq, 10))})
 }
 
+// React reacts to a message with an emoji, Unreact takes that back. ClientID must be a new
+// one each time: it is what makes repeating safe.
+func (u *User) React(ctx context.Context, m protocol.React) (protocol.Accepted, Served, error) {
+	return u.accept(ctx, call{op: "react", method: http.MethodPut, path: reactionPath(m), in: map[string]string{"client_id": m.ClientID}})
+}
+
+// Unreact is as React.
+func (u *User) Unreact(ctx context.Context, m protocol.React) (protocol.Accepted, Served, error) {
+	return u.accept(ctx, call{op: "unreact", method: http.MethodDelete, path: reactionPath(m) + "?client_id=" + url.QueryEscape(m.ClientID)})
+}
+
+func reactionPath(m protocol.React) string {
+	return conversationPath(m.Conversation, "messages", strconv.FormatInt(m.Seq, 10), "reactions", m.Emoji)
+}
+
 // accept makes a call that is answered when something is durable in the log.
 func (u *User) accept(ctx context.Context, q call) (out protocol.Accepted, served Served, err error) {
-	q.token, q.out = u.token, &out
-	served, err = u.c.do(ctx, q)
+	q.out = &out
+	served, err = u.do(ctx, q)
 	return out, served, err
 }
 
@@ -196,8 +204,8 @@ func (u *User) HistoryBefore(ctx context.Context, conversation string, before in
 func (u *User) history(ctx context.Context, conversation, from string, seq int64, limit int) (Page, Served, error) {
 	var p Page
 	q := url.Values{from: {strconv.FormatInt(seq, 10)}, "limit": {strconv.Itoa(limit)}}
-	served, err := u.c.do(ctx, call{
-		op: "history", method: http.MethodGet, token: u.token, out: &p, path: conversationPath(conversation, "messages") + "?" + q.Encode(),
+	served, err := u.do(ctx, call{
+		op: "history", method: http.MethodGet, out: &p, path: conversationPath(conversation, "messages") + "?" + q.Encode(),
 	})
 	return p, served, err
 }

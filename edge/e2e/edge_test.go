@@ -18,6 +18,8 @@ func TestEdge(t *testing.T) {
 		{"headers", testHeaders},
 		{"hardening", testHardening},
 		{"move", testMove},
+		{"release", testRelease},
+		{"shed", testShed},
 		{"policy change", testPolicyChange},
 		{"fallback", testFallback},
 		{"pool is a metric tag", testPoolTag},
@@ -31,6 +33,7 @@ func TestEdge(t *testing.T) {
 			tt.run(t, s)
 			s.policy, s.endpoints = testPolicy, endpoints
 			clear(s.moves)
+			s.home, s.sheds = nil, nil
 			s.apply()
 			s.t = outer
 		})

@@ -44,6 +44,7 @@ type nothing struct{}
 func (nothing) GroupStats(context.Context, sli.Window, ...string) ([]sli.Stats, error) {
 	return nil, nil
 }
+func (nothing) Watermark(context.Context) (time.Time, error)        { return time.Time{}, nil }
 func (nothing) SaveDecision(context.Context, decide.Decision) error { return nil }
 
 func beControlPlane(config string) int {

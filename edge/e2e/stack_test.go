@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -62,8 +63,11 @@ type stack struct {
 	policy    string
 	endpoints policy.Endpoints
 	moves     map[group.ID]string
+	home      map[group.ID]uint32
+	sheds     map[group.ID]uint32
 	retired   []string
 	edge      plan.Edge
+	boot      func(*bootstrap.Config) // changes Envoy's bootstrap; nil: does not
 	key       ed25519.PrivateKey
 
 	control *controlPlane
@@ -98,6 +102,14 @@ func newStackNoWait(t *testing.T, change func(*stack)) *stack {
 // prepare is all but the control plane and Envoy.
 func prepare(t *testing.T) *stack {
 	t.Helper()
+	s := bare(t)
+	s.edge.Wasm = filter(t)
+	return s
+}
+
+// bare is an edge without filter, for what does not need one.
+func bare(t *testing.T) *stack {
+	t.Helper()
 	envoytest.Binary(t)
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -116,7 +128,7 @@ func prepare(t *testing.T) *stack {
 	for pool, u := range s.pools {
 		s.endpoints.Services["core"][pool] = []string{u.addr()}
 	}
-	s.edge = plan.Edge{Listen: envoytest.FreeAddr(t), Observe: envoytest.FreeAddr(t), JWKS: jwks(key), Wasm: filter(t)}
+	s.edge = plan.Edge{Listen: envoytest.FreeAddr(t), Observe: envoytest.FreeAddr(t), JWKS: jwks(key)}
 	return s
 }
 
@@ -124,6 +136,9 @@ func (s *stack) startEnvoy(xds string) {
 	s.t.Helper()
 	cfg := bootstrap.DefaultConfig()
 	cfg.XDS = xds
+	if s.boot != nil {
+		s.boot(&cfg)
+	}
 	s.envoy = envoytest.StartADS(s.t, cfg)
 }
 
@@ -134,7 +149,7 @@ func (s *stack) plan() plan.Plan {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	pl, err := plan.Build(p, s.endpoints, maps.Clone(s.moves), s.edge)
+	pl, err := plan.Build(p, s.endpoints, plan.Groups{Pools: maps.Clone(s.moves), Home: s.home, Sheds: s.sheds}, s.edge)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -169,8 +184,16 @@ type controlPlane struct {
 
 func startControlPlane(t *testing.T, addr string) *controlPlane {
 	t.Helper()
+	return startSecured(t, addr, nil)
+}
+
+// startSecured is a control plane that edges must prove themselves to.
+func startSecured(t *testing.T, addr string, secured *tls.Config) *controlPlane {
+	t.Helper()
+	cfg := server.DefaultConfig()
+	cfg.TLS = secured
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	cp := &controlPlane{addr: addr, Server: server.New(server.DefaultConfig(), prometheus.NewRegistry(), log)}
+	cp := &controlPlane{addr: addr, Server: server.New(cfg, prometheus.NewRegistry(), log)}
 	lis, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

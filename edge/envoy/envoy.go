@@ -4,9 +4,7 @@
 //
 // It does not write the bootstrap (edge/bootstrap), does not restart (the supervisor
 // does, and a restarted Envoy gets its last configuration from the control plane),
-// and does not use hot restart: that hands sockets from an old process to a new one,
-// which a supervisor that drains first does not need, and which gave 404s where the
-// control plane was away at that moment (envoyproxy/envoy#5894). Callers: edge,
+// and hands over to a successor only where it is told to ([Lineage]). Callers: edge,
 // edge/envoytest.
 package envoy
 
@@ -45,6 +43,10 @@ type Options struct {
 	LogLevel string
 	// Drain is how long Envoy asks clients to go before it closes its listeners.
 	Drain time.Duration
+	// Environment is what Envoy sees of one beside PATH, as NAME=value.
+	Environment []string
+	// Lineage lets a successor take over; nil: none can.
+	Lineage *Lineage
 }
 
 // Process is a running Envoy.
@@ -52,6 +54,7 @@ type Process struct {
 	cmd   *exec.Cmd
 	kill  context.CancelFunc
 	admin *Admin
+	line  *Lineage
 	log   *slog.Logger
 	last  lastError
 	ended chan struct{}
@@ -71,7 +74,7 @@ func Start(o Options, log *slog.Logger) (*Process, error) {
 	}
 	ctx, kill := context.WithCancel(context.Background())
 	cmd := child.Command(ctx, o.Binary, arguments(o, path)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // no secret of ours belongs in there
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, o.Environment...) // no secret of ours belongs in there
 	cmd.Cancel = func() error { return cmd.Process.Kill() }
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -82,7 +85,7 @@ func Start(o Options, log *slog.Logger) (*Process, error) {
 		kill()
 		return nil, fmt.Errorf("start envoy: %w", err)
 	}
-	p := &Process{cmd: cmd, kill: kill, admin: NewAdmin(o.Admin), log: log, ended: make(chan struct{})}
+	p := &Process{cmd: cmd, kill: kill, admin: NewAdmin(o.Admin), line: o.Lineage, log: log, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		copyLog(stderr, log, &p.last)
@@ -98,7 +101,7 @@ func arguments(o Options, path string) []string {
 		level = "info"
 	}
 	args := []string{
-		"--config-path", path, "--disable-hot-restart",
+		"--config-path", path,
 		"--log-level", level, "--log-format", logFormat,
 		"--drain-time-s", strconv.Itoa(max(1, int(o.Drain.Seconds()))),
 		"--drain-strategy", "immediate",
@@ -106,7 +109,7 @@ func arguments(o Options, path string) []string {
 	if o.Concurrency > 0 {
 		args = append(args, "--concurrency", strconv.Itoa(o.Concurrency))
 	}
-	return args
+	return append(args, o.Lineage.arguments(o.Drain)...)
 }
 
 // exitError says why Envoy ended, from its exit and from its last error message.
@@ -143,7 +146,7 @@ func (p *Process) WaitReady(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := p.admin.Ready(ctx)
+		err := p.ready(ctx)
 		if err == nil {
 			return nil
 		}
@@ -158,6 +161,20 @@ func (p *Process) WaitReady(ctx context.Context) error {
 			return fmt.Errorf("wait for envoy: %w: %w", ctx.Err(), err)
 		}
 	}
+}
+
+// ready asks whether this process serves: until a successor has the admin interface, the
+// one before answers there.
+func (p *Process) ready(ctx context.Context) error {
+	if err := p.admin.Ready(ctx); err != nil || p.line == nil {
+		return err
+	}
+	const epoch = "server.hot_restart_epoch"
+	stats, err := p.admin.Stats(ctx, "^"+epoch+"$")
+	if err == nil && stats[epoch] != uint64(p.line.Epoch) {
+		err = fmt.Errorf("%w: the process before it answers", ErrNotReady)
+	}
+	return err
 }
 
 // Kill ends the process at once and waits until it is gone.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoy"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // Binary returns the Envoy that tests run, the one that `tracegate up` would. Where
@@ -70,6 +71,12 @@ func Start(tb testing.TB, config string) *Envoy {
 // plane has answered, Envoy is not ready (see [Envoy.WaitReady]).
 func StartADS(tb testing.TB, cfg bootstrap.Config) *Envoy {
 	tb.Helper()
+	return StartEdited(tb, cfg, func(js []byte) []byte { return js })
+}
+
+// StartEdited is [StartADS] with a bootstrap that is not quite the product's.
+func StartEdited(tb testing.TB, cfg bootstrap.Config, edit func(js []byte) []byte) *Envoy {
+	tb.Helper()
 	cfg.Admin = FreeAddr(tb)
 	b, err := bootstrap.Build(cfg)
 	if err != nil {
@@ -79,7 +86,23 @@ func StartADS(tb testing.TB, cfg bootstrap.Config) *Envoy {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return start(tb, envoy.Options{Bootstrap: js, Admin: cfg.Admin})
+	return start(tb, envoy.Options{Bootstrap: edit(js), Admin: cfg.Admin})
+}
+
+// StartIdentified is StartADS of an Envoy that proves who it is by an identity folder.
+func StartIdentified(tb testing.TB, cfg bootstrap.Config, identity string) *Envoy {
+	tb.Helper()
+	cfg.Identity = identity
+	files, err := bootstrap.IdentityFiles(identity)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for path, content := range files {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return StartADS(tb, cfg)
 }
 
 // Envoy is a running one.
@@ -131,15 +154,22 @@ func start(tb testing.TB, o envoy.Options) *Envoy {
 	return &Envoy{Process: p}
 }
 
-// FreeAddr is a loopback address that nobody listened on a moment ago.
+// given are the addresses that tests of this process have had.
+var given sync.Map
+
+// FreeAddr is a loopback address that nobody listened on a moment ago, another one each
+// time: what one test is about to listen on is not given to another.
 func FreeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for {
+		addr, err := freeport.On("127.0.0.1")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if _, had := given.LoadOrStore(addr, true); !had {
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // buffer keeps the last megabyte.

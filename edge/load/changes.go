@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/mesh/group"
@@ -37,7 +35,7 @@ type ChangesReport struct {
 // ChangeKind is how one kind of change went: from the call to the acknowledgment of
 // every edge.
 type ChangeKind struct {
-	Kind    string   `json:"kind"` // isolate, release, policy
+	Kind    string   `json:"kind"` // isolate, release, certificate, or what changes in the policy
 	Asked   int      `json:"asked"`
 	Applied int      `json:"applied"`
 	P50     float64  `json:"p50_ms"`
@@ -56,10 +54,11 @@ type ListenerCounter struct {
 // applyTime bounds the wait for the acknowledgment of one change.
 const applyTime = 10 * time.Second
 
-// Changes makes n changes through the control API while crowds press: it isolates a
-// group nobody belongs to, adds a cohort nobody matches to the policy, releases the
-// group, and so on, each when the one before has been acknowledged. policy is the
-// document in force, and is put back at the end.
+// Changes makes n mixed changes while crowds press, each when the one before has been
+// acknowledged: groups nobody belongs to are isolated and released; cohorts, rules,
+// canaries, limits of a pool and services come and go in the policy; and where
+// Config.Renew is set, a certificate is renewed. policy is the document in force, and is
+// put back at the end.
 //
 // Config.Duration does not bound it: a second for each change does.
 func Changes(ctx context.Context, cfg Config, n int, policy []byte, out io.Writer, log *slog.Logger) (ChangesReport, error) {
@@ -70,11 +69,13 @@ func Changes(ctx context.Context, cfg Config, n int, policy []byte, out io.Write
 	if err := cfg.Validate(); err != nil {
 		return ChangesReport{}, fmt.Errorf("load changes: %w", err)
 	}
-	if _, err := withCohort(policy, "lab"); err != nil {
-		return ChangesReport{}, fmt.Errorf("load changes: policy: %w", err)
+	for kind := range edits() {
+		if _, err := edited(policy, kind, 0); err != nil {
+			return ChangesReport{}, fmt.Errorf("load changes: policy: %w", err)
+		}
 	}
 	r := ChangesReport{Schema: ChangesSchema, Asked: n, Settings: settings(cfg)}
-	c := changer{n: n, policy: policy}
+	c := newChanger(n, policy, cfg.Renew != nil)
 	var before, after map[string]int64
 	l, err := run(ctx, cfg, log, func(ctx context.Context, l *lab) (err error) {
 		c.lab = l
@@ -91,7 +92,7 @@ func Changes(ctx context.Context, cfg Config, n int, policy []byte, out io.Write
 		return ChangesReport{}, fmt.Errorf("load changes: %w", err)
 	}
 	r.Started, r.Ended = l.start, l.end
-	r.Kinds = c.kinds()
+	r.Kinds = c.report()
 	r.Listener = compare(before, after)
 	for _, crowd := range l.crowds {
 		r.Groups = append(r.Groups, crowd.totals(l.start))
@@ -109,14 +110,23 @@ type changer struct {
 	*lab
 	n       int
 	policy  []byte
-	version string // of the plan that the last change made; empty: not known
-	took    [3][]time.Duration
-	asked   [3]int
-	errs    [3][]string
+	version string   // of the plan that the last change made; empty: not known
+	kinds   []string // in the order of their turns
+	took    map[string][]time.Duration
+	asked   map[string]int
+	errs    map[string][]string
 }
 
-// kindNames are in the order of their turns.
-func kindNames() [3]string { return [3]string{"isolate", "policy", "release"} }
+func newChanger(n int, policy []byte, renews bool) *changer {
+	c := &changer{
+		n: n, policy: policy, took: map[string][]time.Duration{}, asked: map[string]int{}, errs: map[string][]string{},
+		kinds: []string{"isolate", "cohort", "rule", "weight", "release", "pool", "service"},
+	}
+	if renews {
+		c.kinds = append(c.kinds, "certificate")
+	}
+	return c
+}
 
 func (c *changer) change(ctx context.Context) (err error) {
 	defer func() {
@@ -128,9 +138,9 @@ func (c *changer) change(ctx context.Context) (err error) {
 	}()
 	limit := c.start.Add(c.cfg.Duration)
 	for i := 0; i < c.n && time.Now().Before(limit); i++ {
-		kind := i % 3
+		kind := c.kinds[i%len(c.kinds)]
 		c.asked[kind]++
-		took, err := c.apply(ctx, kind, i/3)
+		took, err := c.apply(ctx, kind, i/len(c.kinds))
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -147,19 +157,25 @@ func (c *changer) change(ctx context.Context) (err error) {
 }
 
 // apply makes one change and says how long every edge took to acknowledge it.
-func (c *changer) apply(ctx context.Context, kind, turn int) (time.Duration, error) {
+func (c *changer) apply(ctx context.Context, kind string, turn int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTime)
 	defer cancel()
 	nobody := group.Group{Color: group.ColorOf("lab"), Env: "lab", Tenant: fmt.Sprintf("nobody-%d", turn)}
 	var d decide.Decision
 	start, err := time.Now(), error(nil)
-	switch kindNames()[kind] {
-	case "policy":
-		return c.applyPolicy(ctx, turn)
+	switch kind {
 	case "isolate":
 		d, err = c.control.Isolate(ctx, nobody.ID(), order("load run", aWhile, &nobody))
-	default:
+	case "release":
 		d, err = c.control.Release(ctx, nobody.ID(), order("load run", momentarily, &nobody))
+	case "certificate":
+		return c.acknowledged(ctx, func() error { return c.cfg.Renew(turn) })
+	default:
+		document, err := edited(c.policy, kind, turn)
+		if err != nil {
+			return 0, err
+		}
+		return c.acknowledged(ctx, func() error { return c.control.PutPolicy(ctx, document, "load", "a change under load") })
 	}
 	if err != nil {
 		return 0, err
@@ -172,20 +188,22 @@ func (c *changer) apply(ctx context.Context, kind, turn int) (time.Duration, err
 	return time.Since(start), nil
 }
 
-// applyPolicy puts a policy with a cohort of its own, and waits until its version is
-// the one every edge has. Policies have no decision, so the status is asked; it may
-// be a moment behind the decision before.
-func (c *changer) applyPolicy(ctx context.Context, turn int) (time.Duration, error) {
-	document, err := withCohort(c.policy, fmt.Sprintf("lab-%d", turn))
-	if err != nil {
-		return 0, err
-	}
-	old, err := c.status(ctx, func(st ctlapi.Status) bool { return c.version == "" || st.Version == c.version })
+// statusLag bounds how far the status may be behind the decision before. Another version
+// after it is the product's own doing: it has moved a group of the lab.
+const statusLag = time.Second
+
+// acknowledged makes a change that has no decision, and waits until every edge has its
+// version: the status is asked, which may be a moment behind the decision before.
+func (c *changer) acknowledged(ctx context.Context, change func() error) (time.Duration, error) {
+	before := time.Now()
+	old, err := c.status(ctx, func(st ctlapi.Status) bool {
+		return c.version == "" || st.Version == c.version || time.Since(before) > statusLag
+	})
 	if err != nil {
 		return 0, fmt.Errorf("wait for version %s: %w", c.version, err)
 	}
 	start := time.Now()
-	if err := c.control.PutPolicy(ctx, document, "load", "a change under load"); err != nil {
+	if err := change(); err != nil {
 		return 0, err
 	}
 	now, err := c.status(ctx, func(st ctlapi.Status) bool {
@@ -193,7 +211,7 @@ func (c *changer) applyPolicy(ctx context.Context, turn int) (time.Duration, err
 	})
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("policy is not acknowledged: %w", err)
+		return 0, fmt.Errorf("is not acknowledged: %w", err)
 	case now.Version == old.Version:
 		return 0, fmt.Errorf("edge %s rejects %s: %s", now.Rejected.Edge, now.Rejected.Nack.Resource, now.Rejected.Nack.Reason)
 	}
@@ -221,53 +239,16 @@ func (c *changer) status(ctx context.Context, fits func(ctlapi.Status) bool) (ct
 	}
 }
 
-func (c *changer) kinds() []ChangeKind {
+func (c *changer) report() []ChangeKind {
 	var out []ChangeKind
-	for i, name := range kindNames() {
-		took := slices.Sorted(slices.Values(c.took[i]))
+	for _, kind := range c.kinds {
+		took := slices.Sorted(slices.Values(c.took[kind]))
 		out = append(out, ChangeKind{
-			Kind: name, Asked: c.asked[i], Applied: len(took), Errors: c.errs[i],
+			Kind: kind, Asked: c.asked[kind], Applied: len(took), Errors: c.errs[kind],
 			P50: ms(percentile(took, 50)), P99: ms(percentile(took, 99)), Max: ms(percentile(took, 100)),
 		})
 	}
 	return out
-}
-
-// withCohort adds a cohort that no request matches to a policy document. Comments and
-// order stay as they are.
-func withCohort(policy []byte, name string) ([]byte, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(policy, &doc); err != nil {
-		return nil, err
-	}
-	if len(doc.Content) == 0 {
-		return nil, errors.New("is empty")
-	}
-	cohorts := child(child(doc.Content[0], "color"), "cohorts")
-	if cohorts == nil || cohorts.Kind != yaml.SequenceNode {
-		return nil, errors.New("has no list color.cohorts")
-	}
-	var cohort yaml.Node
-	if err := cohort.Encode(map[string]any{
-		"name":  name,
-		"match": map[string]any{"header": map[string]any{"name": "x-lab", "exact": name}},
-	}); err != nil {
-		return nil, err
-	}
-	cohorts.Content = append(cohorts.Content, &cohort)
-	return yaml.Marshal(&doc)
-}
-
-func child(n *yaml.Node, key string) *yaml.Node {
-	if n == nil || n.Kind != yaml.MappingNode {
-		return nil
-	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			return n.Content[i+1]
-		}
-	}
-	return nil
 }
 
 func compare(before, after map[string]int64) []ListenerCounter {
@@ -344,6 +325,6 @@ func (r ChangesReport) text(out io.Writer) error {
 	fmt.Fprintln(w)
 	totalsTable(w, r.Groups)
 	fmt.Fprintln(w)
-	promiseTable(w, r.Promises)
+	PromiseTable(w, r.Promises)
 	return w.Flush()
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	controlpolicy "github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/edge/client/coretest"
 )
@@ -17,6 +18,8 @@ color:
   cohorts: # in order
     - {name: canary, match: {header: {name: x-env, exact: canary}}}
   tenants: []
+services: # in order
+  - {name: core, pools: [{name: baseline}, {name: canary}], routes: [{prefix: /}]}
 decide: {mode: act} # or observe
 `
 
@@ -88,24 +91,27 @@ func TestChangesRefusesAPolicyItCannotChange(t *testing.T) {
 	}
 }
 
-func TestWithCohort(t *testing.T) {
-	got, err := withCohort([]byte(policy), "lab-7")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `# of the edge
-color:
-    cohorts: # in order
-        - {name: canary, match: {header: {name: x-env, exact: canary}}}
-        - match:
-            header:
-                exact: lab-7
-                name: x-lab
-          name: lab-7
-    tenants: []
-decide: {mode: act} # or observe
-`
-	if diff := cmp.Diff(want, string(got)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+// TestEdits: each kind of change gives a policy that is valid, another one each turn.
+func TestEdits(t *testing.T) {
+	for kind := range edits() {
+		seen := map[string]bool{policy: true}
+		for turn := range 3 {
+			got, err := edited([]byte(policy), kind, turn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen[string(got)] {
+				t.Errorf("%s: turn %d changes nothing", kind, turn)
+			}
+			seen[string(got)] = true
+			if _, err := controlpolicy.Parse(got); err != nil {
+				t.Errorf("%s: %v\n%s", kind, err, got)
+			}
+			for _, comment := range []string{"# of the edge", "# in order", "# or observe"} {
+				if !strings.Contains(string(got), comment) {
+					t.Errorf("%s: the comment %q is lost:\n%s", kind, comment, got)
+				}
+			}
+		}
 	}
 }

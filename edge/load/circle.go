@@ -170,7 +170,7 @@ func (s *story) awaitRelease(ctx context.Context, by time.Time) {
 		s.release = s.await(ctx, decide.Release, since, since.Add(s.cfg.Wait))
 	}
 	if !s.release.Time.IsZero() {
-		s.back, s.backN = s.awaitSockets(ctx, s.crowd.Pool, s.release.Time)
+		s.back, s.backN = s.awaitSockets(ctx, s.crowd.Pool, s.isolate.Time) // some came at a step of it
 		s.log.Info("sockets are back", "n", s.backN, "of", len(s.crowd.people))
 	}
 }
@@ -178,7 +178,7 @@ func (s *story) awaitRelease(ctx context.Context, by time.Time) {
 // await waits for a decision about the group, and then for its acknowledgment.
 func (s *story) await(ctx context.Context, action decide.Action, since, by time.Time) decide.Decision {
 	about := func(d decide.Decision) bool {
-		return d.Action == action && string(d.Group) == s.crowd.id && !d.Time.Before(since)
+		return d.Action == action && whole(d) && string(d.Group) == s.crowd.id && !d.Time.Before(since)
 	}
 	d, ok := s.decisions.await(ctx, by, about)
 	if !ok {
@@ -189,6 +189,11 @@ func (s *story) await(ctx context.Context, action decide.Action, since, by time.
 		d = applied
 	}
 	return d
+}
+
+// whole says that a decision is about all of a group, and no step of a release.
+func whole(d decide.Decision) bool {
+	return d.Action != decide.Release || d.Share == 0 || d.Share == 100
 }
 
 func (s *story) awaitSockets(ctx context.Context, pool string, since time.Time) (last time.Time, n int) {

@@ -52,6 +52,21 @@ type Config struct {
 	// Calm is how long Faults waits before the first kill and after each part has healed.
 	Calm time.Duration
 
+	// Renew, where not nil, renews a certificate of the edge; turn counts from 0.
+	Renew func(turn int) error
+
+	// Objective is the P95 that the policy of [Decisions] asks for. A machine that does not
+	// keep it without any fault has nothing to show.
+	Objective time.Duration
+	// Forget is how long Decisions waits before each fault, so that no window still has the
+	// one before.
+	Forget time.Duration
+	// Kill ends the core process of a pool, which is started again; Suspend stops the
+	// receiver of telemetry until it is resumed. nil: it cannot be done, and the faults of
+	// [Decisions] that need it are an error.
+	Kill    func(pool string) error
+	Suspend func() (resume func() error, err error)
+
 	// Limits are what the promises are held to.
 	Limits Limits
 
@@ -94,9 +109,11 @@ func DefaultConfig() Config {
 
 		FaultPool: semconv.PoolCanary, FaultGroup: "canary+payment",
 		FaultLatency: 600 * time.Millisecond, FaultErrors: 0.3,
-		ReleaseWait: 30 * time.Second,
+		ReleaseWait: time.Minute,
 		Wait:        15 * time.Second,
 		Calm:        5 * time.Second,
+		Objective:   500 * time.Millisecond,
+		Forget:      quickLong + 2*time.Second,
 
 		Limits: Limits{Decision: 3 * time.Second, Programmed: 300 * time.Millisecond, Heal: 30 * time.Second},
 		Format: "text",
@@ -113,17 +130,17 @@ func DefaultGroups() []Group {
 }
 
 // maxSamples bounds what is kept of a run: rate times duration times groups.
-const maxSamples = 2_000_000
+const maxSamples = 4_000_000
 
 // Validate names the key that is wrong.
 func (c Config) Validate() error {
 	for key, address := range map[string]string{"edge": c.Edge, "edge admin": c.EdgeAdmin, "control": c.Control} {
-		if err := loopback(address); err != nil {
+		if err := Loopback(address); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	for pool, address := range c.Cores {
-		if err := loopback(address); err != nil {
+		if err := Loopback(address); err != nil {
 			return fmt.Errorf("core of pool %s: %w", pool, err)
 		}
 	}
@@ -144,12 +161,14 @@ func (c Config) Validate() error {
 		return errors.New("max in flight: must be from 1 to 100000")
 	case c.Settle <= 0 || c.Wait <= 0:
 		return errors.New("settle, wait: must be positive")
-	case c.ReleaseWait < 0 || c.Calm < 0:
+	case c.ReleaseWait < 0 || c.Calm < 0 || c.Forget < 0:
 		return errors.New("release wait, calm: must not be negative")
 	case c.Limits.Decision <= 0 || c.Limits.Programmed <= 0 || c.Limits.Heal <= 0:
 		return errors.New("limits: must be positive")
 	case !(c.FaultErrors >= 0 && c.FaultErrors <= 1):
 		return errors.New("fault errors: must be from 0 to 1")
+	case c.Objective < 10*time.Millisecond || c.Objective > 10*time.Second:
+		return errors.New("objective: must be from 10ms to 10s")
 	case c.FaultLatency < 0:
 		return errors.New("fault latency: must not be negative")
 	case c.Format != "text" && c.Format != "json":
@@ -158,8 +177,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// loopback refuses anything that is not this machine.
-func loopback(address string) error {
+// Loopback refuses anything that is not this machine.
+func Loopback(address string) error {
 	u, err := url.Parse(address)
 	if err != nil {
 		return err

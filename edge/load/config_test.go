@@ -30,6 +30,7 @@ func TestValidate(t *testing.T) {
 		{"groups", func(c *Config) { c.Groups = nil }},
 		{"max in flight", func(c *Config) { c.MaxInFlight = 0 }},
 		{"settle, wait", func(c *Config) { c.Settle = 0 }},
+		{"objective", func(c *Config) { c.Objective = 0 }},
 		{"release wait, calm", func(c *Config) { c.ReleaseWait = -1 }},
 		{"limits", func(c *Config) { c.Limits.Heal = 0 }},
 		{"fault errors", func(c *Config) { c.FaultErrors = 1.5 }},
@@ -43,7 +44,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	for _, address := range []string{"http://localhost:1", "http://payment.localhost:1", "http://127.9.8.7:1", "http://[::1]:1"} {
-		if err := loopback(address); err != nil {
+		if err := Loopback(address); err != nil {
 			t.Errorf("%s is refused: %v", address, err)
 		}
 	}

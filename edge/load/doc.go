@@ -5,8 +5,11 @@
 //     fault, measurement, decision, routes, sockets, release.
 //   - [Changes] makes a thousand changes of groups and policy while sockets are open.
 //   - [Faults] kills parts in turn.
+//   - [Decisions] plays ten faults and holds what is decided against what each asks for.
+//   - edge/load/sockets opens many connections and says what one costs.
+//   - edge/load/chat has a circle of its own, and breaks it wherever messages pass.
 //
-// All three run the same crowds: groups of users in direct conversations who send by
+// All but the chat's run the same crowds: groups of users in direct conversations who send by
 // WebSocket and REST and ask for history. Requests start by the clock, not when the
 // one before has ended (an open loop), and latency counts from the moment a request
 // was to start; a lab that waits for slow answers hides them ("coordinated omission").

@@ -36,6 +36,7 @@ type product struct {
 	chaos                                   func(change int)
 	onFault                                 func(*http.Request, faultRequest) // zero: it is off
 	onMove                                  func(g group.Group, pool string)  // "": home
+	anyGroup                                bool                              // orders about every group are taken
 	state                                   string                            // of the victim, as the control plane says
 	away                                    atomic.Bool                       // the control plane does not answer
 	refused                                 atomic.Int32                      // calls while it was away
@@ -70,6 +71,7 @@ func newProduct(t *testing.T) *product {
 	mux.HandleFunc("GET /v1/decisions/watch", p.watch)
 	mux.HandleFunc("POST /v1/groups/{id}/{what}", p.move)
 	mux.HandleFunc("PUT /v1/policy", p.putPolicy)
+	mux.HandleFunc("GET /v1/policy", p.getPolicy)
 	mux.HandleFunc("GET /v1/status", p.status)
 	mux.HandleFunc("GET /v1/groups", p.groups)
 	mux.HandleFunc("GET /stats", p.stats)
@@ -142,9 +144,13 @@ func (p *product) mend(w http.ResponseWriter, r *http.Request) {
 // decide publishes a decision made at a moment, and its acknowledgment a little later.
 // The moments are what they should be however late a busy machine comes to them.
 func (p *product) decide(at time.Time, g group.Group, action decide.Action, pool string) decide.Decision {
+	return p.decideBy("policy", at, g, action, pool)
+}
+
+func (p *product) decideBy(by string, at time.Time, g group.Group, action decide.Action, pool string) decide.Decision {
 	d := decide.Decision{
 		ID: fmt.Sprint(time.Now().UnixNano()), Time: at, Action: action,
-		Group: g.ID(), Reason: "because", By: "policy", ToPool: pool,
+		Group: g.ID(), Reason: "because", By: by, ToPool: pool,
 	}
 	p.publish(d)
 	p.after(p.programAfter, func() {
@@ -152,7 +158,7 @@ func (p *product) decide(at time.Time, g group.Group, action decide.Action, pool
 			p.onMove(g, pool)
 		}
 		programmed := d
-		programmed.Programmed = at.Add(p.programAfter)
+		programmed.Programmed, programmed.Outcome = at.Add(p.programAfter), &decide.Outcome{Words: "well"}
 		p.mu.Lock()
 		p.version++
 		programmed.Version = fmt.Sprint(p.version)
@@ -200,6 +206,10 @@ func (p *product) move(w http.ResponseWriter, r *http.Request) {
 		color, _ := group.ParseColor(o.Identity.Color)
 		g = group.Group{Color: color, Env: o.Identity.Env, Tenant: o.Identity.Tenant}
 	}
+	if p.anyGroup && string(g.ID()) != r.PathValue("id") { // somebody's who has nothing to do with the fault
+		_ = json.NewEncoder(w).Encode(decide.Decision{ID: "other", Action: decide.Release, By: "operator:x"})
+		return
+	}
 	if string(g.ID()) != r.PathValue("id") {
 		http.Error(w, "unknown group", http.StatusNotFound)
 		return
@@ -209,7 +219,7 @@ func (p *product) move(w http.ResponseWriter, r *http.Request) {
 		action, pool = decide.Release, ""
 	}
 	p.change()
-	_ = json.NewEncoder(w).Encode(p.decide(time.Now(), g, action, pool))
+	_ = json.NewEncoder(w).Encode(p.decideBy("operator:"+o.By, time.Now(), g, action, pool))
 }
 
 func (p *product) putPolicy(w http.ResponseWriter, r *http.Request) {
@@ -221,6 +231,12 @@ func (p *product) putPolicy(w http.ResponseWriter, r *http.Request) {
 	p.change()
 }
 
+func (p *product) getPolicy(w http.ResponseWriter, _ *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(ctlapi.Document{Document: string(p.policy)})
+}
+
 func (p *product) status(w http.ResponseWriter, _ *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -229,7 +245,13 @@ func (p *product) status(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (p *product) groups(w http.ResponseWriter, _ *http.Request) {
-	_ = json.NewEncoder(w).Encode([]ctlapi.Group{{Group: victim().ID(), State: p.state}})
+	list := []ctlapi.Group{{Group: victim().ID(), State: p.state}}
+	if p.anyGroup {
+		for _, tenant := range []string{"search", "payment"} {
+			list = append(list, ctlapi.Group{Group: group.Group{Env: "prod", Tenant: tenant}.ID(), State: ctlapi.StateHome})
+		}
+	}
+	_ = json.NewEncoder(w).Encode(list)
 }
 
 func (p *product) change() {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/edge/client"
 )
 
@@ -28,6 +29,18 @@ type Part struct {
 	Healed func(ctx context.Context) (bool, error)
 	// Harmless parts serve no request: killing them must not be noticed by clients.
 	Harmless bool
+	// Kept says where the telemetry is that was received; nil: the part stores none. While
+	// such a part is away nothing may be decided, and nothing that was received be lost.
+	Kept func(ctx context.Context) (Kept, error)
+}
+
+// Kept is the account of the telemetry receiver, in records.
+type Kept struct {
+	Received uint64 `json:"received"`
+	Stored   uint64 `json:"stored"`
+	Spooled  uint64 `json:"spooled"` // on disk now
+	Dropped  uint64 `json:"dropped"`
+	Balanced bool   `json:"balanced"` // none is unaccounted for
 }
 
 // FaultsReport is the outcome of [Faults].
@@ -55,6 +68,12 @@ type Kill struct {
 	ControlAwayMS float64     `json:"control_away_ms"`
 	StaleMS       float64     `json:"telemetry_stale_ms"`
 	Groups        []KillGroup `json:"groups"`
+	// Kept is the account after the part had healed and the disk was drained, MostSpooled
+	// what was on it at most, and Moved how many groups policy moved while it was away; of
+	// a part that stores telemetry.
+	Kept        *Kept  `json:"kept,omitempty"`
+	MostSpooled uint64 `json:"most_spooled,omitempty"`
+	Moved       int    `json:"moved,omitempty"`
 }
 
 // KillGroup is what one group saw of a kill.
@@ -147,6 +166,7 @@ func (l *lab) kill(ctx context.Context, p Part) (Kill, error) {
 	l.log.Info("killed", "part", p.Name)
 	var asked error
 	k.Healed = poll(ctx, k.Time.Add(l.cfg.Limits.Heal), func() bool {
+		k.spooled(ctx, p)
 		ok, err := p.Healed(ctx)
 		asked = err
 		return ok && err == nil
@@ -155,6 +175,10 @@ func (l *lab) kill(ctx context.Context, p Part) (Kill, error) {
 	k.HealedMS = ms(healed.Sub(k.Time))
 	if asked != nil && ctx.Err() == nil {
 		l.log.Warn("ask whether the part has healed", "part", p.Name, "error", asked)
+	}
+	if p.Kept != nil {
+		k.Moved = moved(l.decisions.since(k.Time, l.groups()), healed)
+		poll(ctx, healed.Add(l.cfg.Wait), func() bool { return k.spooled(ctx, p) })
 	}
 	poll(ctx, healed.Add(l.cfg.Wait), l.connected)
 	l.log.Info("healed", "part", p.Name, "healed", k.Healed, "after", healed.Sub(k.Time))
@@ -172,6 +196,39 @@ func (l *lab) kill(ctx context.Context, p Part) (Kill, error) {
 		k.Groups = append(k.Groups, killGroup(c.Group, samples, tries, c.sockets.snapshot(), k.Time, end))
 	}
 	return k, nil
+}
+
+// spooled notes the account, and says whether nothing is on disk.
+func (k *Kill) spooled(ctx context.Context, p Part) bool {
+	if p.Kept == nil {
+		return true
+	}
+	kept, err := p.Kept(ctx)
+	if err != nil {
+		return false
+	}
+	k.Kept, k.MostSpooled = &kept, max(k.MostSpooled, kept.Spooled)
+	return kept.Spooled == 0
+}
+
+// groups are the ids of the crowds.
+func (l *lab) groups() map[string]bool {
+	out := map[string]bool{}
+	for _, c := range l.crowds {
+		out[c.id] = true
+	}
+	return out
+}
+
+// moved counts the moves that policy decided before a moment.
+func moved(decisions []decide.Decision, before time.Time) int {
+	n := 0
+	for _, d := range decisions {
+		if d.Time.Before(before) && d.By == decide.ByPolicy && d.Action != decide.Hold {
+			n++
+		}
+	}
+	return n
 }
 
 // killGroup is what a group saw in [from, to).
@@ -259,6 +316,9 @@ func faultsPromises(kills []Kill, groups []GroupTotals, l Limits) []Promise {
 		if k.Harmless {
 			out = append(out, unnoticed(k))
 		}
+		if k.Kept != nil {
+			out = append(out, telemetryKept(k), nothingMoved(k))
+		}
 		for _, g := range k.Groups {
 			dropped += g.Dropped
 			worst = max(worst, g.ReconnectedMS)
@@ -291,6 +351,26 @@ func unnoticed(k Kill) Promise {
 		Claim:    "clients do not notice the death of " + k.Part,
 		Measured: fmt.Sprintf("%d errors in %d requests, %d sockets dropped", n, requests, dropped),
 		Held:     n+dropped == 0 && requests > 0,
+	}
+}
+
+// telemetryKept is the promise about a part that stores telemetry.
+func telemetryKept(k Kill) Promise {
+	return Promise{
+		Key:      "kept_" + k.Part,
+		Claim:    "telemetry that comes while " + k.Part + " is away is kept, and stored afterwards",
+		Measured: fmt.Sprintf("%d received, %d dropped, %d on disk at most, %d at the end", k.Kept.Received, k.Kept.Dropped, k.MostSpooled, k.Kept.Spooled),
+		Held:     k.Kept.Balanced && k.Kept.Dropped == 0 && k.Kept.Spooled == 0,
+	}
+}
+
+// nothingMoved is the promise that nothing is decided without it.
+func nothingMoved(k Kill) Promise {
+	return Promise{
+		Key:      "still_" + k.Part,
+		Claim:    "no group is moved by policy while " + k.Part + " is away",
+		Measured: fmt.Sprintf("%d moved in %.1f s, telemetry said to be stale for %.1f s", k.Moved, k.HealedMS/1000, k.StaleMS/1000),
+		Held:     k.Moved == 0,
 	}
 }
 
@@ -344,6 +424,6 @@ func (r FaultsReport) text(out io.Writer) error {
 	fmt.Fprintln(w)
 	totalsTable(w, r.Groups)
 	fmt.Fprintln(w)
-	promiseTable(w, r.Promises)
+	PromiseTable(w, r.Promises)
 	return w.Flush()
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/edge/client"
 	"github.com/tracegate/tracegate/edge/client/coretest"
@@ -56,6 +57,15 @@ func TestFaults(t *testing.T) {
 		{"a part was not so harmless", func(p *product) []Part {
 			return []Part{down("clickhouse", true, func() bool { return true }, func() { p.core.CloseSockets(protocol.CloseShutdown) }, func() {})}
 		}, []string{"unnoticed_clickhouse"}},
+		{"telemetry is lost", func(*product) []Part {
+			clickhouse := down("clickhouse", true, func() bool { return true }, func() {}, func() {})
+			spooled := uint64(3)
+			clickhouse.Kept = func(context.Context) (Kept, error) {
+				spooled = max(spooled, 1) - 1
+				return Kept{Received: 9, Stored: 7 - spooled, Spooled: spooled, Dropped: 2, Balanced: true}, nil
+			}
+			return []Part{clickhouse}
+		}, []string{"kept_clickhouse"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -85,6 +95,16 @@ func TestFaults(t *testing.T) {
 				t.Log("\n" + out.String())
 			}
 		})
+	}
+}
+
+func TestMoved(t *testing.T) {
+	ds := []decide.Decision{
+		{Action: decide.Isolate, By: decide.ByPolicy, Time: at(1)}, {Action: decide.Hold, By: decide.ByPolicy, Time: at(1)},
+		{Action: decide.Release, By: "operator:x", Time: at(1)}, {Action: decide.Release, By: decide.ByPolicy, Time: at(3)},
+	}
+	if n := moved(ds, at(2)); n != 1 {
+		t.Errorf("moved = %d, want 1", n)
 	}
 }
 

@@ -38,7 +38,7 @@ func (r Report) text(out io.Writer) error {
 	fmt.Fprintln(w)
 	messageTable(w, r.Groups)
 	fmt.Fprintln(w)
-	promiseTable(w, r.Promises)
+	PromiseTable(w, r.Promises)
 	return w.Flush()
 }
 
@@ -94,7 +94,8 @@ func messageTable(w io.Writer, groups []GroupReport) {
 	}
 }
 
-func promiseTable(w io.Writer, promises []Promise) {
+// PromiseTable prints promises, each with its verdict first.
+func PromiseTable(w io.Writer, promises []Promise) {
 	fmt.Fprintf(w, "PROMISE\tmeasured\t\n")
 	for _, p := range promises {
 		verdict := "held"

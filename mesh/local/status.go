@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -94,12 +95,34 @@ func (b *board) set(name string, change func(*PartStatus)) {
 			change(&b.state.Parts[i])
 		}
 	}
+	b.write()
+}
+
+func (b *board) write() {
 	if b.file == "" {
 		return
 	}
 	if err := writeAtomic(b.file, b.state); err != nil {
 		b.log.Warn("status file not written", "error", err)
 	}
+}
+
+// add is false where the name is taken.
+func (b *board) add(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, taken := b.state.Part(name); taken {
+		return false
+	}
+	b.state.Parts = append(b.state.Parts, PartStatus{Name: name, State: Pending})
+	return true
+}
+
+func (b *board) remove(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state.Parts = slices.DeleteFunc(b.state.Parts, func(p PartStatus) bool { return p.Name == name })
+	b.write()
 }
 
 func writeAtomic(file string, v any) error {

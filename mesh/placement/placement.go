@@ -6,6 +6,9 @@
 package placement
 
 import (
+	"strconv"
+	"strings"
+
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
@@ -19,6 +22,28 @@ type Placement struct {
 	Cohorts map[string]string `json:"cohorts"`
 	// Groups maps a group id to the pool that a decision or a person moved it to.
 	Groups map[group.ID]string `json:"groups"`
+	// Edges maps an edge's id to the generation of its Envoy that serves: sockets that
+	// came by an earlier one should come back before that ends.
+	Edges map[string]int64 `json:"edges,omitempty"`
+	// Home is, of groups in Groups that are released step by step, the share of users, in
+	// percent, who are where they would be without the move.
+	Home map[group.ID]uint32 `json:"home,omitempty"`
+}
+
+// Via is how an Envoy names itself in requests (semconv.HeaderEdge).
+func Via(edge string, generation int64) string {
+	return edge + "/" + strconv.FormatInt(generation, 10)
+}
+
+// Superseded says whether another Envoy has taken over from the one that via names. It
+// says no where via names none.
+func (p Placement) Superseded(via string) bool {
+	i := strings.LastIndexByte(via, '/')
+	if i < 0 || len(p.Edges) == 0 {
+		return false
+	}
+	generation, err := strconv.ParseInt(via[i+1:], 10, 64)
+	return err == nil && generation < p.Edges[via[:i]]
 }
 
 // Pool is the pool of g: its own move first, then its cohort's pool, else baseline.
@@ -26,6 +51,21 @@ func (p Placement) Pool(g group.Group) string {
 	if pool, ok := p.Groups[g.ID()]; ok {
 		return pool
 	}
+	return p.home(g)
+}
+
+// PoolOf is the pool of one user of g, who may be back before the others. An unknown user
+// ("") comes with the last of them.
+func (p Placement) PoolOf(g group.Group, user string) string {
+	id := g.ID()
+	if home := p.Home[id]; home > 0 && user != "" && group.Place(id, user) < home {
+		return p.home(g)
+	}
+	return p.Pool(g)
+}
+
+// home is the pool of a group that is not moved.
+func (p Placement) home(g group.Group) string {
 	if pool, ok := p.Cohorts[g.Color.String()]; ok && pool != "" {
 		return pool
 	}

@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -28,6 +29,8 @@ type Row struct {
 	Until  time.Time `json:"until,omitzero"`
 	By     string    `json:"by,omitempty"`
 	Held   string    `json:"held,omitempty"`
+	Share  uint32    `json:"share,omitempty"` // percent of its users who are home again
+	Limit  uint32    `json:"limit,omitempty"` // requests a second at each edge; 0: any
 
 	Measured bool    `json:"measured"`
 	QPS      float64 `json:"qps"`
@@ -62,6 +65,7 @@ func Rows(groups []ctlapi.Group, stats []sli.Stats) []Row {
 		r := row(g.Group, g.Color, g.Env, g.Tenant)
 		r.Known, r.Cohort, r.Pool, r.Home, r.State = true, g.Cohort, g.Pool, g.Home, g.State
 		r.Since, r.Until, r.By, r.Held = g.Since, g.Until, g.By, g.Held
+		r.Share, r.Limit = g.Share, g.Limit
 	}
 	for _, s := range stats {
 		row(s.Group, s.Color, s.Env, s.Tenant).measure(s)
@@ -155,6 +159,17 @@ type Entry struct {
 	FirstBad   time.Time `json:"first_bad,omitzero"`
 	Programmed time.Time `json:"programmed,omitzero"`
 	Version    string    `json:"version,omitempty"`
+
+	Before   string  `json:"version_before,omitempty"`
+	Advice   string  `json:"advice,omitempty"` // what a person may confirm
+	Share    uint32  `json:"share,omitempty"`
+	Requests uint32  `json:"requests,omitempty"`
+	Test     string  `json:"test,omitempty"` // what was counted, and the chance of it
+	Chance   float64 `json:"chance,omitempty"`
+	Limits   string  `json:"limits,omitempty"` // thresholds in words
+	Outcome  string  `json:"outcome,omitempty"`
+	Better   bool    `json:"better,omitempty"`
+	Undo     string  `json:"undo,omitempty"`
 }
 
 // Figures are what a decision looked at.
@@ -179,6 +194,7 @@ func Entries(decisions []decide.Decision) []Entry {
 			ID: d.ID, Time: d.Time, Action: string(d.Action), Group: d.Group, Color: d.Color.String(), Env: d.Env, Tenant: d.Tenant,
 			From: d.FromPool, To: d.ToPool, Reason: d.Reason, By: d.By, FirstBad: d.FirstBad, Programmed: d.Programmed, Version: d.Version,
 		}
+		e.record(d)
 		causes := first(d.Causes, causesShown)
 		e.Causes, e.MoreCauses = causes.Rows, causes.LeftOut
 		if d.Stats.Requests > 0 {
@@ -191,6 +207,21 @@ func Entries(decisions []decide.Decision) []Entry {
 	}
 	slices.SortStableFunc(out, func(a, b Entry) int { return b.Time.Compare(a.Time) })
 	return out
+}
+
+// record is what only the details show.
+func (e *Entry) record(d decide.Decision) {
+	e.Before, e.Advice, e.Share, e.Requests, e.Undo = d.VersionBefore, string(d.Advice), d.Share, d.Requests, d.Undo
+	if d.Evidence != nil {
+		e.Test, e.Chance = d.Evidence.Test, d.Evidence.Chance
+	}
+	if t := d.Thresholds; t != nil {
+		e.Limits = fmt.Sprintf("errors %.3g%%, P95 %s, %.3g times its baseline or %.3g%% more errors, chance %.1g, windows %s and %s, %d requests",
+			100*t.MaxErrorRatio, t.MaxP95, t.P95Factor, 100*t.ErrorRatioDifference, t.Significance, t.ShortWindow, t.LongWindow, t.MinRequests)
+	}
+	if d.Outcome != nil {
+		e.Outcome, e.Better = d.Outcome.Words, d.Outcome.Better
+	}
 }
 
 func figures(s sli.Stats) *Figures {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/webpage/browsertest"
 	"github.com/tracegate/tracegate/observability/console"
@@ -92,6 +93,16 @@ func TestBoardIsLive(t *testing.T) {
 	tab.UntilText("#decisions li:last-child .record", "112 ms after")
 	tab.UntilText("#edges", "RDS 17")
 	tab.UntilText("#telemetry", "1,284,402")
+	tab.UntilText("#telemetry", "every record")
+	s.do(func() { s.lost = 7 })
+	tab.UntilText("#telemetry", "Dropped: rejected")
+	tab.UntilText("#storage-note", "68.8 MB of tables, 41.2 GB of 120.0 GB free")
+	tab.UntilText(`#storage [data-key="otel_traces"]`, "3 d")
+	tab.UntilText(`#storage [data-key="otel_traces"]`, "31 h")
+	tab.UntilText(`#storage [data-key="schema_migrations"]`, "for ever")
+	s.do(func() { s.statsErr = errAway })
+	tab.UntilText("#storage-empty", "ClickHouse does not say")
+	tab.Until(`document.querySelectorAll("#storage tr").length === 0`)
 }
 
 func TestOrdersReachTheControlPlane(t *testing.T) {
@@ -256,7 +267,7 @@ func TestLooks(t *testing.T) {
 				return
 			}
 			order := tab.FocusOrder(8)
-			want := []string{"skip", "Tracegate console", "logout", "filter", string(canary.ID())}
+			want := []string{"skip", "Tracegate console", "Policy", "logout", "filter", string(canary.ID())}
 			if diff := cmp.Diff(want, order[:len(want)]); diff != "" {
 				t.Errorf("Tab goes through (-want +got):\n%s", diff)
 			}
@@ -379,4 +390,194 @@ func TestEmptyBoard(t *testing.T) {
 	tab.Dark(true)
 	tab.Screenshot("console-empty")
 	tab.Accessible("empty")
+}
+
+// TestRecommendation: what the policy recommends has a button, the record says what came of
+// a decision, and who may only look has no buttons at all.
+func TestRecommendation(t *testing.T) {
+	s := serve(t, withViewer(t))
+	s.do(func() {
+		s.status.Mode = "recommend"
+		s.status.Trial = &ctlapi.Trial{Revision: 5, Edge: "edge-1", Measured: "0 errors in 70 requests"}
+		s.status.RolledBack = &ctlapi.RolledBack{From: 4, To: 3, Time: time.Now(), Why: "errors 50% of 80 requests"}
+		d := s.decision("03-advice", decide.Hold, time.Now().Add(-time.Minute), "canary", "canary")
+		d.Advice, d.Programmed = decide.Isolate, time.Time{}
+		s.decided = append(s.decided, d)
+		first := &s.decided[0]
+		first.Evidence, first.Undo = &decide.Evidence{Test: "errors", Chance: 3e-10}, "tracegate ctl release "+string(canary.ID())
+		first.Thresholds = &decide.Thresholds{MaxErrorRatio: 0.01, MaxP95: 500 * time.Millisecond, P95Factor: 2, Significance: 1e-8, ShortWindow: 2 * time.Second, LongWindow: 30 * time.Second, MinRequests: 10}
+		first.Outcome, first.VersionBefore = &decide.Outcome{Better: true, Words: "P95 24ms, errors 0.0% of 90 requests in 2s"}, "15"
+		s.groups[1].State, s.groups[1].Share, s.groups[1].Pool = ctlapi.StateReturning, 10, "isolated"
+		s.groups[2].State, s.groups[2].Limit = ctlapi.StateLimited, 40
+	})
+	b := browsertest.Start(t)
+	tab := open(t, b, s, browsertest.Desktop())
+	tab.UntilText(row(string(canary.ID()), ".state"), "Coming home, 10%")
+	tab.UntilText(row(string(pay.ID()), ".state"), "Limited, 40/s")
+	tab.UntilText("#summary", "Asks first")
+	tab.UntilText("#edges", "Policy revision 4 was taken back, 3 is in force")
+	tab.UntilText("#edges", "Policy revision 5 is tried at edge-1; the other edges have the one before. Measured: 0 errors in 70 requests.")
+	tab.Click("#decisions li:last-child summary")
+	for _, want := range []string{"errors, once in 10^9 by chance", "16, before 15", "objectives kept: P95 24ms", "tracegate ctl release", "chance 1e-08"} {
+		tab.UntilText("#decisions li:last-child .record", want)
+	}
+	tab.UntilText("#decisions .advice", "Isolate it")
+	looks(tab, "recommendation", browsertest.Desktop())
+	phone := open(t, b, s, browsertest.Phone())
+	phone.UntilText("#decisions .advice", "Isolate it")
+	looks(phone, "recommendation", browsertest.Phone())
+	tab.Click("#decisions .advice button")
+	tab.UntilText("#order-title", "Follow the recommendation for group "+string(canary.ID()))
+	tab.Accessible("confirm")
+	tab.Type("#order-reason", "I see it too")
+	tab.Press(kb.Enter)
+	tab.UntilText("#toast", "is done")
+	s.do(func() {
+		if diff := cmp.Diff([]string{"confirm 03-advice by ada: I see it too"}, s.orders); diff != "" {
+			t.Errorf("orders (-want +got):\n%s", diff)
+		}
+	})
+
+	tab.Click("#logout")
+	tab.Until(`!document.getElementById("welcome").hidden`)
+	tab.Type("#name", "bob")
+	tab.Type("#password", viewerPassword)
+	tab.Press(kb.Enter)
+	tab.UntilText("#who", "bob (viewer)")
+	tab.UntilText("#groups", string(canary.ID()))
+	tab.UntilText("#decisions", "Held")
+	tab.Until(`[...document.querySelectorAll(".order-button, .advice button")].every((b) => !b.checkVisibility())`)
+	looks(tab, "viewer", browsertest.Desktop())
+}
+
+// TestServiceMapIsLive: parts and their pools are drawn, a part that is chosen shows its
+// calls, the table says all that the drawing does, and all of it goes by keyboard.
+func TestServiceMapIsLive(t *testing.T) {
+	s := serve(t, nil)
+	s.do(func() { s.groups[1].Pool, s.groups[1].State = "isolated", ctlapi.StateIsolated })
+	b := browsertest.Start(t)
+	for _, size := range []browsertest.Size{browsertest.Desktop(), browsertest.Phone()} {
+		tab := open(t, b, s, size)
+		part := func(id, inside string) string { return fmt.Sprintf(`#map .part[data-key="%s"] %s`, id, inside) }
+		tab.UntilText(part("service:core", `[data-key="pool isolated"]`), "1 isolated")
+		tab.UntilText(part("queue:kafka/messages", ""), "kafka")
+		tab.Until(`document.querySelectorAll("#map-lines .link").length === 9`)
+		tab.Until(`[...document.querySelectorAll("#map-lines .link[data-tone=bad]")].length === 2`)
+		tab.Eval(`document.getElementById("map").scrollIntoView({block: "start"}), scrollBy(0, -64)`, nil)
+		looks(tab, "map", size)
+
+		tab.Eval(`document.querySelector('`+part("service:push", "")+`').focus()`, nil)
+		tab.Press(kb.Enter)
+		tab.UntilText("#map-calls-title", "Calls from and to push")
+		tab.Until(`document.querySelectorAll("#map-rows tr").length === 2`)
+		tab.UntilText("#map-rows", "4.0")
+		tab.Until(`document.activeElement.dataset.key === "service:push"`)
+		s.do(func() {
+			s.calls = append(exampleCalls(), call("push", "", "call", "", "apns.example", "", 300, 30, time.Millisecond))
+		})
+		tab.Until(`document.querySelectorAll("#map-rows tr").length === 3`) // chosen parts are live too
+		tab.UntilText("#map-rows tr:first-child", "10%")
+		tab.UntilText(part("outside:apns.example", ""), "Outside")
+		tab.Until(`document.activeElement.dataset.key === "service:push"`)
+		looks(tab, "map-chosen", size)
+		tab.Press(kb.Escape)
+		tab.Until(`document.getElementById("map-calls").hidden`)
+
+		tab.Click("#map-as-table")
+		tab.Until(`document.getElementById("map-drawing").hidden`)
+		tab.UntilText("#map-more", "Show all 13")
+		tab.Click("#map-more")
+		tab.Until(`document.querySelectorAll("#map-rows tr").length === 13`)
+		tab.UntilText("#map-rows", "is processed by")
+		looks(tab, "map-table", size)
+		s.do(func() { s.calls, s.callsLeftOut = nil, 3 })
+		tab.UntilText("#map-empty", "Nothing was called")
+		tab.UntilText("#map-note", "3 rarer calls are left out")
+		s.do(func() { s.calls, s.callsLeftOut = exampleCalls(), 0 })
+	}
+}
+
+// TestPolicyDifference: what another policy would change is shown and nothing of it is done,
+// to viewers too.
+func TestPolicyDifference(t *testing.T) {
+	s := serve(t, nil)
+	b := browsertest.Start(t)
+	for _, size := range []browsertest.Size{browsertest.Desktop(), browsertest.Phone()} {
+		tab := open(t, b, s, size)
+		tab.Click(`a[href="#/policy"]`)
+		tab.UntilText("#policy-note", "revision 4 in force, by file")
+		tab.UntilText("#revisions", "errors 50% of 80 requests")
+		tab.Click(`#revisions [aria-label="Compare revision 5 with the policy in force"]`)
+		tab.UntilText("#policy-difference-title", "What revision 5 would change")
+		tab.UntilText("#policy-result", "2 resources at the edge would change")
+		tab.UntilText("#policy-changes", "Cluster core/blue added")
+		tab.UntilText(`#policy-lines [data-sign="added"]:last-child`, "p95: 100ms")
+		looks(tab, "policy", size)
+
+		tab.Eval(`document.getElementById("policy-document").value = "mode: act\nobjectives:\n  p59: 1s\n"`, nil)
+		tab.Click(`#policy-form button[type="submit"]`)
+		tab.UntilText("#policy-problems", "line 3: objectives.p59: unknown key, did you mean p95")
+		tab.Until(`document.getElementById("policy-changes").children.length === 0`)
+		tab.Accessible("policy problems " + size.Name)
+		tab.Eval(`document.getElementById("policy-document").value = `+"`"+policyInForce+"`", nil)
+		tab.Click(`#policy-form button[type="submit"]`)
+		tab.UntilText("#policy-result", "It is the policy in force")
+
+		tab.Allow("status of 503")
+		s.do(func() { s.ctlErr = errAway })
+		tab.Click(`#policy-form button[type="submit"]`)
+		tab.UntilText("#policy-error", "does not answer")
+		s.do(func() { s.ctlErr = nil })
+	}
+	s.do(func() {
+		if len(s.orders) > 0 {
+			t.Errorf("something was done: %v", s.orders)
+		}
+	})
+}
+
+// TestSetByHand: what operators have set is listed with who, why it ends and a way back; a
+// group's page can keep it at home and limit it.
+func TestSetByHand(t *testing.T) {
+	s := serve(t, nil)
+	tab := open(t, browsertest.Start(t), s, browsertest.Desktop())
+	id := string(canary.ID())
+	tab.UntilText("#overrides-empty", "Policy decides for every group")
+	tab.Click(row(id, ".id a"))
+	tab.UntilText("#group-actions", "Limit")
+	tab.Click("#group-actions button:nth-child(3)")
+	tab.UntilText("#order-title", "Limit group "+id)
+	tab.Type("#order-reason", "it floods the others")
+	tab.Press(kb.Enter)
+	tab.UntilText("#order-error", "a whole number above 0")
+	tab.Type("#order-requests", "40")
+	tab.Screenshot("console-limit")
+	tab.Accessible("limit")
+	tab.Press(kb.Enter)
+	tab.UntilText("#toast", "will be limited")
+	tab.UntilText("#group-badges", "Kept home by hand, 40/s")
+	tab.UntilText("#group-actions button:nth-child(1)", "Release") // a limit lasts until then
+	tab.Click("#group-actions button:nth-child(2)")
+	tab.UntilText("#order-title", "Keep group "+id+" at home?")
+	tab.Type("#order-reason", "a test of mine")
+	tab.Press(kb.Enter)
+	tab.UntilText("#toast", "will be kept at home")
+	s.do(func() {
+		s.groups[1].Until = time.Now().Add(30 * time.Minute)
+		s.groups[0].State, s.groups[0].Pool, s.groups[0].By, s.groups[0].Since = ctlapi.StateForced, "isolated", "operator:bob", time.Now().Add(-time.Minute)
+	})
+	tab.Do(chromedp.NavigateBack())
+	tab.UntilText(`#overrides [data-key="`+id+`"]`, "by ada")
+	tab.UntilText(`#overrides [data-key="`+id+`"]`, "30 min to go")
+	tab.UntilText(`#overrides [data-key="`+string(search.ID())+`"]`, "by bob")
+	tab.UntilText(`#overrides [data-key="`+string(search.ID())+`"]`, "until it is released")
+	tab.UntilText(`#overrides [data-key="`+string(search.ID())+`"] button`, "Release")
+	tab.Eval(`document.getElementById("overrides-title").scrollIntoView()`, nil)
+	looks(tab, "overrides", browsertest.Desktop())
+	want := []string{"limit to 40 " + id + " by ada for 0: it floods the others", "release " + id + " by ada for 0: a test of mine"}
+	s.do(func() {
+		if diff := cmp.Diff(want, s.orders); diff != "" {
+			t.Errorf("orders (-want +got):\n%s", diff)
+		}
+	})
 }

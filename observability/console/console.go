@@ -1,6 +1,7 @@
-// Package console is the operator's page: traffic groups live, the timeline of
-// decisions with the figures behind each, isolation and release by hand, the state of
-// the edges and of the telemetry itself, what the kernel probes say, and traces.
+// Package console is the operator's page: traffic groups live, who calls whom, the
+// timeline of decisions with the figures behind each, orders by hand, what another policy
+// would change, the state of the edges and of the telemetry itself, what the kernel probes
+// say, and traces.
 //
 // It decides nothing and stores nothing: it shows what observability/store, the
 // control plane and the probes say and passes an operator's order on. When one of them
@@ -49,7 +50,8 @@ const Path = "/console/"
 
 // Config of the console.
 type Config struct {
-	PasswordFile string        // read at every login, so that it can be changed
+	PasswordFile string        // of operators, read at every login, so that it can be changed
+	ViewerFile   string        // password of who may look and give no orders; empty: there are none
 	SessionTTL   time.Duration // a login lasts that long
 	Poll         time.Duration // how often the stores are asked while somebody watches
 	Window       time.Duration // of the figures in the table; whole seconds
@@ -96,6 +98,7 @@ const maxPoints = 600
 type Stats interface {
 	GroupStats(ctx context.Context, w sli.Window, ignore ...string) ([]sli.Stats, error)
 	GroupSeries(ctx context.Context, w sli.Window, step time.Duration) ([]sli.Stats, error)
+	Calls(ctx context.Context, w sli.Window) (calls []store.Call, leftOut uint64, err error)
 }
 
 // Records is what was kept: observability/store. Decisions stands in for the control
@@ -104,6 +107,8 @@ type Records interface {
 	Traces(ctx context.Context, q store.TraceQuery) ([]store.Span, error)
 	Trace(ctx context.Context, traceID string) ([]store.Span, error)
 	Decisions(ctx context.Context, limit int) ([]decide.Decision, error)
+	Tables(ctx context.Context) ([]store.Table, error)
+	Disk(ctx context.Context) (store.Disk, error)
 }
 
 // Control is what the control plane says: *ctlapi.Client.
@@ -118,6 +123,8 @@ type Control interface {
 type Operator interface {
 	Isolate(ctx context.Context, id group.ID, o ctlapi.Order) (decide.Decision, error)
 	Release(ctx context.Context, id group.ID, o ctlapi.Order) (decide.Decision, error)
+	Shed(ctx context.Context, id group.ID, o ctlapi.Order) (decide.Decision, error)
+	Confirm(ctx context.Context, decision string, o ctlapi.Order) (decide.Decision, error)
 }
 
 // Ingest says what became of the telemetry that came in: *ingest.Ingest. It must not
@@ -139,6 +146,7 @@ type Deps struct {
 	Records    Records
 	Control    Control
 	Operator   Operator
+	Policies   Policies
 	Ingest     Ingest
 	Probes     Probes
 	Registerer prometheus.Registerer
@@ -163,8 +171,13 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Console, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	if _, err := readPassword(cfg.PasswordFile); err != nil {
-		return nil, fmt.Errorf("console: %w", err)
+	for _, file := range []string{cfg.PasswordFile, cfg.ViewerFile} {
+		if file == "" {
+			continue
+		}
+		if _, err := readPassword(file); err != nil {
+			return nil, fmt.Errorf("console: %w", err)
+		}
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now
@@ -204,8 +217,12 @@ func (c *Console) Handler() http.Handler {
 	api.HandleFunc("GET /console/api/session", c.signedIn(c.getSession))
 	api.HandleFunc("DELETE /console/api/session", c.signedIn(c.deleteSession))
 	api.HandleFunc("GET /console/api/events", c.signedIn(c.getEvents))
-	api.HandleFunc("POST /console/api/groups/{id}/isolate", c.signedIn(c.order(c.deps.Operator.Isolate)))
-	api.HandleFunc("POST /console/api/groups/{id}/release", c.signedIn(c.order(c.deps.Operator.Release)))
+	api.HandleFunc("POST /console/api/groups/{id}/isolate", c.operators(c.order(c.deps.Operator.Isolate)))
+	api.HandleFunc("POST /console/api/groups/{id}/release", c.operators(c.order(c.deps.Operator.Release)))
+	api.HandleFunc("POST /console/api/groups/{id}/limit", c.operators(c.order(c.deps.Operator.Shed)))
+	api.HandleFunc("POST /console/api/decisions/{id}/confirm", c.operators(c.confirm))
+	api.HandleFunc("GET /console/api/policy", c.signedIn(c.getPolicy))
+	api.HandleFunc("POST /console/api/policy/difference", c.signedIn(c.postDifference))
 	api.HandleFunc("GET /console/api/groups/{id}/traces", c.signedIn(c.getTraces))
 	api.HandleFunc("GET /console/api/traces/{id}", c.signedIn(c.getTrace))
 	api.HandleFunc("/console/api/", func(w http.ResponseWriter, _ *http.Request) { refuse(w, errNotFound) })

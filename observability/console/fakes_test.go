@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/console"
@@ -48,7 +50,12 @@ type fakes struct {
 	asked    int // questions for GroupStats
 	traces   []store.Span
 	queries  []store.TraceQuery
-	hang     chan struct{} // GroupStats waits for it
+	calls    []store.Call
+
+	callsLeftOut uint64
+	lost         uint64 // records that ClickHouse refused
+
+	hang chan struct{} // GroupStats waits for it
 
 	report     console.KernelReport
 	probesErr  error
@@ -82,6 +89,7 @@ func newFakes() *fakes {
 	}
 	f := &fakes{
 		boost:  1,
+		calls:  exampleCalls(),
 		report: kernelReport(),
 		groups: []ctlapi.Group{home(search, "", "baseline"), home(canary, "canary", "canary"), home(pay, "", "baseline")},
 		status: ctlapi.Status{
@@ -145,7 +153,7 @@ func exampleTrace(at time.Time) []store.Span {
 	entry.Traffic.Route, entry.Traffic.Entry, entry.Traffic.Service = "core", true, "core"
 	return []store.Span{
 		entry,
-		span(2, 1, "core", "POST /v1/conversations/{id}/messages", "Server", 2*time.Millisecond, 44*time.Millisecond, "Error"),
+		span(2, 1, "core", "POST /v1/conversations/{conversation}/messages", "Server", 2*time.Millisecond, 44*time.Millisecond, "Error"),
 		span(3, 2, "core", "send messages", "Producer", 9*time.Millisecond, 6*time.Millisecond, "Ok"),
 		span(4, 3, "core", "process messages", "Consumer", 21*time.Millisecond, 18*time.Millisecond, "Ok"),
 	}
@@ -212,6 +220,15 @@ func (f *fakes) GroupSeries(_ context.Context, w sli.Window, step time.Duration)
 	return out, nil
 }
 
+func (f *fakes) Calls(context.Context, sli.Window) ([]store.Call, uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.empty {
+		return nil, 0, f.statsErr
+	}
+	return f.calls, f.callsLeftOut, f.statsErr
+}
+
 func (f *fakes) Traces(_ context.Context, q store.TraceQuery) ([]store.Span, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -273,6 +290,58 @@ func (f *fakes) Isolate(_ context.Context, id group.ID, o ctlapi.Order) (decide.
 	return f.order("isolate", decide.Isolate, id, o, "isolated", ctlapi.StateForced)
 }
 
+func (f *fakes) Confirm(_ context.Context, id string, o ctlapi.Order) (decide.Decision, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refuse != nil {
+		return decide.Decision{}, f.refuse
+	}
+	f.orders = append(f.orders, fmt.Sprintf("confirm %s by %s: %s", id, o.By, o.Reason))
+	d := f.decision("99-confirmed", decide.Isolate, time.Now(), "canary", "isolated")
+	d.By, d.Confirms = "operator:"+o.By, id
+	f.decided = append(f.decided, d)
+	return d, nil
+}
+
+func (f *fakes) Shed(_ context.Context, id group.ID, o ctlapi.Order) (decide.Decision, error) {
+	f.do(func() { f.groups[1].Limit = o.Requests })
+	return f.order(fmt.Sprintf("limit to %d", o.Requests), decide.Shed, id, o, "canary", ctlapi.StatePinned)
+}
+
+func (f *fakes) Policy(context.Context) (ctlapi.Document, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return ctlapi.Document{Revision: &ctlapi.Revision{Number: 4, By: "file"}, Document: policyInForce}, f.ctlErr
+}
+
+const policyInForce = "mode: act\nobjectives:\n  p95: 200ms\n"
+
+func (f *fakes) CheckPolicy(_ context.Context, document []byte) (ctlapi.Check, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if strings.Contains(string(document), "p59") {
+		return ctlapi.Check{Problems: []policy.Problem{{Path: "objectives.p59", Line: 3, Message: "unknown key, did you mean p95"}}}, f.ctlErr
+	}
+	return ctlapi.Check{Changes: []ctlapi.Change{{Type: "rds", Name: "edge", What: "changed"}, {Type: "cds", Name: "core/blue", What: "added"}}}, f.ctlErr
+}
+
+func (f *fakes) Revisions(context.Context) ([]ctlapi.Revision, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := time.Now().Add(-time.Hour)
+	return []ctlapi.Revision{
+		{Number: 5, Time: at, By: "operator:ada", Reason: "quicker", State: ctlapi.RevisionRolledBack, Why: "errors 50% of 80 requests in canary+payment", BackTo: 4},
+		{Number: 4, Time: at.Add(-time.Hour), By: "file", State: ctlapi.RevisionInForce},
+	}, f.ctlErr
+}
+
+func (f *fakes) Revision(_ context.Context, number int) (ctlapi.Document, error) {
+	if number != 5 {
+		return ctlapi.Document{}, &protocol.Error{Code: protocol.CodeNotFound, Field: "revision", Message: "there is no such revision"}
+	}
+	return ctlapi.Document{Document: strings.Replace(policyInForce, "200ms", "100ms", 1)}, nil
+}
+
 func (f *fakes) Release(_ context.Context, id group.ID, o ctlapi.Order) (decide.Decision, error) {
 	return f.order("release", decide.Release, id, o, "canary", ctlapi.StatePinned)
 }
@@ -317,7 +386,26 @@ func (f *fakes) Probes(ctx context.Context) (console.KernelReport, error) {
 }
 
 func (f *fakes) Account() ingest.Account {
-	return ingest.Account{Received: 1_284_402, Stored: 1_284_031, Spooled: 0, Pending: 371, Dropped: map[otlp.Reason]uint64{ingest.Rejected: 0}}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	flow := ingest.Flow{Received: 1_284_402 + f.lost, Stored: 1_284_031, Spooled: 0, Pending: 371, Dropped: map[otlp.Reason]uint64{ingest.Rejected: f.lost}}
+	return ingest.Account{Flow: flow, Tables: map[otlp.Table]ingest.Flow{otlp.Traces: flow, otlp.Logs: {}}}
+}
+
+func (f *fakes) Tables(context.Context) ([]store.Table, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []store.Table{
+		{Name: "otel_traces", Rows: 1_284_031, Bytes: 66_769_612, Parts: 7, Days: 3, Oldest: time.Now().Add(-31 * time.Hour)},
+		{Name: "traffic_group", Rows: 70_112, Bytes: 2_004_118, Parts: 5, Days: 90, Oldest: time.Now().Add(-20 * 24 * time.Hour)},
+		{Name: "schema_migrations", Rows: 8, Bytes: 812, Parts: 1},
+	}, f.statsErr
+}
+
+func (f *fakes) Disk(context.Context) (store.Disk, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return store.Disk{Free: 41_200_000_000, Total: 120_000_000_000}, f.statsErr
 }
 
 var errAway = errors.New("dial tcp 127.0.0.1:8123: connect: connection refused")
@@ -350,7 +438,7 @@ func serveDeps(t *testing.T, change func(*console.Config), remove func(*console.
 	}
 	f, registry := newFakes(), prometheus.NewRegistry()
 	deps := console.Deps{
-		Stats: f, Records: f, Control: controlled{f}, Operator: f, Ingest: f, Probes: f, Registerer: registry,
+		Stats: f, Records: f, Control: controlled{f}, Operator: f, Policies: f, Ingest: f, Probes: f, Registerer: registry,
 		Now: func() time.Time {
 			f.mu.Lock()
 			defer f.mu.Unlock()

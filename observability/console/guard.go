@@ -45,7 +45,11 @@ func (c *Console) guard(next http.Handler) http.Handler {
 
 // decode reads one JSON object and nothing else; the error is fit for the client.
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	return decodeUpTo(w, r, into, maxBody)
+}
+
+func decodeUpTo(w http.ResponseWriter, r *http.Request, into any, most int64) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
 	if err == nil && d.Decode(&struct{}{}) != io.EOF {

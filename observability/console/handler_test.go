@@ -394,11 +394,11 @@ func TestStreamBeginsWithTheWholeState(t *testing.T) {
 	}
 	for range 2 { // a second viewer gets it at once as well
 		seen := map[string]bool{}
-		for len(seen) < 7 {
+		for len(seen) < 9 {
 			name, _, _ := strings.Cut(until(t, first, ""), " ")
 			seen[name] = true
 		}
-		want := map[string]bool{"groups": true, "chart": true, "decisions": true, "edges": true, "telemetry": true, "health": true, "kernel": true}
+		want := map[string]bool{"groups": true, "chart": true, "decisions": true, "edges": true, "telemetry": true, "health": true, "kernel": true, "map": true, "storage": true}
 		if diff := cmp.Diff(want, seen); diff != "" {
 			t.Errorf("sections (-want +got):\n%s", diff)
 		}
@@ -562,4 +562,68 @@ func gauge(t *testing.T, s *served, name string) float64 { return value(t, s, na
 
 func counter(t *testing.T, s *served, reason string) float64 {
 	return value(t, s, "tracegate_console_viewers_dropped_total", reason)
+}
+
+// withViewer gives the console a second password.
+func withViewer(t *testing.T) func(*console.Config) {
+	t.Helper()
+	return func(c *console.Config) {
+		c.ViewerFile = filepath.Join(t.TempDir(), "viewer.password")
+		if err := os.WriteFile(c.ViewerFile, []byte(viewerPassword+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const viewerPassword = "only-to-look"
+
+// TestViewersGiveNoOrders: they see everything, and what they order is refused.
+func TestViewersGiveNoOrders(t *testing.T) {
+	s := serve(t, withViewer(t))
+	c := s.caller(t)
+	resp, body := c.call(http.MethodPost, "/console/api/session", `{"name": "bob", "password": "`+viewerPassword+`"}`)
+	if resp.StatusCode != http.StatusOK || !strings.Contains(body, `"role":"viewer"`) {
+		t.Fatalf("login: %d %s", resp.StatusCode, body)
+	}
+	for _, path := range []string{"/groups/" + string(canary.ID()) + "/isolate", "/groups/" + string(canary.ID()) + "/release", "/decisions/1/confirm"} {
+		resp, body := c.call(http.MethodPost, "/console/api"+path, `{"reason": "x"}`)
+		if resp.StatusCode != http.StatusForbidden || failure(t, body).Code != protocol.CodePermissionDenied {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, body)
+		}
+	}
+	if resp, body := c.call(http.MethodGet, "/console/api/groups/"+string(canary.ID())+"/traces", ""); resp.StatusCode != http.StatusOK {
+		t.Errorf("traces: %d %s", resp.StatusCode, body)
+	}
+	s.do(func() {
+		if len(s.orders) != 0 {
+			t.Errorf("orders went through: %v", s.orders)
+		}
+	})
+	if resp, _ := s.caller(t).call(http.MethodPost, "/console/api/session", `{"name": "bob", "password": "neither"}`); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("another password: %d", resp.StatusCode)
+	}
+	if resp, body := s.caller(t).call(http.MethodPost, "/console/api/session", `{"name": "ada", "password": "`+password+`"}`); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"role":"operator"`) {
+		t.Errorf("an operator: %d %s", resp.StatusCode, body)
+	}
+}
+
+// TestConfirm passes a person's word on, with their name.
+func TestConfirm(t *testing.T) {
+	s := serve(t, nil)
+	c := s.caller(t)
+	if resp, _ := c.call(http.MethodPost, "/console/api/decisions/7/confirm", `{"reason": "x"}`); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without a session: %d", resp.StatusCode)
+	}
+	c.call(http.MethodPost, "/console/api/session", `{"name": "ada", "password": "`+password+`"}`)
+	if resp, body := c.call(http.MethodPost, "/console/api/decisions/7/confirm", `{"reason": " "}`); resp.StatusCode != http.StatusBadRequest || failure(t, body).Field != "reason" {
+		t.Errorf("without a reason: %d %s", resp.StatusCode, body)
+	}
+	if resp, body := c.call(http.MethodPost, "/console/api/decisions/7/confirm", `{"reason": "I see it too"}`); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"action":"isolate"`) {
+		t.Errorf("confirmed: %d %s", resp.StatusCode, body)
+	}
+	s.do(func() {
+		if len(s.orders) != 1 || s.orders[0] != "confirm 7 by ada: I see it too" {
+			t.Errorf("orders: %v", s.orders)
+		}
+	})
 }

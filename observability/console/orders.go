@@ -34,28 +34,45 @@ func (c *Console) order(pass func(context.Context, group.ID, ctlapi.Order) (deci
 			refuse(w, err)
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), c.cfg.Timeout)
-		defer cancel()
-		d, err := pass(ctx, id, o)
-		if err != nil {
-			c.log.WarnContext(r.Context(), "order not carried out", "group", id, "by", o.By, "error", err)
-			var e *protocol.Error
-			if !errors.As(err, &e) {
-				err = &protocol.Error{Code: protocol.CodeUnavailable, Message: "the control plane does not answer; nothing was changed as far as is known", Temporary: true}
-			}
-			refuse(w, err)
-			return
-		}
-		c.log.InfoContext(r.Context(), "order carried out", "action", d.Action, "group", id, "by", o.By, "decision", d.ID)
-		c.poke()
-		answer(w, http.StatusOK, Entries([]decide.Decision{d})[0])
+		c.carryOut(w, r, o, func(ctx context.Context) (decide.Decision, error) { return pass(ctx, id, o) })
 	}
+}
+
+// confirm follows what a decision recommends, in the name of who is logged in.
+func (c *Console) confirm(w http.ResponseWriter, r *http.Request) {
+	o, err := readOrder(w, r)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	c.carryOut(w, r, o, func(ctx context.Context) (decide.Decision, error) {
+		return c.deps.Operator.Confirm(ctx, r.PathValue("id"), o)
+	})
+}
+
+func (c *Console) carryOut(w http.ResponseWriter, r *http.Request, o ctlapi.Order, pass func(context.Context) (decide.Decision, error)) {
+	ctx, cancel := context.WithTimeout(r.Context(), c.cfg.Timeout)
+	defer cancel()
+	d, err := pass(ctx)
+	if err != nil {
+		c.log.WarnContext(r.Context(), "order not carried out", "path", r.URL.Path, "by", o.By, "error", err)
+		var e *protocol.Error
+		if !errors.As(err, &e) {
+			err = &protocol.Error{Code: protocol.CodeUnavailable, Message: "the control plane does not answer; nothing was changed as far as is known", Temporary: true}
+		}
+		refuse(w, err)
+		return
+	}
+	c.log.InfoContext(r.Context(), "order carried out", "action", d.Action, "group", d.Group, "by", o.By, "decision", d.ID)
+	c.poke()
+	answer(w, http.StatusOK, Entries([]decide.Decision{d})[0])
 }
 
 func readOrder(w http.ResponseWriter, r *http.Request) (ctlapi.Order, error) {
 	var in struct {
 		Reason   string           `json:"reason"`
 		ForMS    int64            `json:"for_ms"`
+		Requests uint32           `json:"requests"` // of a limit
 		Identity *ctlapi.Identity `json:"identity"`
 	}
 	if err := decode(w, r, &in); err != nil {
@@ -68,5 +85,5 @@ func readOrder(w http.ResponseWriter, r *http.Request) (ctlapi.Order, error) {
 	case in.ForMS < 0 || in.ForMS > maxFor.Milliseconds():
 		return ctlapi.Order{}, &protocol.Error{Code: protocol.CodeInvalidArgument, Field: "for_ms", Message: "for_ms must be between 0 and a week"}
 	}
-	return ctlapi.Order{Reason: reason, By: sessionOf(r).name, ForMS: in.ForMS, Identity: in.Identity}, nil
+	return ctlapi.Order{Reason: reason, By: sessionOf(r).name, ForMS: in.ForMS, Requests: in.Requests, Identity: in.Identity}, nil
 }

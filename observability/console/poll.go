@@ -8,7 +8,9 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/observability/ingest"
 	"github.com/tracegate/tracegate/observability/sli"
+	"github.com/tracegate/tracegate/observability/store"
 )
 
 // Sections of the state, as events are named.
@@ -20,6 +22,8 @@ const (
 	sectionTelemetry = "telemetry"
 	sectionHealth    = "health"
 	sectionKernel    = "kernel"
+	sectionMap       = "map"
+	sectionStorage   = "storage"
 )
 
 const maxDecisions = 50
@@ -57,7 +61,9 @@ func (s *Source) observe(err error, now time.Time) {
 type measured struct {
 	stats     []sli.Stats
 	chart     *Chart            // nil: not asked this time, as for decisions
+	calls     *ServiceMap       // nil: not asked this time
 	decisions []decide.Decision // what is kept
+	storage   *storage          // nil: not asked this time
 	err       error
 }
 
@@ -133,7 +139,13 @@ func (c *Console) askStats() func(context.Context) measured {
 		if m.chart, m.err = c.chart(ctx, now); m.err != nil {
 			return m
 		}
-		m.decisions, m.err = c.deps.Records.Decisions(ctx, maxDecisions)
+		if m.calls, m.err = c.serviceMap(ctx, now); m.err != nil {
+			return m
+		}
+		if m.decisions, m.err = c.deps.Records.Decisions(ctx, maxDecisions); m.err != nil {
+			return m
+		}
+		m.storage, m.err = c.storage(ctx)
 		return m
 	}
 }
@@ -148,6 +160,27 @@ func (c *Console) chart(ctx context.Context, now time.Time) (*Chart, error) {
 	}
 	chart := NewChart(stats, from, c.cfg.Step, points)
 	return &chart, nil
+}
+
+func (c *Console) storage(ctx context.Context) (*storage, error) {
+	tables, err := c.deps.Records.Tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	disk, err := c.deps.Records.Disk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &storage{Tables: tables, Disk: disk}, nil
+}
+
+func (c *Console) serviceMap(ctx context.Context, now time.Time) (*ServiceMap, error) {
+	calls, leftOut, err := c.deps.Stats.Calls(ctx, lastWhole(now, mapWindow))
+	if err != nil {
+		return nil, err
+	}
+	m := NewServiceMap(calls, leftOut, mapWindow)
+	return &m, nil
 }
 
 func (c *Console) askControl(ctx context.Context) said {
@@ -231,14 +264,41 @@ func (c *Console) join(ctx context.Context, stats <-chan measured, control <-cha
 	}
 }
 
+// telemetry is what became of what was received.
+type telemetry struct {
+	ingest.Account
+	Balanced bool `json:"balanced"`
+}
+
+// storage is what the tables take, and what is left. While ClickHouse is away it has no
+// tables: old sizes would look alive.
+type storage struct {
+	Tables []store.Table `json:"tables"`
+	Disk   store.Disk    `json:"disk"`
+}
+
 func (c *Console) publishStats(m measured) error {
 	if c.deps.Ingest != nil {
-		if err := c.hub.publish(sectionTelemetry, c.deps.Ingest.Account()); err != nil {
+		account := c.deps.Ingest.Account()
+		if err := c.hub.publish(sectionTelemetry, telemetry{account, account.Balanced()}); err != nil {
+			return err
+		}
+	}
+	if m.err != nil {
+		m.storage = &storage{}
+	}
+	if m.storage != nil {
+		if err := c.hub.publish(sectionStorage, m.storage); err != nil {
 			return err
 		}
 	}
 	if m.chart == nil {
 		return nil
+	}
+	if m.calls != nil {
+		if err := c.hub.publish(sectionMap, m.calls); err != nil {
+			return err
+		}
 	}
 	return c.hub.publish(sectionChart, m.chart)
 }

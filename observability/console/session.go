@@ -30,6 +30,7 @@ const (
 // session is one login. ended is closed when it is over before its time.
 type session struct {
 	name    string
+	viewer  bool // may look, and gives no orders
 	expires time.Time
 	ended   chan struct{}
 }
@@ -49,11 +50,11 @@ func newSessions(ttl time.Duration) *sessions {
 
 // open makes a session and gives its token: 256 random bits. When there are too many,
 // the one that ends first goes.
-func (s *sessions) open(name string, now time.Time) (token string, sess *session) {
+func (s *sessions) open(name string, viewer bool, now time.Time) (token string, sess *session) {
 	var raw [32]byte
 	_, _ = rand.Read(raw[:]) // never fails (crypto/rand)
 	token = base64.RawURLEncoding.EncodeToString(raw[:])
-	sess = &session{name: name, expires: now.Add(s.ttl), ended: make(chan struct{})}
+	sess = &session{name: name, viewer: viewer, expires: now.Add(s.ttl), ended: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var first [sha256.Size]byte
@@ -187,7 +188,14 @@ func (c *Console) postSession(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	address, _, _ := net.SplitHostPort(r.RemoteAddr)
-	granted, ok := c.login.try(address, func() bool { return same([]byte(in.Password), want) })
+	viewer := false
+	granted, ok := c.login.try(address, func() bool {
+		if same([]byte(in.Password), want) {
+			return true
+		}
+		viewer = c.isViewer([]byte(in.Password))
+		return viewer
+	})
 	switch {
 	case !ok:
 		c.metrics.logins.WithLabelValues("limited").Inc()
@@ -199,11 +207,30 @@ func (c *Console) postSession(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &protocol.Error{Code: protocol.CodeUnauthenticated, Field: "password", Message: "the password is wrong"})
 	default:
 		c.metrics.logins.WithLabelValues("granted").Inc()
-		token, sess := c.sessions.open(in.Name, c.deps.Now())
-		c.log.InfoContext(r.Context(), "console login", "address", address, "name", in.Name)
+		token, sess := c.sessions.open(in.Name, viewer, c.deps.Now())
+		c.log.InfoContext(r.Context(), "console login", "address", address, "name", in.Name, "viewer", viewer)
 		http.SetCookie(w, c.cookie(r, token, int(c.cfg.SessionTTL/time.Second)))
 		answer(w, http.StatusOK, describe(sess))
 	}
+}
+
+// Roles of a session.
+const (
+	roleOperator = "operator"
+	roleViewer   = "viewer"
+)
+
+// isViewer says whether a password is that of viewers; where it cannot be read, nobody's.
+func (c *Console) isViewer(password []byte) bool {
+	if c.cfg.ViewerFile == "" {
+		return false
+	}
+	want, err := readPassword(c.cfg.ViewerFile)
+	if err != nil {
+		c.log.Error("password of viewers", "error", err)
+		return false
+	}
+	return same(password, want)
 }
 
 func (c *Console) cookie(r *http.Request, token string, maxAge int) *http.Cookie {
@@ -214,7 +241,11 @@ func (c *Console) cookie(r *http.Request, token string, maxAge int) *http.Cookie
 }
 
 func describe(s *session) map[string]any {
-	return map[string]any{"name": s.name, "expires_at": s.expires}
+	role := roleOperator
+	if s.viewer {
+		role = roleViewer
+	}
+	return map[string]any{"name": s.name, "role": role, "expires_at": s.expires}
 }
 
 func (c *Console) getSession(w http.ResponseWriter, r *http.Request) {
@@ -227,6 +258,17 @@ func (c *Console) deleteSession(w http.ResponseWriter, r *http.Request) {
 	}
 	http.SetCookie(w, c.cookie(r, "", -1))
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// operators lets next be called with the session of an operator only.
+func (c *Console) operators(next http.HandlerFunc) http.HandlerFunc {
+	return c.signedIn(func(w http.ResponseWriter, r *http.Request) {
+		if sessionOf(r).viewer {
+			refuse(w, &protocol.Error{Code: protocol.CodePermissionDenied, Message: "you are logged in as a viewer, and this changes something"})
+			return
+		}
+		next(w, r)
+	})
 }
 
 type sessionKey struct{}

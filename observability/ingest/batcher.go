@@ -2,24 +2,41 @@ package ingest
 
 import (
 	"context"
+	"slices"
 	"time"
 
+	"github.com/tracegate/tracegate/observability/ingest/otlp"
 	"github.com/tracegate/tracegate/observability/store"
 )
 
-// records are rows: spans, or points of metrics.
+// records are rows: spans, points of metrics, or log records.
 type records struct {
 	spans  []store.Span
 	points []store.Point
+	logs   []store.Log
 }
 
-func (r records) len() int { return len(r.spans) + len(r.points) }
+func (r records) len() int { return len(r.spans) + len(r.points) + len(r.logs) }
+
+// table is whose account rows of one table are in.
+func (r records) table() otlp.Table {
+	switch {
+	case len(r.points) > 0:
+		return otlp.Metrics
+	case len(r.logs) > 0:
+		return otlp.Logs
+	}
+	return otlp.Traces
+}
 
 // byTable cuts r so that each part is of one table, which has it whole or not at all.
 func (r records) byTable() []records {
 	var parts []records
 	if len(r.spans) > 0 {
 		parts = append(parts, records{spans: r.spans})
+	}
+	if len(r.logs) > 0 {
+		parts = append(parts, records{logs: r.logs})
 	}
 	part := map[store.PointKind]int{}
 	for _, p := range r.points {
@@ -44,16 +61,29 @@ type submission struct {
 
 // batch is what is stored together.
 type batch struct {
-	rows  records
+	count int // of rows
 	size  int64
 	parts []submission
 }
 
 func (b *batch) add(s submission) {
-	b.rows.spans = append(b.rows.spans, s.rows.spans...)
-	b.rows.points = append(b.rows.points, s.rows.points...)
+	b.count += s.rows.len()
 	b.size += s.size
 	b.parts = append(b.parts, s)
+}
+
+// rows are those of all parts, copied once.
+func (b *batch) rows() records {
+	if len(b.parts) == 1 {
+		return b.parts[0].rows
+	}
+	var spans [][]store.Span
+	var points [][]store.Point
+	var logs [][]store.Log
+	for _, p := range b.parts {
+		spans, points, logs = append(spans, p.rows.spans), append(points, p.rows.points), append(logs, p.rows.logs)
+	}
+	return records{slices.Concat(spans...), slices.Concat(points...), slices.Concat(logs...)}
 }
 
 // answer tells every sender.
@@ -88,7 +118,7 @@ func (b *batcher) run() {
 		select {
 		case s, ok := <-b.in:
 			if !ok {
-				if b.current.rows.len() > 0 {
+				if b.current.count > 0 {
 					b.out <- b.current
 				}
 				return
@@ -105,9 +135,9 @@ func (b *batcher) run() {
 // long to wait until it is.
 func (b *batcher) next(now time.Time) (chan<- *batch, time.Duration) {
 	switch {
-	case b.current.rows.len() == 0:
+	case b.current.count == 0:
 		return nil, time.Hour
-	case !now.Before(b.due) || b.current.rows.len() >= b.cfg.FlushRows || b.current.size >= b.cfg.FlushBytes:
+	case !now.Before(b.due) || b.current.count >= b.cfg.FlushRows || b.current.size >= b.cfg.FlushBytes:
 		return b.out, time.Hour
 	}
 	return nil, b.due.Sub(now)
@@ -115,7 +145,7 @@ func (b *batcher) next(now time.Time) (chan<- *batch, time.Duration) {
 
 // add is bounded by the ledger: what is in here is pending there.
 func (b *batcher) add(s submission, now time.Time) {
-	if b.current.rows.len() == 0 {
+	if b.current.count == 0 {
 		b.due = now.Add(b.cfg.FlushAfter)
 		if earliest := b.last.Add(b.cfg.FlushEvery); b.due.Before(earliest) {
 			b.due = earliest
@@ -124,15 +154,17 @@ func (b *batcher) add(s submission, now time.Time) {
 	b.current.add(s)
 }
 
-// submit hands rows over and waits until they are stored or spooled. When ctx ends
+// submit hands rows over; wait returns once they are stored or spooled. When ctx ends
 // first they are stored all the same, and the sender does not know.
-func submit(ctx context.Context, in chan<- submission, rows records, size int64) error {
+func submit(ctx context.Context, in chan<- submission, rows records, size int64) (wait func() error) {
 	s := submission{rows: rows, size: size, done: make(chan error, 1)}
 	in <- s // the batcher takes at once: it never waits for anything else
-	select {
-	case err := <-s.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	return func() error {
+		select {
+		case err := <-s.done:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,10 +10,18 @@ import (
 	"github.com/tracegate/tracegate/observability/ingest/otlp"
 )
 
+// GCPercent is the garbage collector's target (GOGC) for a process that runs an Ingest: rows
+// live for a fraction of a second, and to look at those that wait again and again was a good
+// part of what a span cost. What waits is bounded, so the heap is too.
+const GCPercent = 300
+
 // Config bounds what is received and how it is stored.
 type Config struct {
-	// Addr is the loopback address of the OTLP gRPC receiver.
-	Addr string
+	// Addr is the address of the OTLP receiver for gRPC, loopback where there is no TLS, HTTPAddr that for HTTP;
+	// empty: none for HTTP.
+	Addr, HTTPAddr string
+	// TLS makes senders by gRPC prove who they are, HTTPTLS those by HTTP; nil: nothing is encrypted.
+	TLS, HTTPTLS *tls.Config
 	// MaxMessage bounds one message, in bytes.
 	MaxMessage int
 	// MaxPending bounds records that wait to be stored; MaxPendingBytes their messages'
@@ -38,6 +47,8 @@ type Config struct {
 	SpoolBytes int64
 	// MinBackoff and MaxBackoff bound the pause between tries to drain the spool.
 	MinBackoff, MaxBackoff time.Duration
+	// MarkEvery is how often a watermark is written.
+	MarkEvery time.Duration
 	// Drain bounds how long Run takes to end.
 	Drain time.Duration
 	// Env and Tenant are those of spans, and of points with a color, that say neither.
@@ -49,6 +60,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Addr:            "127.0.0.1:4317",
+		HTTPAddr:        "127.0.0.1:4318",
 		MaxMessage:      16 << 20,
 		MaxPending:      200_000,
 		MaxPendingBytes: 128 << 20,
@@ -61,6 +73,7 @@ func DefaultConfig() Config {
 		SpoolBytes:      1 << 30,
 		MinBackoff:      100 * time.Millisecond,
 		MaxBackoff:      2 * time.Second,
+		MarkEvery:       time.Second,
 		Drain:           5 * time.Second,
 		Env:             "default",
 		Tenant:          "default",
@@ -72,6 +85,9 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		return fmt.Errorf("addr: %w", err)
+	}
+	if _, _, err := net.SplitHostPort(c.HTTPAddr); c.HTTPAddr != "" && err != nil {
+		return fmt.Errorf("http_addr: %w", err)
 	}
 	for _, f := range []struct {
 		key string
@@ -89,9 +105,10 @@ func (c Config) Validate() error {
 		{"spool_bytes", c.SpoolBytes <= 0},
 		{"min_backoff", c.MinBackoff <= 0},
 		{"max_backoff", c.MaxBackoff < c.MinBackoff},
+		{"mark_every", c.MarkEvery <= 0},
 		{"drain", c.Drain <= 0},
 		{"limits", c.Limits.Attributes <= 0 || c.Limits.Key <= 0 || c.Limits.Value <= 0 || c.Limits.Name <= 0 || c.Limits.Past <= 0 || c.Limits.Future <= 0 ||
-			c.Limits.Buckets <= 0 || c.Limits.Points <= 0 || c.Limits.PointBytes <= 0},
+			c.Limits.Buckets <= 0 || c.Limits.Points <= 0 || c.Limits.PointBytes <= 0 || c.Limits.Body <= 0 || c.Limits.Logs <= 0 || c.Limits.LogBytes <= 0},
 	} {
 		if f.bad {
 			return fmt.Errorf("%s: must be positive", f.key)

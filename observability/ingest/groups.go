@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,6 +83,9 @@ func (g *groupMetrics) of(t store.Traffic) (series, bool) {
 	l := labels{string(t.Group), t.Env, t.Tenant, t.Service, t.Pool}
 	c, ok := g.series[l]
 	if !ok && len(g.series) < maxSeries {
+		for _, s := range []*string{&l.group, &l.env, &l.tenant, &l.service, &l.pool} {
+			*s = strings.Clone(*s) // they are parts of messages, which must not stay
+		}
 		c = series{
 			requests: g.requests.WithLabelValues(l.group, l.env, l.tenant, l.service, l.pool),
 			errors:   g.errors.WithLabelValues(l.group, l.env, l.tenant, l.service, l.pool),

@@ -1,5 +1,6 @@
-// Package ingest receives OTLP over gRPC and stores it in ClickHouse: spans of services,
-// spans of the edge, made from Envoy's access log, and points of metrics (ingest/otlp).
+// Package ingest receives OTLP, over gRPC and over HTTP, and stores it in ClickHouse: spans
+// of services, spans of the edge, made from Envoy's access log, points of metrics, and log
+// records (ingest/otlp).
 //
 // A message is acknowledged once ClickHouse has its records or, while ClickHouse is
 // away, once they are on disk (ingest/spool). The spool is drained when ClickHouse is
@@ -9,8 +10,7 @@
 // ([Account]).
 //
 // What it does not do: a sender that repeats a message whose acknowledgement it did not
-// get makes new records of it (OTLP is at least once); logs other than the edge's are
-// accepted and dropped with a count. The OpenTelemetry collector with its ClickHouse
+// get makes new records of it (OTLP is at least once). The OpenTelemetry collector with its ClickHouse
 // exporter can take this package's place for services' spans and metrics; it lost as the
 // default because its queue drops without telling the sender, and because it knows
 // neither groups nor the edge's log.
@@ -19,6 +19,8 @@ package ingest
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -28,9 +30,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	collectorlogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
-	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // OTLP senders may compress
 	"google.golang.org/grpc/keepalive"
 
@@ -56,7 +58,9 @@ func New(cfg Config, sink Sink, reg prometheus.Registerer, log *slog.Logger) (*I
 	if err != nil {
 		return nil, err
 	}
-	book := newLedger(sp.Usage().Rows)
+	recovered := map[otlp.Table]int{}
+	sp.Each(func(token string, rows int) { recovered[tableOf(token)] += rows })
+	book := newLedger(recovered)
 	i := &Ingest{
 		cfg: cfg, book: book, spool: sp, log: log,
 		writer: &writer{cfg: cfg, sink: sink, spool: sp, book: book, groups: newGroupMetrics(), log: log, filled: make(chan struct{}, 1)},
@@ -80,28 +84,53 @@ func (i *Ingest) Account() Account {
 	return a
 }
 
-// Run listens on Config.Addr and serves until ctx is done; see Serve.
-func (i *Ingest) Run(ctx context.Context) error {
-	listener, err := net.Listen("tcp", i.cfg.Addr)
-	if err != nil {
-		return fmt.Errorf("listen for telemetry: %w", err)
+// Listeners are where OTLP comes in. HTTP may be nil.
+type Listeners struct{ GRPC, HTTP net.Listener }
+
+// Listen opens the listeners of cfg.
+func Listen(cfg Config) (Listeners, error) {
+	var l Listeners
+	var err error
+	if l.GRPC, err = net.Listen("tcp", cfg.Addr); err != nil {
+		return Listeners{}, fmt.Errorf("listen for telemetry: %w", err)
 	}
-	return i.Serve(ctx, listener)
+	if cfg.HTTPAddr == "" {
+		return l, nil
+	}
+	if l.HTTP, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
+		return Listeners{}, errors.Join(fmt.Errorf("listen for telemetry over HTTP: %w", err), l.GRPC.Close())
+	}
+	return l, nil
 }
 
-// Serve receives on listener until ctx is done. Then, in order: no new message is taken,
-// those that are being received are stored and answered, and the spool keeps what is in
-// it for the next run.
-func (i *Ingest) Serve(ctx context.Context, listener net.Listener) error {
+// Close closes listeners that are not served.
+func (l Listeners) Close() error {
+	if l.HTTP == nil {
+		return l.GRPC.Close()
+	}
+	return errors.Join(l.GRPC.Close(), l.HTTP.Close())
+}
+
+// Serve receives on both listeners until ctx is done. Then, in order: no new message is
+// taken, those that are being received are stored and answered, and the spool keeps what is
+// in it for the next run.
+func (i *Ingest) Serve(ctx context.Context, l Listeners) error {
 	var storing sync.WaitGroup
-	spans, points := i.pipeline(&storing), i.pipeline(&storing)
+	// Each table's rows are batched and written apart, so that none waits for another's.
+	pipelines := map[otlp.Table]chan<- submission{}
+	for _, t := range otlp.Tables() {
+		pipelines[t] = i.pipeline(&storing)
+	}
 	drainCtx, stopDraining := context.WithCancel(context.WithoutCancel(ctx))
 	storing.Go(func() { i.writer.drain(drainCtx) })
 
-	server := i.server(spans, points)
+	r := &receiver{
+		cfg: i.cfg, convert: otlp.Converter{Limits: i.cfg.Limits, Env: i.cfg.Env, Tenant: i.cfg.Tenant}, random: random, pipelines: pipelines, book: i.book,
+	}
 	g, gctx := errgroup.WithContext(ctx)
+	server := i.server(r)
 	g.Go(func() error {
-		if err := server.Serve(listener); err != nil {
+		if err := server.Serve(l.GRPC); err != nil {
 			return fmt.Errorf("serve telemetry: %w", err)
 		}
 		return nil
@@ -111,9 +140,16 @@ func (i *Ingest) Serve(ctx context.Context, listener net.Listener) error {
 		i.stop(server)
 		return nil
 	})
+	if byHTTP := l.HTTP; byHTTP != nil {
+		if i.cfg.HTTPTLS != nil {
+			byHTTP = tls.NewListener(byHTTP, i.cfg.HTTPTLS)
+		}
+		g.Go(func() error { return serveHTTP(gctx, byHTTP, r, i.cfg.Drain) })
+	}
 	err := g.Wait()
-	close(spans) // every handler has returned
-	close(points)
+	for _, in := range pipelines {
+		close(in) // every handler has returned
+	}
 	stopDraining()
 	storing.Wait()
 	return err
@@ -135,17 +171,19 @@ func (i *Ingest) stop(server *grpc.Server) {
 	server.GracefulStop()
 }
 
-func (i *Ingest) server(spans, points chan<- submission) *grpc.Server {
-	r := &receiver{
-		cfg: i.cfg, convert: otlp.Converter{Limits: i.cfg.Limits, Env: i.cfg.Env, Tenant: i.cfg.Tenant}, random: random, spans: spans, points: points, book: i.book,
-	}
-	server := grpc.NewServer(
+func (i *Ingest) server(r *receiver) *grpc.Server {
+	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newRawCodec()),
 		grpc.MaxRecvMsgSize(i.cfg.MaxMessage),
 		grpc.MaxConcurrentStreams(256),
 		grpc.WaitForHandlers(true), // after Stop, too, no handler may submit
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
-	collectortrace.RegisterTraceServiceServer(server, traceService{receiver: r})
+	}
+	if i.cfg.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(i.cfg.TLS)))
+	}
+	server := grpc.NewServer(options...)
+	server.RegisterService(traceServiceDesc(), traceService{receiver: r})
 	collectorlogs.RegisterLogsServiceServer(server, logsService{receiver: r})
 	collectormetrics.RegisterMetricsServiceServer(server, metricsService{receiver: r})
 	return server

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,6 +55,10 @@ func (s *sink) InsertPoints(_ context.Context, token string, points []store.Poin
 	return s.insert(token, len(points))
 }
 
+func (s *sink) InsertLogs(_ context.Context, token string, logs []store.Log) error {
+	return s.insert(token, len(logs))
+}
+
 func (s *sink) insert(token string, rows int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,13 +101,14 @@ type running struct {
 	traces  collectortrace.TraceServiceClient
 	logs    collectorlogs.LogsServiceClient
 	metrics collectormetrics.MetricsServiceClient
+	http    string // URL of OTLP over HTTP
 	reg     *prometheus.Registry
 	stop    func() // ends it and waits
 }
 
 func testConfig(t *testing.T) Config {
 	cfg := DefaultConfig()
-	cfg.Addr, cfg.SpoolDir = "127.0.0.1:0", filepath.Join(t.TempDir(), "spool")
+	cfg.Addr, cfg.HTTPAddr, cfg.SpoolDir = "127.0.0.1:0", "127.0.0.1:0", filepath.Join(t.TempDir(), "spool")
 	cfg.FlushEvery, cfg.FlushAfter = 5*time.Millisecond, time.Millisecond
 	cfg.MinBackoff, cfg.MaxBackoff = time.Millisecond, 20*time.Millisecond
 	return cfg
@@ -117,14 +121,14 @@ func start(t *testing.T, cfg Config, s Sink) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", cfg.Addr)
+	listeners, err := Listen(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- in.Serve(ctx, listener) }()
-	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(64<<20)))
+	go func() { ended <- in.Serve(ctx, listeners) }()
+	conn, err := grpc.NewClient(listeners.GRPC.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(64<<20)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +140,10 @@ func start(t *testing.T, cfg Config, s Sink) *running {
 		conn.Close()
 	})
 	t.Cleanup(stop)
-	return &running{in, collectortrace.NewTraceServiceClient(conn), collectorlogs.NewLogsServiceClient(conn), collectormetrics.NewMetricsServiceClient(conn), reg, stop}
+	return &running{
+		in, collectortrace.NewTraceServiceClient(conn), collectorlogs.NewLogsServiceClient(conn), collectormetrics.NewMetricsServiceClient(conn),
+		"http://" + listeners.HTTP.Addr().String(), reg, stop,
+	}
 }
 
 // message has n spans that start now, the first bad of them without an id.
@@ -188,9 +195,9 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 	if s.rows() != 7 {
 		t.Errorf("acknowledged before stored: sink has %d of 7", s.rows())
 	}
-	logs := &collectorlogs.ExportLogsServiceRequest{ResourceLogs: []*logsv1.ResourceLogs{{ScopeLogs: []*logsv1.ScopeLogs{{LogRecords: []*logsv1.LogRecord{{}, {}}}}}}}
-	if out, err := r.logs.Export(t.Context(), logs); err != nil || out.GetPartialSuccess().GetRejectedLogRecords() != 2 {
-		t.Errorf("other logs: %v, %v; want 2 rejected", out, err)
+	logs := &collectorlogs.ExportLogsServiceRequest{ResourceLogs: []*logsv1.ResourceLogs{{ScopeLogs: []*logsv1.ScopeLogs{{LogRecords: []*logsv1.LogRecord{{TimeUnixNano: 1}, {}}}}}}}
+	if out, err := r.logs.Export(t.Context(), logs); err != nil || out.GetPartialSuccess().GetRejectedLogRecords() != 1 {
+		t.Errorf("logs: %v, %v; want 1 rejected", out, err)
 	}
 	points := &collectormetrics.ExportMetricsServiceRequest{ResourceMetrics: []*metricsv1.ResourceMetrics{{ScopeMetrics: []*metricsv1.ScopeMetrics{{Metrics: []*metricsv1.Metric{
 		{Name: "g", Data: &metricsv1.Metric_Gauge{Gauge: &metricsv1.Gauge{DataPoints: []*metricsv1.NumberDataPoint{{}, {TimeUnixNano: uint64(time.Now().UnixNano())}}}}},
@@ -202,9 +209,14 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 	}
 	a := r.Account()
 	balanced(t, a)
-	if a.Received != 16 || a.Stored != 7 || a.Dropped[otlp.BadTraceID] != 3 || a.Dropped[otlp.UnsupportedLog] != 2 ||
-		a.Dropped[otlp.NoTime] != 1 || a.Dropped[otlp.NoValue] != 1 || a.Dropped[otlp.TooOld] != 1 || a.Dropped[otlp.UnsupportedMetric] != 1 {
+	if a.Received != 16 || a.Stored != 8 || a.Dropped[otlp.BadTraceID] != 3 ||
+		a.Dropped[otlp.NoTime] != 1 || a.Dropped[otlp.NoValue] != 1 || a.Dropped[otlp.TooOld] != 2 || a.Dropped[otlp.UnsupportedMetric] != 1 {
 		t.Errorf("account = %+v", a)
+	}
+	for table, want := range map[otlp.Table][2]uint64{otlp.Traces: {10, 7}, otlp.Metrics: {4, 0}, otlp.Logs: {2, 1}} {
+		if f := a.Tables[table]; f.Received != want[0] || f.Stored != want[1] {
+			t.Errorf("account of %s = %+v, want received and stored %v", table, f, want)
+		}
 	}
 	for _, reason := range Reasons() { // each reason has its metric from the start
 		if n := metric(t, r.reg, "tracegate_ingest_dropped_records_total", "reason", string(reason)); n != float64(a.Dropped[reason]) {
@@ -216,23 +228,27 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 	}
 }
 
-func metric(t *testing.T, reg *prometheus.Registry, name, label, value string) float64 {
+// metric adds up what has the label.
+func metric(t *testing.T, reg *prometheus.Registry, name, label, value string) (sum float64) {
 	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
+	found := false
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				if f.GetName() == name && l.GetName() == label && l.GetValue() == value {
-					return m.GetCounter().GetValue()
+					sum, found = sum+m.GetCounter().GetValue(), true
 				}
 			}
 		}
 	}
-	t.Errorf("no metric %s{%s=%q}", name, label, value)
-	return -1
+	if !found {
+		t.Errorf("no metric %s{%s=%q}", name, label, value)
+	}
+	return sum
 }
 
 func TestSpoolTakesOverAndDrains(t *testing.T) {

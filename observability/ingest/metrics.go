@@ -15,16 +15,17 @@ func newCollector(account func() Account) *collector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("tracegate_ingest_"+name, help, labels, nil)
 	}
+	const table = "table"
 	return &collector{
 		account:      account,
-		received:     d("received_records_total", "Records received: received + recovered = stored + spooled + pending + dropped."),
-		recovered:    d("recovered_records_total", "Records found in the spool at the start."),
-		stored:       d("stored_records_total", "Records acknowledged by ClickHouse."),
-		refused:      d("refused_records_total", "Records in messages turned away because too much was pending; their senders keep them."),
-		dropped:      d("dropped_records_total", "Records that are lost, by reason.", "reason"),
+		received:     d("received_records_total", "Records received: received + recovered = stored + spooled + pending + dropped.", table),
+		recovered:    d("recovered_records_total", "Records found in the spool at the start.", table),
+		stored:       d("stored_records_total", "Records acknowledged by ClickHouse.", table),
+		refused:      d("refused_records_total", "Records in messages turned away because too much was pending; their senders keep them.", table),
+		dropped:      d("dropped_records_total", "Records that are lost, by table and reason.", table, "reason"),
 		cut:          d("cut_total", "Things cut from stored records, by kind.", "kind"),
-		spooled:      d("spooled_records", "Records on disk now."),
-		pending:      d("pending_records", "Records in memory now, not acknowledged yet."),
+		spooled:      d("spooled_records", "Records on disk now.", table),
+		pending:      d("pending_records", "Records in memory now, not acknowledged yet.", table),
 		spoolBatches: d("spool_batches", "Batches on disk now."),
 		spoolBytes:   d("spool_bytes", "Bytes on disk now."),
 		away:         d("clickhouse_away", "1 while ClickHouse does not take batches."),
@@ -40,19 +41,24 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
-	gauge := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
-	counter(c.received, a.Received)
-	counter(c.recovered, a.Recovered)
-	counter(c.stored, a.Stored)
-	counter(c.refused, a.Refused)
-	for reason, n := range a.Dropped {
-		counter(c.dropped, n, string(reason))
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for t, f := range a.Tables {
+		table := string(t)
+		counter(c.received, f.Received, table)
+		counter(c.recovered, f.Recovered, table)
+		counter(c.stored, f.Stored, table)
+		counter(c.refused, f.Refused, table)
+		for reason, n := range f.Dropped {
+			counter(c.dropped, n, table, string(reason))
+		}
+		gauge(c.spooled, float64(f.Spooled), table)
+		gauge(c.pending, float64(f.Pending), table)
 	}
 	for kind, n := range a.Cut {
 		counter(c.cut, n, string(kind))
 	}
-	gauge(c.spooled, float64(a.Spooled))
-	gauge(c.pending, float64(a.Pending))
 	gauge(c.spoolBatches, float64(a.SpoolBatches))
 	gauge(c.spoolBytes, float64(a.SpoolBytes))
 	away := 0.0

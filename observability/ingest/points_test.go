@@ -145,7 +145,7 @@ func TestEncodeKeepsRecords(t *testing.T) {
 		Exemplars: []store.Exemplar{{Time: time.Unix(3, 4).UTC(), Value: 2}}, Bounds: []float64{1}, Buckets: []uint64{1, 1 << 63},
 		Positive: store.Buckets{Offset: -1, Counts: []uint64{1}}, Quantiles: []store.Quantile{{Quantile: 0.5, Value: 1}}, Traffic: store.Traffic{Pool: "canary"},
 	}, {}}
-	for name, want := range map[string]records{"spans": {spans: spans}, "points": {points: points}} {
+	for name, want := range map[string]records{"spans": {spans: spans}, "points": {points: points}, "logs": {logs: []store.Log{{Timestamp: time.Unix(1, 2).UTC(), Body: "é", Attributes: map[string]string{"k": "v"}, Source: store.LogSource{Service: "core"}}, {}}}} {
 		raw, err := encode(want)
 		if err != nil {
 			t.Fatal(err)
@@ -155,7 +155,7 @@ func TestEncodeKeepsRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !slices.EqualFunc(got.byTable(), want.byTable(), func(a, b records) bool {
-			return cmp.Equal(a.spans, b.spans) && cmp.Equal(a.points, b.points)
+			return cmp.Equal(a.spans, b.spans) && cmp.Equal(a.points, b.points) && cmp.Equal(a.logs, b.logs)
 		}) {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}

@@ -20,24 +20,35 @@ import (
 
 // receiver is what the three OTLP services share.
 type receiver struct {
-	cfg     Config
-	convert otlp.Converter
-	random  otlp.Random
-	// spans and points are batched and written apart, so that neither waits for the other.
-	spans, points chan<- submission
-	book          *ledger
+	cfg       Config
+	convert   otlp.Converter
+	random    otlp.Random
+	pipelines map[otlp.Table]chan<- submission
+	book      *ledger
 }
 
-// keep stores a result's rows through in and returns once they are stored or spooled.
-func (r *receiver) keep(ctx context.Context, in chan<- submission, rows records, res *otlp.Result, message proto.Message) error {
-	size := max(int64(proto.Size(message)), res.Size)
-	if !r.book.receive(res, size, r.cfg.MaxPendingBytes, r.cfg.MaxPending) {
+// keep returns once all rows of a message's results are stored or spooled. Each result is
+// of another table.
+func (r *receiver) keep(ctx context.Context, messageSize int, results ...*otlp.Result) error {
+	size := int64(messageSize)
+	for _, res := range results {
+		size = max(size, res.Size)
+	}
+	if !r.book.receive(results, size, r.cfg.MaxPendingBytes, r.cfg.MaxPending) {
 		return retryLater(codes.Unavailable, "too many records are waiting to be stored")
 	}
-	if rows.len() == 0 {
-		return nil
+	var waits []func() error
+	for _, res := range results {
+		if rows := (records{spans: res.Spans, points: res.Points, logs: res.Logs}); rows.len() > 0 {
+			waits = append(waits, submit(ctx, r.pipelines[res.Table], rows, size))
+			size = 0 // it goes with the first
+		}
 	}
-	err := submit(ctx, in, rows, size)
+	var errs []error
+	for _, wait := range waits {
+		errs = append(errs, wait())
+	}
+	err := errors.Join(errs...)
 	switch {
 	case err == nil:
 		return nil
@@ -60,27 +71,23 @@ func retryLater(code codes.Code, message string) error {
 }
 
 // explain is the text of a partial success.
-func explain(r *otlp.Result) string {
-	if len(r.Dropped) == 0 {
-		return ""
+func explain(dropped map[otlp.Reason]int) string { return fmt.Sprintf("not stored: %v", dropped) }
+
+// traceService is the OTLP trace service. It takes a message as it came, see [rawCodec].
+type traceService struct{ *receiver }
+
+// Export stores the spans of an ExportTraceServiceRequest.
+func (s traceService) Export(ctx context.Context, raw string) (*collectortrace.ExportTraceServiceResponse, error) {
+	res, err := s.convert.Traces(raw, time.Now())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	return fmt.Sprintf("not stored: %v", r.Dropped)
-}
-
-type traceService struct {
-	collectortrace.UnimplementedTraceServiceServer
-	*receiver
-}
-
-// Export implements the OTLP trace service.
-func (s traceService) Export(ctx context.Context, req *collectortrace.ExportTraceServiceRequest) (*collectortrace.ExportTraceServiceResponse, error) {
-	res := s.convert.Traces(req, time.Now())
-	if err := s.keep(ctx, s.spans, records{spans: res.Spans}, res, req); err != nil {
+	if err := s.keep(ctx, len(raw), res); err != nil {
 		return nil, err
 	}
 	out := &collectortrace.ExportTraceServiceResponse{}
 	if n := res.Rejected(); n > 0 {
-		out.PartialSuccess = &collectortrace.ExportTracePartialSuccess{RejectedSpans: int64(n), ErrorMessage: explain(res)}
+		out.PartialSuccess = &collectortrace.ExportTracePartialSuccess{RejectedSpans: int64(n), ErrorMessage: explain(res.Dropped)}
 	}
 	return out, nil
 }
@@ -90,15 +97,18 @@ type logsService struct {
 	*receiver
 }
 
-// Export implements the OTLP logs service for the edge's access log.
+// Export implements the OTLP logs service, with the edge's access log among the logs.
 func (s logsService) Export(ctx context.Context, req *collectorlogs.ExportLogsServiceRequest) (*collectorlogs.ExportLogsServiceResponse, error) {
-	res := s.convert.Logs(req, time.Now(), s.random)
-	if err := s.keep(ctx, s.spans, records{spans: res.Spans}, res, req); err != nil {
+	edge, logs := s.convert.Logs(req, time.Now(), s.random)
+	if err := s.keep(ctx, proto.Size(req), edge, logs); err != nil {
 		return nil, err
 	}
 	out := &collectorlogs.ExportLogsServiceResponse{}
-	if n := res.Rejected(); n > 0 {
-		out.PartialSuccess = &collectorlogs.ExportLogsPartialSuccess{RejectedLogRecords: int64(n), ErrorMessage: explain(res)}
+	if n := edge.Rejected() + logs.Rejected(); n > 0 {
+		for reason, n := range edge.Dropped {
+			logs.Dropped[reason] += n // it has been booked
+		}
+		out.PartialSuccess = &collectorlogs.ExportLogsPartialSuccess{RejectedLogRecords: int64(n), ErrorMessage: explain(logs.Dropped)}
 	}
 	return out, nil
 }
@@ -111,12 +121,12 @@ type metricsService struct {
 // Export implements the OTLP metrics service.
 func (s metricsService) Export(ctx context.Context, req *collectormetrics.ExportMetricsServiceRequest) (*collectormetrics.ExportMetricsServiceResponse, error) {
 	res := s.convert.Metrics(req, time.Now())
-	if err := s.keep(ctx, s.points, records{points: res.Points}, res, req); err != nil {
+	if err := s.keep(ctx, proto.Size(req), res); err != nil {
 		return nil, err
 	}
 	out := &collectormetrics.ExportMetricsServiceResponse{}
 	if n := res.Rejected(); n > 0 {
-		out.PartialSuccess = &collectormetrics.ExportMetricsPartialSuccess{RejectedDataPoints: int64(n), ErrorMessage: explain(res)}
+		out.PartialSuccess = &collectormetrics.ExportMetricsPartialSuccess{RejectedDataPoints: int64(n), ErrorMessage: explain(res.Dropped)}
 	}
 	return out, nil
 }

@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/tracegate/tracegate/observability/ingest/otlp"
 	"github.com/tracegate/tracegate/observability/ingest/spool"
 	"github.com/tracegate/tracegate/observability/store"
 )
@@ -25,6 +28,8 @@ type Sink interface {
 	InsertSpans(ctx context.Context, token string, spans []store.Span) error
 	// InsertPoints does the same with points of one kind.
 	InsertPoints(ctx context.Context, token string, points []store.Point) error
+	// InsertLogs does the same with log records.
+	InsertLogs(ctx context.Context, token string, logs []store.Log) error
 }
 
 // errNotKept tells senders that their records are neither stored nor spooled. Errors
@@ -58,9 +63,10 @@ func (w *writer) run(in <-chan *batch) {
 // write settles one batch, table by table; its size goes with the last. One part's
 // failure is that of all senders, who may send again what was kept: OTLP is at least once.
 func (w *writer) write(b *batch) error {
-	w.groups.count(b.rows.spans)
+	rows := b.rows()
+	w.groups.count(rows.spans)
 	var errs []error
-	parts := b.rows.byTable()
+	parts := rows.byTable()
 	for i, part := range parts {
 		var size int64
 		if i == len(parts)-1 {
@@ -73,8 +79,8 @@ func (w *writer) write(b *batch) error {
 
 // writePart settles rows of one table.
 func (w *writer) writePart(part records, size int64) error {
-	token := uuid.Must(uuid.NewV7()).String()
-	rows := part.len()
+	table, rows := part.table(), part.len()
+	token := newToken(table)
 	if !w.away.Load() || w.spool.Usage().Batches == 0 {
 		// Not the senders' contexts: a batch belongs to many.
 		ctx, cancel := context.WithTimeout(context.Background(), w.cfg.StoreTimeout)
@@ -83,11 +89,11 @@ func (w *writer) writePart(part records, size int64) error {
 		switch {
 		case err == nil:
 			w.away.Store(false)
-			w.book.settle(rows, size, stored)
+			w.book.settle(table, rows, size, stored)
 			return nil
 		case !store.Temporary(err):
 			w.log.Error("clickhouse refuses a batch", "rows", rows, "error", err)
-			w.book.settle(rows, size, dropped(Rejected))
+			w.book.settle(table, rows, size, dropped(Rejected))
 			return fmt.Errorf("%w: %w", errNotKept, err)
 		}
 		if !w.away.Swap(true) {
@@ -97,33 +103,53 @@ func (w *writer) writePart(part records, size int64) error {
 	return w.toSpool(token, part, size)
 }
 
+// newToken names a batch for ClickHouse and in the spool, whose account needs its table
+// without reading it.
+func newToken(t otlp.Table) string { return string(t) + "/" + uuid.Must(uuid.NewV7()).String() }
+
+// tableOf is the table of a token; batches of older versions, which had no table in it,
+// are in the account of spans.
+func tableOf(token string) otlp.Table {
+	if t, _, ok := strings.Cut(token, "/"); ok && slices.Contains(otlp.Tables(), otlp.Table(t)) {
+		return otlp.Table(t)
+	}
+	return otlp.Traces
+}
+
 func (w *writer) insert(ctx context.Context, token string, part records) error {
-	if len(part.points) > 0 {
+	switch part.table() {
+	case otlp.Metrics:
 		return w.sink.InsertPoints(ctx, token, part.points)
+	case otlp.Logs:
+		return w.sink.InsertLogs(ctx, token, part.logs)
 	}
 	return w.sink.InsertSpans(ctx, token, part.spans)
 }
 
 func (w *writer) toSpool(token string, part records, size int64) error {
-	rows := part.len()
+	table, rows := part.table(), part.len()
+	room := w.cfg.SpoolBytes
+	if table != otlp.Traces {
+		room /= 2 // a flood of log records must not cost the spans, which decide
+	}
 	payload, err := encode(part)
 	if err == nil {
-		err = w.spool.Append(token, rows, payload)
+		err = w.spool.Append(token, rows, payload, room)
 	}
 	switch {
 	case err == nil:
-		w.book.settle(rows, size, spooled)
+		w.book.settle(table, rows, size, spooled)
 		select {
 		case w.filled <- struct{}{}:
 		default:
 		}
 		return nil
 	case errors.Is(err, spool.ErrFull):
-		w.book.settle(rows, size, dropped(SpoolFull))
+		w.book.settle(table, rows, size, dropped(SpoolFull))
 		return fmt.Errorf("%w: %w", errNotKept, err)
 	}
 	w.log.Error("batch could not be spooled", "rows", rows, "error", err)
-	w.book.settle(rows, size, dropped(SpoolError))
+	w.book.settle(table, rows, size, dropped(SpoolError))
 	return fmt.Errorf("%w, %w: %w", errNotKept, errTryAgain, err)
 }
 
@@ -172,7 +198,7 @@ func (w *writer) drainOne(ctx context.Context) (more bool, err error) {
 	}
 	if errors.Is(err, spool.ErrCorrupt) {
 		w.log.Error("spooled batch is damaged and dropped", "rows", b.Rows)
-		return true, w.end(b, func() { w.book.unspool(b.Rows, dropped(SpoolCorrupt)) })
+		return true, w.end(b, func() { w.book.unspool(tableOf(b.Token), b.Rows, dropped(SpoolCorrupt)) })
 	}
 	if err != nil {
 		return false, err
@@ -185,10 +211,10 @@ func (w *writer) drainOne(ctx context.Context) (more bool, err error) {
 		if w.away.Swap(false) {
 			w.log.Info("clickhouse is back, draining the spool", "batches", w.spool.Usage().Batches)
 		}
-		return true, w.end(b, func() { w.book.unspool(b.Rows, stored) })
+		return true, w.end(b, func() { w.book.unspool(tableOf(b.Token), b.Rows, stored) })
 	case !store.Temporary(err):
 		w.log.Error("clickhouse refuses a spooled batch", "rows", b.Rows, "error", err)
-		return true, w.end(b, func() { w.book.unspool(b.Rows, dropped(Rejected)) })
+		return true, w.end(b, func() { w.book.unspool(tableOf(b.Token), b.Rows, dropped(Rejected)) })
 	}
 	w.away.Store(true)
 	return false, err
@@ -206,7 +232,8 @@ func (w *writer) end(b spool.Batch, book func()) error {
 }
 
 // encode is gob, compressed: types and names of fields come with the data, so a spool
-// can be read by the next version. Spans stand first; points follow where there are any.
+// can be read by the next version. Spans stand first, then points, then log records, as
+// far as there are any.
 func encode(part records) ([]byte, error) {
 	var buf bytes.Buffer
 	z, err := zstd.NewWriter(&buf, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
@@ -215,8 +242,11 @@ func encode(part records) ([]byte, error) {
 	}
 	enc := gob.NewEncoder(z)
 	err = enc.Encode(part.spans)
-	if err == nil && len(part.points) > 0 {
+	if err == nil && len(part.points)+len(part.logs) > 0 {
 		err = enc.Encode(part.points)
+	}
+	if err == nil && len(part.logs) > 0 {
+		err = enc.Encode(part.logs)
 	}
 	if err := errors.Join(err, z.Close()); err != nil {
 		return nil, fmt.Errorf("encode batch: %w", err)
@@ -234,8 +264,10 @@ func decode(payload []byte) (part records, err error) {
 	if err := dec.Decode(&part.spans); err != nil {
 		return records{}, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
 	}
-	if err := dec.Decode(&part.points); err != nil && !errors.Is(err, io.EOF) {
-		return records{}, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+	for _, rows := range []any{&part.points, &part.logs} {
+		if err := dec.Decode(rows); err != nil && !errors.Is(err, io.EOF) {
+			return records{}, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+		}
 	}
 	return part, nil
 }

@@ -13,9 +13,15 @@ const (
 	HeaderGroup = "x-traffic-group"
 	// HeaderPool names the pool that served a request. Services set it on responses.
 	HeaderPool = "x-traffic-pool"
+	// HeaderPlace is the user's place (two digits, see mesh/group.Place), in requests of
+	// groups that are released step by step.
+	HeaderPlace = "x-traffic-place"
 	// HeaderClaims carries a verified JWT payload (base64url JSON, no padding) from
 	// Envoy's jwt_authn filter to the edge filter, which removes it.
 	HeaderClaims = "x-traffic-claims"
+	// HeaderEdge names the Envoy a request came by, as mesh/placement reads it: an edge's
+	// id and the generation of its process.
+	HeaderEdge = "x-traffic-edge"
 	// HeaderPrefix is shared by all of them: unknown headers below it are removed.
 	HeaderPrefix = "x-traffic-"
 )
@@ -55,6 +61,7 @@ const (
 	ServiceCore         = "core"
 	ServiceControlPlane = "controlplane"
 	ServiceObserve      = "observe"
+	ServiceOperator     = "operator"
 )
 
 // Pools.

@@ -49,6 +49,15 @@ func (s Stats) QPS() float64 {
 	return float64(s.Requests) / d
 }
 
+// EdgeStats is what came in at one edge for a service and route, in a window.
+type EdgeStats struct {
+	Edge     string `json:"edge"` // its id
+	Service  string `json:"service"`
+	Route    string `json:"route"`
+	Requests uint64 `json:"requests"`
+	Errors   uint64 `json:"errors"` // as in Stats
+}
+
 // Second is what was counted for one group, service and pool in one second, with latencies
 // whole, so that seconds can be added up.
 type Second struct {
@@ -63,4 +72,11 @@ type Second struct {
 	Errors   uint64
 	Latency  Histogram
 	Newest   time.Time
+}
+
+// Hop is one pool that serves a group's requests.
+type Hop struct {
+	Service, Pool string
+	// PerRequest is how many requests it got for each that came in at the edge.
+	PerRequest float64
 }

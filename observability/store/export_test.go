@@ -2,7 +2,7 @@ package store
 
 // ColumnTypes are the columns of inserts with their types, by table.
 func ColumnTypes() map[string][]string {
-	out := map[string][]string{"otel_traces": types(spanColumns())}
+	out := map[string][]string{"otel_traces": types(spanColumns()), "otel_logs": types(logColumns())}
 	for _, k := range PointKinds() {
 		out["otel_metrics_"+string(k)] = types(pointColumns(k))
 	}
@@ -12,7 +12,7 @@ func ColumnTypes() map[string][]string {
 func types[T any](cols []column[T]) []string {
 	var out []string
 	for _, c := range cols {
-		out = append(out, c.name+" "+c.typ)
+		out = append(out, c.name+" "+string(c.data.Type()))
 	}
 	return out
 }

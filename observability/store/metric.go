@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/ClickHouse/clickhouse-go/v2/lib/column/orderedmap"
 )
 
 // PointKind is what a point's metric is; each kind has its table.
@@ -99,11 +97,13 @@ func (s *Store) InsertPoints(ctx context.Context, token string, points []Point) 
 			return fmt.Errorf("%w: points of kinds %q and %q in one batch", ErrUnfit, kind, points[i].Kind)
 		}
 	}
-	cols := pointColumns(kind)
-	if cols == nil {
+	blocks, ok := s.pointBlocks[kind]
+	if !ok {
 		return fmt.Errorf("%w: unknown kind of points %q", ErrUnfit, kind)
 	}
-	return insert(ctx, s, "otel_metrics_"+string(kind), token, cols, points)
+	b := blocks.take()
+	defer blocks.give(b)
+	return b.send(ctx, s, "otel_metrics_"+string(kind), token, points)
 }
 
 // pointColumns are those of a kind's table, nil where there is no such kind.
@@ -114,18 +114,19 @@ func pointColumns(kind PointKind) []column[Point] {
 		own = slices.Concat(numberColumns(), exemplarColumns())
 	case Sum:
 		own = slices.Concat(numberColumns(), exemplarColumns(), temporalityColumns(),
-			[]column[Point]{{"IsMonotonic", "Bool", func(p *Point) any { return p.Monotonic }}})
+			[]column[Point]{boolColumn("IsMonotonic", func(p *Point) bool { return p.Monotonic })})
 	case Histogram:
 		own = slices.Concat(countColumns(), []column[Point]{
-			{"BucketCounts", counts, func(p *Point) any { return p.Buckets }},
-			{"ExplicitBounds", floats, func(p *Point) any { return p.Bounds }},
+			listColumn("BucketCounts", countData(), func(p *Point) []uint64 { return p.Buckets }, itself),
+			listColumn("ExplicitBounds", floatData(), func(p *Point) []float64 { return p.Bounds }, itself),
 		}, exemplarColumns(), extremeColumns(), temporalityColumns())
 	case ExponentialHistogram:
 		own = slices.Concat(countColumns(), exponentialColumns(), exemplarColumns(), extremeColumns(), temporalityColumns())
 	case Summary:
+		quantiles := func(p *Point) []Quantile { return p.Quantiles }
 		own = slices.Concat(countColumns(), []column[Point]{
-			{"ValueAtQuantiles.Quantile", floats, func(p *Point) any { return each(p.Quantiles, func(q Quantile) float64 { return q.Quantile }) }},
-			{"ValueAtQuantiles.Value", floats, func(p *Point) any { return each(p.Quantiles, func(q Quantile) float64 { return q.Value }) }},
+			listColumn("ValueAtQuantiles.Quantile", floatData(), quantiles, func(q Quantile) float64 { return q.Quantile }),
+			listColumn("ValueAtQuantiles.Value", floatData(), quantiles, func(q Quantile) float64 { return q.Value }),
 			flagsColumn(),
 		})
 	default:
@@ -134,92 +135,81 @@ func pointColumns(kind PointKind) []column[Point] {
 	return slices.Concat(sourceColumns(), own, placeColumns())
 }
 
-const (
-	counts = "Array(UInt64)"
-	floats = "Array(Float64)"
-)
-
 func sourceColumns() []column[Point] {
 	return []column[Point]{
-		{"ResourceAttributes", attributes, func(p *Point) any { return orderedmap.FromMap(p.Source.Resource) }},
-		{"ResourceSchemaUrl", text, func(p *Point) any { return p.Source.ResourceSchema }},
-		{"ScopeName", text, func(p *Point) any { return p.Source.Scope }},
-		{"ScopeVersion", text, func(p *Point) any { return p.Source.ScopeVersion }},
-		{"ScopeAttributes", attributes, func(p *Point) any { return orderedmap.FromMap(p.Source.ScopeAttributes) }},
-		{"ScopeDroppedAttrCount", "UInt32", func(p *Point) any { return p.Source.ScopeDropped }},
-		{"ScopeSchemaUrl", text, func(p *Point) any { return p.Source.ScopeSchema }},
-		{"ServiceName", low, func(p *Point) any { return p.Source.Service }},
-		{"MetricName", low, func(p *Point) any { return p.Name }},
-		{"MetricDescription", text, func(p *Point) any { return p.Description }},
-		{"MetricUnit", text, func(p *Point) any { return p.Unit }},
-		{"Attributes", attributes, func(p *Point) any { return orderedmap.FromMap(p.Attributes) }},
-		{"StartTimeUnix", nanotime, func(p *Point) any { return p.Start }},
-		{"TimeUnix", nanotime, func(p *Point) any { return p.Time }},
+		mapColumn("ResourceAttributes", func(p *Point) map[string]string { return p.Source.Resource }),
+		textColumn("ResourceSchemaUrl", func(p *Point) string { return p.Source.ResourceSchema }),
+		textColumn("ScopeName", func(p *Point) string { return p.Source.Scope }),
+		textColumn("ScopeVersion", func(p *Point) string { return p.Source.ScopeVersion }),
+		mapColumn("ScopeAttributes", func(p *Point) map[string]string { return p.Source.ScopeAttributes }),
+		uint32Column("ScopeDroppedAttrCount", func(p *Point) uint32 { return p.Source.ScopeDropped }),
+		textColumn("ScopeSchemaUrl", func(p *Point) string { return p.Source.ScopeSchema }),
+		lowColumn("ServiceName", func(p *Point) string { return p.Source.Service }),
+		lowColumn("MetricName", func(p *Point) string { return p.Name }),
+		textColumn("MetricDescription", func(p *Point) string { return p.Description }),
+		textColumn("MetricUnit", func(p *Point) string { return p.Unit }),
+		mapColumn("Attributes", func(p *Point) map[string]string { return p.Attributes }),
+		timeColumn("StartTimeUnix", func(p *Point) time.Time { return p.Start }),
+		timeColumn("TimeUnix", func(p *Point) time.Time { return p.Time }),
 	}
 }
 
 func numberColumns() []column[Point] {
-	return []column[Point]{{"Value", "Float64", func(p *Point) any { return p.Value }}, flagsColumn()}
+	return []column[Point]{floatColumn("Value", func(p *Point) float64 { return p.Value }), flagsColumn()}
 }
 
 func flagsColumn() column[Point] {
-	return column[Point]{"Flags", "UInt32", func(p *Point) any { return p.Flags }}
+	return uint32Column("Flags", func(p *Point) uint32 { return p.Flags })
 }
 
 func countColumns() []column[Point] {
 	return []column[Point]{
-		{"Count", "UInt64", func(p *Point) any { return p.Count }},
-		{"Sum", "Float64", func(p *Point) any { return p.Sum }},
+		uint64Column("Count", func(p *Point) uint64 { return p.Count }),
+		floatColumn("Sum", func(p *Point) float64 { return p.Sum }),
 	}
 }
 
 func exponentialColumns() []column[Point] {
 	return []column[Point]{
-		{"Scale", "Int32", func(p *Point) any { return p.Scale }},
-		{"ZeroCount", "UInt64", func(p *Point) any { return p.ZeroCount }},
-		{"PositiveOffset", "Int32", func(p *Point) any { return p.Positive.Offset }},
-		{"PositiveBucketCounts", counts, func(p *Point) any { return p.Positive.Counts }},
-		{"NegativeOffset", "Int32", func(p *Point) any { return p.Negative.Offset }},
-		{"NegativeBucketCounts", counts, func(p *Point) any { return p.Negative.Counts }},
+		int32Column("Scale", func(p *Point) int32 { return p.Scale }),
+		uint64Column("ZeroCount", func(p *Point) uint64 { return p.ZeroCount }),
+		int32Column("PositiveOffset", func(p *Point) int32 { return p.Positive.Offset }),
+		listColumn("PositiveBucketCounts", countData(), func(p *Point) []uint64 { return p.Positive.Counts }, itself),
+		int32Column("NegativeOffset", func(p *Point) int32 { return p.Negative.Offset }),
+		listColumn("NegativeBucketCounts", countData(), func(p *Point) []uint64 { return p.Negative.Counts }, itself),
 	}
 }
 
 func exemplarColumns() []column[Point] {
+	exemplars := func(p *Point) []Exemplar { return p.Exemplars }
 	return []column[Point]{
-		{"Exemplars.FilteredAttributes", "Array(" + attributes + ")", func(p *Point) any {
-			return each(p.Exemplars, func(e Exemplar) map[string]string { return e.Attributes })
-		}},
-		{"Exemplars.TimeUnix", "Array(" + nanotime + ")", func(p *Point) any { return each(p.Exemplars, func(e Exemplar) time.Time { return e.Time }) }},
-		{"Exemplars.Value", floats, func(p *Point) any { return each(p.Exemplars, func(e Exemplar) float64 { return e.Value }) }},
-		{"Exemplars.SpanId", "Array(String)", func(p *Point) any { return each(p.Exemplars, func(e Exemplar) string { return e.SpanID }) }},
-		{"Exemplars.TraceId", "Array(String)", func(p *Point) any { return each(p.Exemplars, func(e Exemplar) string { return e.TraceID }) }},
+		listColumn("Exemplars.FilteredAttributes", newAttributes(), exemplars, func(e Exemplar) map[string]string { return e.Attributes }),
+		listColumn("Exemplars.TimeUnix", timeData(), exemplars, func(e Exemplar) time.Time { return e.Time }),
+		listColumn("Exemplars.Value", floatData(), exemplars, func(e Exemplar) float64 { return e.Value }),
+		listColumn("Exemplars.SpanId", textData(), exemplars, func(e Exemplar) string { return e.SpanID }),
+		listColumn("Exemplars.TraceId", textData(), exemplars, func(e Exemplar) string { return e.TraceID }),
 	}
 }
 
 func extremeColumns() []column[Point] {
 	return []column[Point]{
 		flagsColumn(),
-		{"Min", "Float64", func(p *Point) any { return p.Min }},
-		{"Max", "Float64", func(p *Point) any { return p.Max }},
+		floatColumn("Min", func(p *Point) float64 { return p.Min }),
+		floatColumn("Max", func(p *Point) float64 { return p.Max }),
 	}
 }
 
 func temporalityColumns() []column[Point] {
-	return []column[Point]{{"AggregationTemporality", "Int32", func(p *Point) any { return p.Temporality }}}
+	return []column[Point]{int32Column("AggregationTemporality", func(p *Point) int32 { return p.Temporality })}
 }
 
 // placeColumns are the traffic group's.
 func placeColumns() []column[Point] {
 	return []column[Point]{
-		{"TrafficGroup", low, func(p *Point) any { return string(p.Traffic.Group) }},
-		{"TrafficColor", low, func(p *Point) any {
-			if p.Traffic.Group == "" {
-				return ""
-			}
-			return p.Traffic.Color.String()
-		}},
-		{"TrafficEnv", low, func(p *Point) any { return p.Traffic.Env }},
-		{"TrafficTenant", low, func(p *Point) any { return p.Traffic.Tenant }},
-		{"TrafficPool", low, func(p *Point) any { return p.Traffic.Pool }},
+		lowColumn("TrafficGroup", func(p *Point) string { return string(p.Traffic.Group) }),
+		lowColumn("TrafficColor", func(p *Point) string { return p.Traffic.color() }),
+		lowColumn("TrafficEnv", func(p *Point) string { return p.Traffic.Env }),
+		lowColumn("TrafficTenant", func(p *Point) string { return p.Traffic.Tenant }),
+		lowColumn("TrafficPool", func(p *Point) string { return p.Traffic.Pool }),
 	}
 }

@@ -78,6 +78,9 @@ func TestPieces(t *testing.T) {
 
 func TestRowsSQL(t *testing.T) {
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
+	if got := rowsSQL(sli.Window{From: at(0), To: at(6001)}, 0, together); got != "Grain = 160 AND Second BETWEEN 0 AND 5999 OR (Grain, Second) IN ((101,6000))" {
+		t.Errorf("of all routes: %s", got)
+	}
 	for _, tc := range []struct {
 		from, to, step int64
 		want           string
@@ -88,7 +91,7 @@ func TestRowsSQL(t *testing.T) {
 		{0, 6001, 0, "Grain = 60 AND Second BETWEEN 0 AND 5999 OR (Grain, Second) IN ((1,6000))"},
 		{60, 60, 0, ""},
 	} {
-		if got := rowsSQL(sli.Window{From: at(tc.from), To: at(tc.to)}, tc.step); got != tc.want {
+		if got := rowsSQL(sli.Window{From: at(tc.from), To: at(tc.to)}, tc.step, 0); got != tc.want {
 			t.Errorf("%d to %d by %d: %s, want %s", tc.from, tc.to, tc.step, got, tc.want)
 		}
 	}

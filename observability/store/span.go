@@ -2,11 +2,7 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
-
-	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/tracegate/tracegate/mesh/group"
 )
@@ -61,62 +57,44 @@ type Link struct {
 	Attributes map[string]string `json:"attributes"`
 }
 
-const (
-	text       = "String"
-	low        = "LowCardinality(String)"
-	attributes = "Map(LowCardinality(String), String)"
-	nanotime   = "DateTime64(9, 'UTC')"
-)
-
-// column of a table: its name, its type, and a row's value of it.
-type column[T any] struct {
-	name, typ string
-	value     func(*T) any
-}
-
-// spanColumns are those of otel_traces. Types are known here and not asked of
-// ClickHouse before each batch, which saves a round trip; a test compares.
+// spanColumns are those of otel_traces.
 func spanColumns() []column[Span] {
+	events, links := func(s *Span) []Event { return s.Events }, func(s *Span) []Link { return s.Links }
 	return []column[Span]{
-		{"Timestamp", nanotime, func(s *Span) any { return s.Timestamp }},
-		{"TraceId", text, func(s *Span) any { return s.TraceID }},
-		{"SpanId", text, func(s *Span) any { return s.SpanID }},
-		{"ParentSpanId", text, func(s *Span) any { return s.ParentSpanID }},
-		{"TraceState", text, func(s *Span) any { return s.TraceState }},
-		{"SpanName", low, func(s *Span) any { return s.Name }},
-		{"SpanKind", low, func(s *Span) any { return s.Kind }},
-		{"ServiceName", low, func(s *Span) any { return s.Service }},
-		{"ResourceAttributes", attributes, func(s *Span) any { return s.Resource }},
-		{"ScopeName", text, func(s *Span) any { return s.ScopeName }},
-		{"ScopeVersion", text, func(s *Span) any { return s.ScopeVersion }},
-		{"SpanAttributes", attributes, func(s *Span) any { return s.Attributes }},
-		{"Duration", "UInt64", func(s *Span) any { return uint64(max(s.Duration, 0)) }},
-		{"StatusCode", low, func(s *Span) any { return s.Status }},
-		{"StatusMessage", text, func(s *Span) any { return s.StatusText }},
-		{"Events.Timestamp", "Array(" + nanotime + ")", func(s *Span) any { return each(s.Events, func(e Event) time.Time { return e.Timestamp }) }},
-		{"Events.Name", "Array(" + low + ")", func(s *Span) any { return each(s.Events, func(e Event) string { return e.Name }) }},
-		{"Events.Attributes", "Array(" + attributes + ")", func(s *Span) any { return each(s.Events, func(e Event) map[string]string { return e.Attributes }) }},
-		{"Links.TraceId", "Array(String)", func(s *Span) any { return each(s.Links, func(l Link) string { return l.TraceID }) }},
-		{"Links.SpanId", "Array(String)", func(s *Span) any { return each(s.Links, func(l Link) string { return l.SpanID }) }},
-		{"Links.TraceState", "Array(String)", func(s *Span) any { return each(s.Links, func(l Link) string { return l.TraceState }) }},
-		{"Links.Attributes", "Array(" + attributes + ")", func(s *Span) any { return each(s.Links, func(l Link) map[string]string { return l.Attributes }) }},
-		{"TrafficGroup", low, func(s *Span) any { return string(s.Traffic.Group) }},
-		{"TrafficColor", low, func(s *Span) any { return s.Traffic.Color.String() }},
-		{"TrafficEnv", low, func(s *Span) any { return s.Traffic.Env }},
-		{"TrafficTenant", low, func(s *Span) any { return s.Traffic.Tenant }},
-		{"TrafficService", low, func(s *Span) any { return s.Traffic.Service }},
-		{"TrafficPool", low, func(s *Span) any { return s.Traffic.Pool }},
-		{"TrafficRoute", low, func(s *Span) any { return s.Traffic.Route }},
-		{"TrafficEntry", "Bool", func(s *Span) any { return s.Traffic.Entry }},
+		timeColumn("Timestamp", func(s *Span) time.Time { return s.Timestamp }),
+		textColumn("TraceId", func(s *Span) string { return s.TraceID }),
+		textColumn("SpanId", func(s *Span) string { return s.SpanID }),
+		textColumn("ParentSpanId", func(s *Span) string { return s.ParentSpanID }),
+		textColumn("TraceState", func(s *Span) string { return s.TraceState }),
+		lowColumn("SpanName", func(s *Span) string { return s.Name }),
+		lowColumn("SpanKind", func(s *Span) string { return s.Kind }),
+		lowColumn("ServiceName", func(s *Span) string { return s.Service }),
+		mapColumn("ResourceAttributes", func(s *Span) map[string]string { return s.Resource }),
+		textColumn("ScopeName", func(s *Span) string { return s.ScopeName }),
+		textColumn("ScopeVersion", func(s *Span) string { return s.ScopeVersion }),
+		mapColumn("SpanAttributes", func(s *Span) map[string]string { return s.Attributes }),
+		uint64Column("Duration", func(s *Span) uint64 { return uint64(max(s.Duration, 0)) }),
+		lowColumn("StatusCode", func(s *Span) string { return s.Status }),
+		textColumn("StatusMessage", func(s *Span) string { return s.StatusText }),
+		listColumn("Events.Timestamp", timeData(), events, func(e Event) time.Time { return e.Timestamp }),
+		listColumn("Events.Name", lowData(), events, func(e Event) string { return e.Name }),
+		listColumn("Events.Attributes", newAttributes(), events, func(e Event) map[string]string { return e.Attributes }),
+		listColumn("Links.TraceId", textData(), links, func(l Link) string { return l.TraceID }),
+		listColumn("Links.SpanId", textData(), links, func(l Link) string { return l.SpanID }),
+		listColumn("Links.TraceState", textData(), links, func(l Link) string { return l.TraceState }),
+		listColumn("Links.Attributes", newAttributes(), links, func(l Link) map[string]string { return l.Attributes }),
+		lowColumn("TrafficGroup", func(s *Span) string { return string(s.Traffic.Group) }),
+		lowColumn("TrafficColor", func(s *Span) string { return s.Traffic.Color.String() }),
+		lowColumn("TrafficEnv", func(s *Span) string { return s.Traffic.Env }),
+		lowColumn("TrafficTenant", func(s *Span) string { return s.Traffic.Tenant }),
+		lowColumn("TrafficService", func(s *Span) string { return s.Traffic.Service }),
+		lowColumn("TrafficPool", func(s *Span) string { return s.Traffic.Pool }),
+		lowColumn("TrafficRoute", func(s *Span) string { return s.Traffic.Route }),
+		boolColumn("TrafficEntry", func(s *Span) bool { return s.Traffic.Entry }),
+		lowColumn("CallVerb", func(s *Span) string { return string(calledBy(s)) }),
+		lowColumn("CallSystem", func(s *Span) string { return systemOf(s, calledBy(s)) }),
+		lowColumn("CallTarget", func(s *Span) string { return targetOf(s, calledBy(s)) }),
 	}
-}
-
-func each[T, U any](in []T, f func(T) U) []U {
-	out := make([]U, len(in))
-	for i, v := range in {
-		out[i] = f(v)
-	}
-	return out
 }
 
 // InsertSpans writes one batch, all or nothing seen from here: it is safe to call again
@@ -127,43 +105,7 @@ func (s *Store) InsertSpans(ctx context.Context, token string, spans []Span) err
 	if len(spans) == 0 {
 		return nil
 	}
-	return insert(ctx, s, "otel_traces", token, spanColumns(), spans)
-}
-
-// insert writes rows as one block, which ClickHouse recognizes by its token.
-func insert[T any](ctx context.Context, s *Store, table, token string, cols []column[T], rows []T) error {
-	types := make([]clickhouse.ColumnNameAndType, len(cols))
-	for i, c := range cols {
-		types[i] = clickhouse.ColumnNameAndType{Name: c.name, Type: c.typ}
-	}
-	ctx = clickhouse.Context(ctx, clickhouse.WithColumnNamesAndTypes(types), clickhouse.WithSettings(clickhouse.Settings{
-		"async_insert":               0, // acknowledged means written
-		"insert_deduplicate":         1,
-		"insert_deduplication_token": token,
-		"deduplicate_blocks_in_dependent_materialized_views": 1,
-	}))
-	b, err := s.conn.PrepareBatch(ctx, "INSERT INTO "+table)
-	if err != nil {
-		return fmt.Errorf("prepare batch for %s: %w", table, err)
-	}
-	if err := appendRows(b, cols, rows); err != nil {
-		_ = b.Abort()
-		return fmt.Errorf("%w: %s: %w", ErrUnfit, table, err)
-	}
-	if err := b.Send(); err != nil {
-		return fmt.Errorf("insert %d rows into %s: %w", len(rows), table, err)
-	}
-	return nil
-}
-
-func appendRows[T any](b driver.Batch, cols []column[T], rows []T) error {
-	for i, c := range cols {
-		col := b.Column(i)
-		for j := range rows {
-			if err := col.AppendRow(c.value(&rows[j])); err != nil {
-				return fmt.Errorf("%s of row %d: %w", c.name, j, err)
-			}
-		}
-	}
-	return nil
+	b := s.spanBlocks.take()
+	defer s.spanBlocks.give(b)
+	return b.send(ctx, s, "otel_traces", token, spans)
 }

@@ -55,17 +55,21 @@ func grains() []int64 { return []int64{60, 10, 1} }
 // quicker than a range.
 const maxListed = 60
 
-// rowsSQL is the condition on rows that make up w, of grains that divide step.
-func rowsSQL(w sli.Window, step int64) string {
+// together is added to the grain of rows that are of all routes and status classes.
+const together = 100
+
+// rowsSQL is the condition on rows that make up w, of grains that divide step; of is 0 for
+// those by route and status class, or [together].
+func rowsSQL(w sli.Window, step, of int64) string {
 	usable := slices.DeleteFunc(grains(), func(g int64) bool { return step%g != 0 })
 	var listed, conditions []string
 	for _, p := range pieces(w.From.Unix(), w.To.Unix(), usable) {
 		if (p.to-p.from)/p.grain > maxListed {
-			conditions = append(conditions, fmt.Sprintf("Grain = %d AND Second BETWEEN %d AND %d", p.grain, p.from, p.to-1))
+			conditions = append(conditions, fmt.Sprintf("Grain = %d AND Second BETWEEN %d AND %d", p.grain+of, p.from, p.to-1))
 			continue
 		}
 		for at := p.from; at < p.to; at += p.grain {
-			listed = append(listed, fmt.Sprintf("(%d,%d)", p.grain, at))
+			listed = append(listed, fmt.Sprintf("(%d,%d)", p.grain+of, at))
 		}
 	}
 	if len(listed) > 0 {
@@ -108,7 +112,11 @@ func (s *Store) GroupSeries(ctx context.Context, w sli.Window, step time.Duratio
 
 // stats reads rows whose grain divides step; zero takes any.
 func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, key string, step int64, length time.Duration) ([]sli.Stats, error) {
-	where := rowsSQL(w, step)
+	of := int64(together)
+	if len(ignore) > 0 {
+		of = 0
+	}
+	where := rowsSQL(w, step, of)
 	if where == "" {
 		return nil, nil
 	}

@@ -20,9 +20,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"regexp"
 	"time"
 
+	"github.com/ClickHouse/ch-go/compress"
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
@@ -68,7 +70,16 @@ func (c Config) Validate() error {
 type Store struct {
 	cfg  Config
 	conn driver.Conn
+	// What follows is for inserts of telemetry, see block.
+	http        *http.Client
+	lz4         *pool[*compress.Writer]
+	spanBlocks  *pool[*block[Span]]
+	logBlocks   *pool[*block[Log]]
+	pointBlocks map[PointKind]*pool[*block[Point]]
 }
+
+// idle bounds what is kept for the next insert, of connections too.
+const idle = 4
 
 // Open checks cfg and connects to nothing yet, so it works while ClickHouse is away.
 func Open(cfg Config) (*Store, error) {
@@ -79,11 +90,27 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{cfg: cfg, conn: conn}, nil
+	s := &Store{
+		cfg: cfg, conn: conn,
+		http: &http.Client{Transport: &http.Transport{
+			DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext, MaxIdleConnsPerHost: idle, IdleConnTimeout: time.Minute, DisableCompression: true,
+		}},
+		lz4:         newPool(idle, func() *compress.Writer { return compress.NewWriter(compress.LevelZero, compress.LZ4) }),
+		spanBlocks:  newPool(idle, func() *block[Span] { return &block[Span]{columns: spanColumns()} }),
+		logBlocks:   newPool(1, func() *block[Log] { return &block[Log]{columns: logColumns()} }),
+		pointBlocks: map[PointKind]*pool[*block[Point]]{},
+	}
+	for _, kind := range PointKinds() {
+		s.pointBlocks[kind] = newPool(1, func() *block[Point] { return &block[Point]{columns: pointColumns(kind)} })
+	}
+	return s, nil
 }
 
 // Close ends idle connections.
-func (s *Store) Close() error { return s.conn.Close() }
+func (s *Store) Close() error {
+	s.http.CloseIdleConnections()
+	return s.conn.Close()
+}
 
 // Ping returns nil where ClickHouse answers and lets us in.
 func (s *Store) Ping(ctx context.Context) error {

@@ -73,9 +73,9 @@ func Hop(s Span) string {
 	}
 	if system := s.Attributes["messaging.system"]; system != "" {
 		byKind := map[string]string{"Producer": "publish", "Consumer": "process"}[s.Kind]
-		return strings.TrimSpace(system + " " + cmp.Or(s.Attributes["messaging.operation.type"], s.Attributes["messaging.operation"], byKind))
+		return strings.TrimSpace(system + " " + cmp.Or(operation(&s), byKind))
 	}
-	if system := cmp.Or(s.Attributes["db.system.name"], s.Attributes["db.system"]); system != "" {
+	if system := database(&s); system != "" {
 		return strings.TrimSpace(system + " " + cmp.Or(s.Attributes["db.operation.name"], s.Attributes["db.operation"]))
 	}
 	return strings.ToLower(s.Kind)

@@ -10,6 +10,7 @@ package telemetry
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/tracegate/tracegate/observability/semconv"
 )
@@ -35,6 +37,8 @@ type Config struct {
 	// Endpoint is host:port of an OTLP gRPC receiver. With none spans are made, carried
 	// on and not sent.
 	Endpoint string
+	// TLS is how it is spoken to; nil: unencrypted, which is for loopback.
+	TLS *tls.Config
 	// Env and Tenant are those of traces whose baggage says neither.
 	Env, Tenant string
 	// Queue bounds ended spans that wait; what does not fit is dropped.
@@ -103,7 +107,7 @@ func Setup(ctx context.Context, cfg Config, reg prometheus.Registerer, log *slog
 	}
 	if cfg.Endpoint != "" {
 		exporter, err := otlptracegrpc.New(ctx,
-			otlptracegrpc.WithEndpoint(cfg.Endpoint), otlptracegrpc.WithInsecure(), otlptracegrpc.WithTimeout(cfg.Timeout),
+			otlptracegrpc.WithEndpoint(cfg.Endpoint), security(cfg.TLS), otlptracegrpc.WithTimeout(cfg.Timeout),
 			otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: 100 * time.Millisecond, MaxInterval: time.Second, MaxElapsedTime: cfg.Timeout}))
 		if err != nil {
 			return Providers{}, fmt.Errorf("set up span exporter: %w", err)
@@ -117,6 +121,13 @@ func Setup(ctx context.Context, cfg Config, reg prometheus.Registerer, log *slog
 		Flush:      tp.ForceFlush,
 		Shutdown:   tp.Shutdown,
 	}, nil
+}
+
+func security(c *tls.Config) otlptracegrpc.Option {
+	if c == nil {
+		return otlptracegrpc.WithInsecure()
+	}
+	return otlptracegrpc.WithTLSCredentials(credentials.NewTLS(c))
 }
 
 func attributes(cfg Config) []attribute.KeyValue {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/edge/envoy"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/group"
 )
 
@@ -40,13 +41,13 @@ func startEdge(ctx context.Context, binary, dir, upstream string, variants []var
 		return nil, err
 	}
 	e := &edge{}
-	admin, err := freeAddr()
+	admin, err := freeport.On("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
 	var listeners []any
 	for _, v := range variants {
-		addr, err := freeAddr()
+		addr, err := freeport.On("127.0.0.1")
 		if err != nil {
 			return nil, err
 		}
@@ -129,15 +130,6 @@ func address(addr string) object {
 	host, port, _ := net.SplitHostPort(addr)
 	n, _ := strconv.Atoi(port)
 	return object{"socket_address": object{"address": host, "port_value": n}}
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // workerThread finds Envoy's only worker; "" where there is no /proc.

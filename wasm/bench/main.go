@@ -31,6 +31,7 @@ type config struct {
 	rounds      int
 	slice       time.Duration
 	warmUp      time.Duration
+	memory      int64
 	write       string
 }
 
@@ -41,6 +42,7 @@ func main() {
 	flag.IntVar(&c.rounds, "rounds", 60, "rounds; each measures every variant once")
 	flag.DurationVar(&c.slice, "slice", 250*time.Millisecond, "duration of one measurement")
 	flag.DurationVar(&c.warmUp, "warm-up", 3*time.Second, "load on each variant before the first round")
+	flag.Int64Var(&c.memory, "memory", 1_000_000, "requests through our filter between two readings of Envoy's memory")
 	flag.StringVar(&c.write, "write", "", "markdown file whose section bench:filter is replaced, or appended")
 	flag.Parse()
 
@@ -80,10 +82,15 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	log.Info("measuring memory", "requests", c.memory)
+	m, err := grow(ctx, c, e, len(variants)-1) // the last is ours
+	if err != nil {
+		return fmt.Errorf("measure memory: %w", err)
+	}
 	r := summarize(results)
-	fmt.Print(r.table(), "\n", describeMachine(e), "\n\n", r.figures())
+	fmt.Print(r.table(), "\n", m, "\n", describeMachine(e), "\n\n", r.figures(), m.figure())
 	if c.write != "" {
-		return benchdoc.Write(c.write, "bench:filter", r.section(c, e))
+		return benchdoc.Write(c.write, "bench:filter", r.section(c, e, m))
 	}
 	return nil
 }

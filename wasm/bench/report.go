@@ -65,13 +65,13 @@ func describeMachine(e *edge) string {
 	return fmt.Sprintf("%s; Envoy %s, one worker", benchdoc.Machine(), e.version)
 }
 
-func (r report) section(c config, e *edge) string {
+func (r report) section(c config, e *edge, m memory) string {
 	return fmt.Sprintf(`## What the edge filter costs
 
 %s
 %d keep-alive connections on loopback, %d rounds of %v for each variant in turn, medians; ratios are medians of the ratio to
 plain in the same round. Load generator and upstream share the machine with Envoy. One request has ten headers, among them a
-traceparent and a baggage that must be checked and rewritten: the dearest case. %s, %s.
+traceparent and a baggage that must be checked and rewritten: the dearest case. %s %s, %s.
 
-Repeat: `+"`go tool task bench:filter`", r.table(), c.connections, c.rounds, c.slice, describeMachine(e), time.Now().UTC().Format(time.DateOnly))
+Repeat: `+"`go tool task bench:filter`", r.table(), c.connections, c.rounds, c.slice, m, describeMachine(e), time.Now().UTC().Format(time.DateOnly))
 }

@@ -19,6 +19,8 @@ type Assigner struct {
 	cohorts  []cohort // the last is baseline
 	tenants  []tenant // the last is the policy's own
 	groups   map[groupKey]*Group
+	// releasing are groups whose users are told apart; nil: none.
+	releasing map[group.ID]bool
 }
 
 type cohort struct {
@@ -45,6 +47,9 @@ type Assignment struct {
 	Events Events
 	// Claims says that the request carries claims, which are for this package only.
 	Claims bool
+	// Place is the user's, see [group.PlaceText]; "" where nobody asks for it, or the user
+	// is not known.
+	Place string
 
 	// The long ones last, so that what most requests touch lies together.
 	tracestateSize int
@@ -106,7 +111,7 @@ func (a *Assigner) ReadsPeer() bool { return len(a.trusted) > 0 }
 // r and rnd, and it always is a valid assignment.
 func (a *Assigner) Assign(r *Request, rnd *Random) *Assignment {
 	as := &r.assignment
-	as.Kept, as.Events, as.Claims = 0, 0, r.at[slotClaims].size != 0
+	as.Kept, as.Events, as.Claims, as.Place = 0, 0, r.at[slotClaims].size != 0, ""
 
 	client, flags := r.get(slotTraceparent), byte(flagSampled)
 	valid := false
@@ -122,6 +127,7 @@ func (a *Assigner) Assign(r *Request, rnd *Random) *Assignment {
 		as.Events |= Trusted
 		if valid {
 			a.keepTrace(r, client)
+			a.place(r)
 			return as
 		}
 	}
@@ -129,7 +135,19 @@ func (a *Assigner) Assign(r *Request, rnd *Random) *Assignment {
 	writeTraceparent(&as.traceparent, as.Color, rnd, flags|flagRandom)
 	r.setTracestate(client, valid)
 	r.setBaggage()
+	a.place(r)
 	return as
+}
+
+// place tells users of a group apart that is released step by step.
+func (a *Assigner) place(r *Request) {
+	as := &r.assignment
+	if a.releasing == nil || !as.Claims || !a.releasing[as.ID] {
+		return
+	}
+	if user := r.claims.get(r.get(slotClaims), "sub"); user != "" {
+		as.Place = group.PlaceText(group.Place(as.ID, user))
+	}
 }
 
 // keepTrace takes a trusted peer's trace as it is.

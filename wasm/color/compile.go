@@ -49,6 +49,12 @@ func Compile(p Policy) (*Assigner, error) {
 	if err := errors.Join(c.problems...); err != nil {
 		return nil, err
 	}
+	for _, id := range p.Releasing {
+		if a.releasing == nil {
+			a.releasing = map[group.ID]bool{}
+		}
+		a.releasing[id] = true
+	}
 	a.addTenants(tenants)
 	a.addCohorts(cohorts)
 	return a, nil

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -14,7 +15,7 @@ type rule struct {
 	arg  string // what a value is compared with
 	from source // where the value is taken from
 	kids []rule // of opAny, opAll, opNot
-	of   uint32 // opPercent: buckets out of percentBuckets
+	of   uint32 // opPercent: buckets out of group.Buckets
 }
 
 type op uint8
@@ -120,7 +121,7 @@ func (c *compiler) value(field string, v Value, from source) rule {
 }
 
 func (c *compiler) percent(field string, p Percent, salt string) rule {
-	of := p.Of * percentBuckets / 100
+	of := p.Of * group.Buckets / 100
 	if !(p.Of >= 0 && p.Of <= 100) || math.Abs(of-math.Round(of)) > 1e-6 {
 		c.problem(field+".of", "%v is not 0 to 100 in steps of 0.01", p.Of)
 		return rule{}

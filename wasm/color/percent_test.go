@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/tracegate/tracegate/mesh/group"
 )
 
 // share is the fraction of n users that a percentage takes, and who they are.
@@ -67,11 +69,11 @@ func TestPercentOfTwoSaltsAreIndependent(t *testing.T) {
 func TestPercentIsTheSameForEver(t *testing.T) {
 	// Changing the hash would move users of running experiments.
 	for key, want := range map[string]uint32{"": 2447, "user-1": 2068, "user-2": 5109} {
-		if got := bucket("canary", key); got != want {
+		if got := group.Bucket("canary", key); got != want {
 			t.Errorf("bucket of %q is %d, want %d", key, got, want)
 		}
 	}
-	if bucket("ab", "c") == bucket("a", "bc") {
+	if group.Bucket("ab", "c") == group.Bucket("a", "bc") {
 		t.Error("salt and key run together")
 	}
 }
@@ -82,7 +84,7 @@ func TestPercentDefaults(t *testing.T) {
 	for u := range 100 {
 		user := fmt.Sprint("u", u)
 		in := assign(t, p, headers{"x-traffic-claims": encode(`{"sub":"` + user + `"}`)}).Cohort != ""
-		if want := bucket("canary", user) < 5000; in != want {
+		if want := group.Bucket("canary", user) < 5000; in != want {
 			t.Errorf("user %s: in %v, want %v", user, in, want)
 		}
 	}

@@ -1,5 +1,7 @@
 package color
 
+import "github.com/tracegate/tracegate/mesh/group"
+
 // Policy is what the edge filter must know to color a request. The control plane
 // takes it from the operator's policy file and hands it to the filter as JSON by
 // ECDS. [Compile] checks it; the zero Policy is valid and colors everything baseline.
@@ -14,6 +16,9 @@ type Policy struct {
 	// Tenants are tried in order; the first that yields a name gives the tenant,
 	// unless the cohort set one.
 	Tenants []Tenant `json:"tenants,omitempty" yaml:"tenants,omitempty"`
+	// Releasing are groups that are released step by step: their users are told apart
+	// ([group.Place]). The control plane writes it, operators do not.
+	Releasing []group.ID `json:"releasing,omitempty" yaml:"-"`
 }
 
 // Cohort is a named set of requests that share a color.

@@ -1,5 +1,7 @@
 package color
 
+import "github.com/tracegate/tracegate/mesh/group"
+
 // program is a list of conditions compiled to steps: each step tests one value and
 // says where to go on. Running it is one loop without calls; a tree of conditions
 // would be walked by recursion, and inside a Wasm VM every function that a request
@@ -12,7 +14,7 @@ type program struct {
 // step compares the value of a source.
 type step struct {
 	op      op
-	of      uint32 // opPercent: buckets out of percentBuckets
+	of      uint32 // opPercent: buckets out of group.Buckets
 	yes, no target
 	from    source
 	arg     string
@@ -63,7 +65,7 @@ func (p *program) run(r *Request) int {
 		case v == "" || rest < 0 && s.op != opPercent:
 			continue
 		case s.op == opPercent:
-			if bucket(s.arg, v) < s.of {
+			if group.Bucket(s.arg, v) < s.of {
 				at = s.yes
 			}
 			continue

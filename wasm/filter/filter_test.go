@@ -16,12 +16,13 @@ import (
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
 
 	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/engine/enginetest"
 	"github.com/tracegate/tracegate/wasm/color"
 )
 
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard) // proxytest logs each call
-	os.Exit(m.Run())
+	enginetest.Main(m)
 }
 
 const policy = `{
@@ -68,7 +69,7 @@ func send(t *testing.T, host proxytest.HostEmulator, headers ...[2]string) map[s
 	}
 	got := map[string]string{}
 	for _, h := range host.GetCurrentRequestHeaders(id) {
-		got[h[0]] = h[1]
+		got[strings.Clone(h[0])] = strings.Clone(h[1]) // a host copies what a filter hands it; this one does not
 	}
 	return got
 }

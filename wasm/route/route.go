@@ -23,6 +23,9 @@ type Headers interface {
 // Apply makes the request carry a.
 func Apply(h Headers, a *color.Assignment) {
 	h.Set(semconv.HeaderGroup, string(a.ID))
+	if a.Place != "" {
+		h.Set(semconv.HeaderPlace, a.Place)
+	}
 	if a.Kept&color.KeptTraceparent == 0 {
 		h.Set(semconv.HeaderTraceparent, a.Traceparent())
 	}

@@ -56,6 +56,19 @@ func TestApply(t *testing.T) {
 			map[string]string{"x-traffic-group": baseline, "traceparent": ours, "baggage": baggage},
 			[]string{"set x-traffic-group", "set traceparent", "remove tracestate", "set baggage", "remove x-traffic-claims"},
 		},
+		"a user of a group that is released step by step": {
+			map[string]string{"x-traffic-claims": "eyJzdWIiOiJhbm4ifQ"}, false,
+			map[string]string{"x-traffic-group": baseline, "x-traffic-place": group.PlaceText(group.Place(group.ID(baseline), "ann")), "traceparent": ours, "baggage": baggage},
+			[]string{"set x-traffic-group", "set x-traffic-place", "set traceparent", "set baggage", "remove x-traffic-claims"},
+		},
+		"a user of another group": {
+			map[string]string{"x-traffic-claims": "eyJzdWIiOiJhbm4ifQ", "traceparent": client}, true,
+			map[string]string{
+				"x-traffic-group": string(group.Group{Color: 0x0af76519, Env: "default", Tenant: "default"}.ID()),
+				"traceparent":     client, "baggage": baggage,
+			},
+			[]string{"set x-traffic-group", "set baggage", "remove x-traffic-claims"},
+		},
 		"a trusted peer": {
 			map[string]string{"traceparent": client, "tracestate": "a=b", "baggage": baggage}, true,
 			map[string]string{
@@ -65,7 +78,7 @@ func TestApply(t *testing.T) {
 			[]string{"set x-traffic-group"},
 		},
 	}
-	a, err := color.Compile(color.Policy{TrustedPeers: []string{"10.0.0.0/8"}})
+	a, err := color.Compile(color.Policy{TrustedPeers: []string{"10.0.0.0/8"}, Releasing: []group.ID{group.ID(baseline)}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,9 +29,17 @@ type Client struct {
 }
 
 // NewClient returns a client for an address such as "127.0.0.1:18001".
-func NewClient(addr, token string) *Client {
-	return &Client{base: "http://" + addr, token: token, http: &http.Client{Transport: &http.Transport{
-		MaxIdleConns: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 10 * time.Second,
+func NewClient(addr, token string) *Client { return newClient("http://"+addr, token, nil) }
+
+// NewTLSClient is for a control plane beyond loopback. The server proves itself to
+// trust; the client does by its token.
+func NewTLSClient(addr, token string, trust *tls.Config) *Client {
+	return newClient("https://"+addr, token, trust)
+}
+
+func newClient(base, token string, trust *tls.Config) *Client {
+	return &Client{base: base, token: token, http: &http.Client{Transport: &http.Transport{
+		MaxIdleConns: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 10 * time.Second, TLSClientConfig: trust,
 	}}}
 }
 
@@ -66,6 +75,21 @@ func (c *Client) Isolate(ctx context.Context, id group.ID, o Order) (decide.Deci
 // Release sends a group home, whoever moved it.
 func (c *Client) Release(ctx context.Context, id group.ID, o Order) (decide.Decision, error) {
 	return c.order(ctx, id, "release", o)
+}
+
+// Shed has every edge limit a group's rate, whatever policy thinks of it.
+func (c *Client) Shed(ctx context.Context, id group.ID, o Order) (decide.Decision, error) {
+	return c.order(ctx, id, "shed", o)
+}
+
+// Confirm follows the advice of a decision.
+func (c *Client) Confirm(ctx context.Context, decision string, o Order) (decide.Decision, error) {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return decide.Decision{}, fmt.Errorf("encode order: %w", err)
+	}
+	var out decide.Decision
+	return out, c.call(ctx, http.MethodPost, PathDecisions+"/"+url.PathEscape(decision)+"/confirm", body, &out)
 }
 
 func (c *Client) order(ctx context.Context, id group.ID, verb string, o Order) (decide.Decision, error) {

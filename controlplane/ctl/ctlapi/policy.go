@@ -21,9 +21,10 @@ const (
 	PathPolicyCheck = "/v1/policy/check"
 	PathRevisions   = "/v1/policy/revisions"
 	PathExplain     = "/v1/explain"
+	PathUpdates     = "/v1/updates" // signed, see mesh/webhook.Verifier
 )
 
-// Revision is a policy that was valid when it was read.
+// Revision is a policy that was read.
 type Revision struct {
 	Number int       `json:"number"`
 	Time   time.Time `json:"time"`
@@ -33,21 +34,33 @@ type Revision struct {
 	Size   int       `json:"size"`   // of the document, bytes
 	State  string    `json:"state"`  // one of the Revision constants
 	Why    string    `json:"why,omitempty"`
-	Since  time.Time `json:"since,omitzero"` // when it was in force
+	Since  time.Time `json:"since,omitzero"`    // when it was in force
+	BackTo int       `json:"back_to,omitempty"` // the revision that is in force in its place, where it was taken back
 }
 
 // States of a revision.
 const (
-	RevisionPending    = "pending"    // edges have not acknowledged it yet
-	RevisionInForce    = "in_force"   // every edge has
-	RevisionRefused    = "refused"    // an edge has, for the reason in Why
-	RevisionSuperseded = "superseded" // another one came
+	RevisionPending    = "pending"     // edges have not acknowledged it yet
+	RevisionTrial      = "trial"       // one edge has it, see Status.Trial
+	RevisionInForce    = "in_force"    // every edge has
+	RevisionPartly     = "partly"      // every edge has, but for what Why says
+	RevisionRefused    = "refused"     // an edge has, for the reason in Why
+	RevisionRolledBack = "rolled_back" // it made a group bad, or the edge that had it first, and was taken back; Why has the figures
+	RevisionSuperseded = "superseded"  // another one came
+	RevisionInvalid    = "invalid"     // it could not be used at all, for the reason in Why
 )
 
 // DigestOf is the [Revision.Digest] of a document.
 func DigestOf(document []byte) string {
 	sum := sha256.Sum256(document)
 	return hex.EncodeToString(sum[:6])
+}
+
+// Taken says that a signed update was valid and is kept; what becomes of it is said by
+// the revision of its digest.
+type Taken struct {
+	ID     string `json:"id"` // of the message
+	Digest string `json:"digest"`
 }
 
 // Document is a policy as it was written.

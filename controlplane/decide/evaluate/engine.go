@@ -49,7 +49,7 @@ type engine struct {
 // longEvery is how many short windows the control plane measures for one long one.
 const longEvery = 4
 
-// Look implements [Detector]. Where no group breaks an objective in the short window,
+// Look implements [Detector]. Where no group breaks an objective in the windows that end now,
 // and nothing is under way, Decide decides nothing by its contract, and a run of days
 // would spend its time on that: it is not called.
 func (e *engine) Look(now time.Duration, b *board) []int {
@@ -64,6 +64,9 @@ func (e *engine) Look(now time.Duration, b *board) []int {
 	}
 	e.input.Now = epoch.Add(now)
 	e.input.Newest = epoch.Add(seconds(b.newest))
+	if e.policy.QuickWindow > 0 {
+		e.input.Quick = b.stats(&b.quick, now, epoch)
+	}
 	e.input.Short = b.stats(&b.short, now, epoch)
 	if e.input.Long == nil {
 		e.input.Long = b.stats(&b.long, now, epoch)
@@ -72,7 +75,7 @@ func (e *engine) Look(now time.Duration, b *board) []int {
 	e.state = next
 	e.busy = false
 	for _, g := range next.Groups {
-		e.busy = e.busy || g.Pool != "" || g.Bad > 0 || g.Held != "" || g.Manual
+		e.busy = e.busy || g.Pool != "" || g.Bad > 0 || g.Shed > 0 || g.Held != "" || g.Manual
 	}
 	var out []int
 	for _, d := range decisions {
@@ -83,10 +86,14 @@ func (e *engine) Look(now time.Duration, b *board) []int {
 	return out
 }
 
-// calm says that no group breaks an objective in the short window.
+// calm says that no group breaks an objective in the quick or the short window.
 func (e *engine) calm(b *board) bool {
-	for i := range b.short.groups {
-		c := &b.short.groups[i]
+	return e.keeps(&b.quick) && e.keeps(&b.short)
+}
+
+func (e *engine) keeps(w *window) bool {
+	for i := range w.groups {
+		c := &w.groups[i]
 		st := sli.Stats{Requests: uint64(c.requests + c.lost), Errors: uint64(c.errors + c.lost)}
 		if st.ErrorRatio() > e.policy.MaxErrorRatio || c.slow > c.requests-rank(c.requests, 0.95) {
 			return false

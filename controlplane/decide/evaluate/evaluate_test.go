@@ -129,7 +129,7 @@ func TestBoardCountsWindows(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(2, 2))
 	groups := Spec{Rate: 5}.Traffic(1).Groups
-	b := newBoard(groups, 500*time.Millisecond, 2*time.Second, 30*time.Second)
+	b := newBoard(groups, 500*time.Millisecond, time.Second, 2*time.Second, 30*time.Second)
 	var all []arrived
 	for now := time.Duration(0); now < 50*time.Second; now += Tick {
 		b.advance(now)
@@ -144,7 +144,7 @@ func TestBoardCountsWindows(t *testing.T) {
 			b.add(&a)
 			all = append(all, a)
 		}
-		for _, w := range []*window{&b.short, &b.long} {
+		for _, w := range []*window{&b.quick, &b.short, &b.long} {
 			stats := b.stats(w, now, epoch)
 			from := int(max(0, now-w.length) / time.Second)
 			for g := range groups {
@@ -215,7 +215,7 @@ func TestShortcutChangesNothing(t *testing.T) {
 			e.whole = true
 			return e
 		}}
-		for _, s := range []Spec{step(10, 5, 0), step(50, 1, 0.1), {Shape: Bursts, Length: 2 * time.Minute, Pipeline: StrictPipeline()}} {
+		for _, s := range []Spec{step(10, 5, 0), step(50, 1, 0.1), {Shape: Bursts, Length: 2 * time.Minute, Pipeline: ProductPipeline()}} {
 			for i, out := range Replay(s, Seeds{Tuning, 6}, []Method{m, whole}, 2) {
 				if out[0] != out[1] {
 					t.Errorf("%+v, seed %d: %+v with the shortcut, %+v without", s, i, out[0], out[1])
@@ -240,11 +240,11 @@ func TestRegression(t *testing.T) {
 	}{
 		{name: "latency", spec: step(50, 5, 0), n: 40, late: 2},
 		{name: "errors", spec: step(50, 1, 0.2), n: 40, late: 2},
-		{name: "regression", spec: Spec{Rate: 50, Event: Regression, Latency: 5, Errors: 0.05, Pipeline: StrictPipeline()}, n: 20, late: 1},
-		{name: "neighbour", spec: Spec{Rate: 50, Event: Neighbour, Latency: 5, Pipeline: StrictPipeline()}, n: 20, missable: true, wrong: 2},
-		{name: "everywhere", spec: Spec{Rate: 50, Event: Everywhere, Errors: 0.2, Pipeline: StrictPipeline()}, n: 20, missable: true, wrong: 3},
-		{name: "tails", spec: Spec{Shape: Tails, Length: 3 * time.Minute, Pipeline: StrictPipeline()}, n: 30, missable: true},
-		{name: "bursts", spec: Spec{Shape: Bursts, Length: 2 * time.Minute, Pipeline: StrictPipeline()}, n: 30, missable: true},
+		{name: "regression", spec: Spec{Rate: 50, Event: Regression, Latency: 5, Errors: 0.05, Pipeline: ProductPipeline()}, n: 20, late: 1},
+		{name: "neighbour", spec: Spec{Rate: 50, Event: Neighbour, Latency: 5, Pipeline: ProductPipeline()}, n: 20, missable: true, wrong: 2},
+		{name: "everywhere", spec: Spec{Rate: 50, Event: Everywhere, Errors: 0.2, Pipeline: ProductPipeline()}, n: 20, missable: true, wrong: 3},
+		{name: "tails", spec: Spec{Shape: Tails, Length: 3 * time.Minute, Pipeline: ProductPipeline()}, n: 30, missable: true},
+		{name: "bursts", spec: Spec{Shape: Bursts, Length: 2 * time.Minute, Pipeline: ProductPipeline()}, n: 30, missable: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -90,9 +90,10 @@ type window struct {
 
 // board is what the store would answer at a moment.
 type board struct {
-	groups      []Group
-	objective   int // first bucket that is above it
-	short, long window
+	groups    []Group
+	objective int // first bucket that is above it
+	// quick, short and long are windows of the policy; quick may have no length.
+	quick, short, long window
 	// seconds[g][s%len] has what was counted of group g in second s.
 	seconds [][][]sample
 	newest  float64 // start of the newest request that can be counted; negative: none
@@ -108,9 +109,10 @@ type total struct {
 	bad                    int32 // failed or slow
 }
 
-func newBoard(groups []Group, objective, short, long time.Duration) *board {
+func newBoard(groups []Group, objective, quick, short, long time.Duration) *board {
 	b := &board{
 		groups: groups, objective: buckets, newest: -1,
+		quick: window{length: quick, groups: make([]counts, len(groups))},
 		short: window{length: short, groups: make([]counts, len(groups))},
 		long:  window{length: long, groups: make([]counts, len(groups))},
 		now:   make([]total, len(groups)), totals: make([][]total, len(groups)),
@@ -147,6 +149,9 @@ func (b *board) add(a *arrived) {
 	slots := b.seconds[a.group]
 	slots[a.second%len(slots)] = append(slots[a.second%len(slots)], a.sample)
 	b.long.groups[a.group].add(a.sample, 1)
+	if a.second >= b.quick.from {
+		b.quick.groups[a.group].add(a.sample, 1)
+	}
 	if a.second >= b.short.from {
 		b.short.groups[a.group].add(a.sample, 1)
 	}
@@ -154,7 +159,7 @@ func (b *board) add(a *arrived) {
 
 // advance moves the windows to a time, as the store widens them: to whole seconds.
 func (b *board) advance(now time.Duration) {
-	for _, w := range []*window{&b.short, &b.long} {
+	for _, w := range []*window{&b.quick, &b.short, &b.long} {
 		from := int(max(0, now-w.length) / time.Second)
 		for ; w.from < from; w.from++ {
 			for g := range b.groups {

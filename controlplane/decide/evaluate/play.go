@@ -30,7 +30,7 @@ type Outcome struct {
 func Play(t Traffic, seed uint64, methods []Method) []Outcome {
 	rnd := rand.New(rand.NewPCG(seed, 0x7265717565737473))
 	policy := decide.DefaultPolicy()
-	b := newBoard(t.Groups, policy.MaxP95, policy.ShortWindow, policy.LongWindow)
+	b := newBoard(t.Groups, policy.MaxP95, policy.QuickWindow, policy.ShortWindow, policy.LongWindow)
 	due := newCalendar()
 	out := make([]Outcome, len(methods))
 	detectors := make([]Detector, len(methods))

@@ -10,7 +10,7 @@ import (
 func (r *Report) Markdown() string {
 	var b strings.Builder
 	r.headline(&b)
-	r.table(&b, "\nThe same with the product's pipeline (a span can be counted 0.1 to 0.5 s after its request has ended) - median / P95, missed:\n\n", "product")
+	r.table(&b, "\nThe same where a span can be counted one second after its request has ended - median / P95, missed:\n\n", "late")
 	r.table(&b, "\nDelay by scenario - median / P95, missed:\n\n", "scenario")
 	r.table(&b, "\nDelay by size of a latency fault, 50 req/s; up to x2 no group's objective of 500 ms is broken, at x3 half of them - median / P95, missed:\n\n", "latency")
 	r.table(&b, "\nDelay by size of an error fault, 50 req/s; the objective is 5% - median / P95, missed:\n\n", "errors")

@@ -22,6 +22,7 @@ type Plan struct {
 	First   uint64        // seed; [Reporting] for a report
 	Runs    int           // of each cell
 	Days    float64       // of groups without a fault, over all shapes
+	Alone   float64       // more of these days, for the first method only
 	Length  time.Duration // of a run without a fault
 	Workers int           // changes nothing but the time it takes
 }
@@ -58,11 +59,11 @@ type Calm struct {
 var shapes = []Shape{Steady, Daily, Bursts, Tails, Pauses, Delayed, Low}
 
 func calmSpec(shape Shape, length time.Duration) Spec {
-	return Spec{Shape: shape, Length: length, Pipeline: StrictPipeline()}
+	return Spec{Shape: shape, Length: length, Pipeline: ProductPipeline()}
 }
 
 func step(rate, latency, errors float64) Spec {
-	return Spec{Shape: Steady, Rate: rate, Event: Step, Latency: latency, Errors: errors, Pipeline: StrictPipeline()}
+	return Spec{Shape: Steady, Rate: rate, Event: Step, Latency: latency, Errors: errors, Pipeline: ProductPipeline()}
 }
 
 func headlines() []Spec { return []Spec{step(50, 5, 0), step(50, 1, 0.2)} }
@@ -71,7 +72,7 @@ func headlines() []Spec { return []Spec{step(50, 5, 0), step(50, 1, 0.2)} }
 // there was a test.
 func Before() decide.Policy {
 	p := decide.DefaultPolicy()
-	p.Significance, p.MinRequests, p.BadEvaluations, p.SlowEvaluations = 1, 20, 3, 3
+	p.QuickWindow, p.Significance, p.MinRequests, p.BadEvaluations, p.SlowEvaluations = 0, 1, 20, 3, 3
 	return p
 }
 
@@ -87,7 +88,7 @@ func Methods() []Method {
 
 // Cells are the faults of a report.
 func Cells() []Cell {
-	product := func(s Spec) Spec { s.Pipeline = ProductPipeline(); return s }
+	late := func(s Spec) Spec { s.Pipeline = LatePipeline(); return s }
 	with := func(shape Shape, event Event, rate, latency, errors float64) Spec {
 		s := step(rate, latency, errors)
 		s.Shape, s.Event = shape, event
@@ -96,9 +97,9 @@ func Cells() []Cell {
 	out := []Cell{
 		{Table: "headline", Name: "latency x5", Spec: step(50, 5, 0)},
 		{Table: "headline", Name: "20% errors", Spec: step(50, 1, 0.2)},
-		{Table: "product", Name: "latency x5", Spec: product(step(50, 5, 0))},
-		{Table: "product", Name: "20% errors", Spec: product(step(50, 1, 0.2))},
-		{Table: "product", Name: "latency x10 and 30% errors, 60 req/s", Spec: product(step(60, 10, 0.3))},
+		{Table: "late", Name: "latency x5", Spec: late(step(50, 5, 0))},
+		{Table: "late", Name: "20% errors", Spec: late(step(50, 1, 0.2))},
+		{Table: "scenario", Name: "latency x10 and 30% errors, 60 req/s", Spec: step(60, 10, 0.3)},
 	}
 	for _, shape := range shapes[1:] {
 		rate := 50.0
@@ -152,6 +153,9 @@ func Evaluate(p Plan, cells []Cell, methods []Method) Report {
 		n := max(1, int(math.Ceil(p.Days/float64(len(shapes))/perRun)))
 		c.add(Replay(calmSpec(shape, p.Length), Seeds{p.First, n}, methods[:last], p.Workers), 0, perRun)
 		c.add(Replay(calmSpec(shape, p.Length), Seeds{p.First, max(1, min(n, 20))}, methods[last:], p.Workers), last, perRun)
+		if more := int(math.Ceil(p.Alone / float64(len(shapes)) / perRun)); more > 0 {
+			c.add(Replay(calmSpec(shape, p.Length), Seeds{p.First + uint64(n), more}, methods[:1], p.Workers), 0, perRun) //nolint:gosec // a count
+		}
 		r.Calm = append(r.Calm, c)
 	}
 	return r

@@ -5,6 +5,7 @@ package servertest
 
 import (
 	"context"
+	"crypto/tls"
 	"maps"
 	"slices"
 	"sync"
@@ -13,13 +14,17 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/tracegate/tracegate/controlplane/xds"
+	"github.com/tracegate/tracegate/controlplane/xds/parts"
 )
 
 // Got is one response.
@@ -51,6 +56,10 @@ type Edge struct {
 // with nothing.
 type Options struct {
 	ID string
+	// Generation is what it says of itself, where above 0.
+	Generation int64
+	// TLS is how it proves who it is; nil: it does not.
+	TLS *tls.Config
 	// Has is what the edge brings along from an earlier connection.
 	Has [xds.NumTypes]map[string]string
 	// Answer returns why a response is rejected, or nothing.
@@ -61,7 +70,11 @@ type Options struct {
 // with the test.
 func Connect(t testing.TB, addr string, o Options) *Edge {
 	t.Helper()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	creds := insecure.NewCredentials()
+	if o.TLS != nil {
+		creds = credentials.NewTLS(o.TLS)
+	}
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,10 +94,13 @@ func Connect(t testing.TB, addr string, o Options) *Edge {
 		o.ID = "edge-1"
 	}
 	node := &corev3.Node{Id: o.ID}
+	if o.Generation > 0 {
+		node.Metadata = &structpb.Struct{Fields: map[string]*structpb.Value{parts.GenerationKey: structpb.NewNumberValue(float64(o.Generation))}}
+	}
 	e.send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: xds.Clusters.URL(), InitialResourceVersions: e.has[xds.Clusters]})
 	e.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Listeners.URL(), InitialResourceVersions: e.has[xds.Listeners]})
 	if brought {
-		for _, typ := range []xds.Type{xds.Endpoints, xds.Extensions, xds.Routes, xds.VirtualHosts} {
+		for _, typ := range []xds.Type{xds.Endpoints, xds.Secrets, xds.Extensions, xds.Routes, xds.VirtualHosts} {
 			names := slices.Sorted(maps.Keys(e.has[typ]))
 			if typ == xds.VirtualHosts {
 				names = []string{xds.RoutesName}
@@ -194,7 +210,7 @@ func (e *Edge) handle(typ xds.Type, resp *discoveryv3.DeltaDiscoveryResponse) {
 
 // take applies a response and returns the subscriptions that follow from it.
 func (e *Edge) take(typ xds.Type, resp *discoveryv3.DeltaDiscoveryResponse) []*discoveryv3.DeltaDiscoveryRequest {
-	var names []string
+	var names, filters, secrets []string
 	for _, r := range resp.GetResources() {
 		_, had := e.has[typ][r.GetName()]
 		e.has[typ][r.GetName()] = r.GetVersion()
@@ -203,17 +219,38 @@ func (e *Edge) take(typ xds.Type, resp *discoveryv3.DeltaDiscoveryResponse) []*d
 		case had:
 		case typ == xds.Clusters && r.GetResource().UnmarshalTo(&c) == nil && c.GetEdsClusterConfig() != nil:
 			names = append(names, r.GetName())
+		case typ == xds.Listeners && r.GetName() == xds.ListenerName:
+			filters = append(filters, xds.JWTName, xds.FilterName, xds.RateLimitName)
 		case typ == xds.Listeners:
-			return append(e.forget(typ, resp.GetRemovedResources()),
-				&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Extensions.URL(), ResourceNamesSubscribe: []string{xds.JWTName, xds.FilterName}},
-				&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Routes.URL(), ResourceNamesSubscribe: []string{xds.RoutesName}})
+			filters, secrets = append(filters, xds.TLSHeadersName), append(secrets, shown(r)...)
 		case typ == xds.Routes:
 			return []*discoveryv3.DeltaDiscoveryRequest{{TypeUrl: xds.VirtualHosts.URL(), ResourceNamesSubscribe: []string{r.GetName()}}}
 		}
 	}
 	out := e.forget(typ, resp.GetRemovedResources())
-	if len(names) > 0 {
-		out = append(out, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Endpoints.URL(), ResourceNamesSubscribe: names})
+	subscribe := func(t xds.Type, names ...string) {
+		if len(names) > 0 {
+			out = append(out, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: t.URL(), ResourceNamesSubscribe: names})
+		}
+	}
+	subscribe(xds.Endpoints, names...)
+	subscribe(xds.Secrets, secrets...)
+	subscribe(xds.Extensions, filters...)
+	if len(filters) > 0 {
+		subscribe(xds.Routes, xds.RoutesName)
+	}
+	return out
+}
+
+// shown are the certificates of a listener: its filter chains are named after them.
+func shown(r *discoveryv3.Resource) []string {
+	var l listenerv3.Listener
+	if r.GetResource().UnmarshalTo(&l) != nil {
+		return nil
+	}
+	var out []string
+	for _, c := range l.GetFilterChains() {
+		out = append(out, c.GetName())
 	}
 	return out
 }

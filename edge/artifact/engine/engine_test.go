@@ -46,6 +46,12 @@ func TestRedis(t *testing.T) {
 	says(t, e, "redis-cli", "redis-cli")
 }
 
+func TestValkey(t *testing.T) {
+	e, err := engine.Valkey(t.Context(), logger(t))
+	missing(t, err)
+	says(t, e, "valkey-server", "Valkey server")
+}
+
 func TestPostgreSQL(t *testing.T) {
 	e, err := engine.PostgreSQL(t.Context(), logger(t))
 	missing(t, err)
@@ -74,5 +80,19 @@ func TestChromium(t *testing.T) {
 	missing(t, err)
 	if out, err := exec.CommandContext(t.Context(), path, "--version").CombinedOutput(); err != nil || !strings.Contains(string(out), "Chrom") {
 		t.Errorf("%s --version: %v: %s", path, err, out)
+	}
+}
+
+// TestKubernetes does not build it, which takes minutes.
+func TestKubernetes(t *testing.T) {
+	e, err := engine.FindKubernetes()
+	if err != nil {
+		t.Skip(err)
+	}
+	for program, want := range map[string]string{
+		"kube-apiserver": "v" + engine.KubernetesVersion, "kube-controller-manager": "v" + engine.KubernetesVersion,
+		"kube-scheduler": "v" + engine.KubernetesVersion, "etcd": "etcd Version", "kwok": "kwok",
+	} {
+		says(t, e, program, want)
 	}
 }

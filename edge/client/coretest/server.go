@@ -56,12 +56,15 @@ type Server struct {
 	// Classify gives a request's group; the default reads the host's first label as
 	// tenant and env from cookie env or header x-env.
 	Classify func(r *http.Request) group.Group
+	// TokenTTL is how long access tokens are good, as clients are told.
+	TokenTTL time.Duration
 
 	mu            sync.Mutex
 	epoch         string
 	chaos         Chaos
 	users         map[string]bool
 	tokens        map[string]string // token -> name
+	refresh       map[string]string // refresh token, good once -> name
 	conversations map[string]*conversation
 	sockets       map[*socket]bool
 	moved         map[group.ID]string
@@ -81,9 +84,11 @@ type conversation struct {
 func New() *Server {
 	s := &Server{
 		Classify:      classify,
+		TokenTTL:      time.Hour,
 		epoch:         "epoch-1",
 		users:         map[string]bool{},
 		tokens:        map[string]string{},
+		refresh:       map[string]string{},
 		conversations: map[string]*conversation{},
 		sockets:       map[*socket]bool{},
 		moved:         map[group.ID]string{},
@@ -92,6 +97,7 @@ func New() *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/users", s.register)
 	mux.HandleFunc("POST /v1/sessions", s.login)
+	mux.HandleFunc("POST /v1/sessions/refresh", s.renew)
 	mux.HandleFunc("GET /v1/me", s.authed(s.me))
 	mux.HandleFunc("POST /v1/conversations", s.authed(s.open))
 	mux.HandleFunc("POST /v1/conversations/{id}/messages", s.authed(s.send))
@@ -275,20 +281,56 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewDecoder(r.Body).Decode(&in)
 	s.mu.Lock()
 	s.stamp(w, r)
-	known := s.users[in.Name]
-	token := rand.Text()
-	if known {
-		s.tokens[token] = in.Name
-	}
-	s.mu.Unlock()
-	if !known {
+	if !s.users[in.Name] {
+		s.mu.Unlock()
 		refuse(w, protocol.Error{Code: protocol.CodeUnauthenticated, Message: "wrong name or password"})
 		return
 	}
-	reply(w, http.StatusOK, map[string]any{
-		"token": token, "expires_at": time.Now().Add(time.Hour),
-		"user": map[string]string{"id": "u-" + in.Name, "name": in.Name},
-	})
+	grant := s.grant(in.Name)
+	s.mu.Unlock()
+	reply(w, http.StatusOK, grant)
+}
+
+// grant makes tokens; the caller holds mu.
+func (s *Server) grant(name string) map[string]any {
+	token, refresh := rand.Text(), rand.Text()
+	s.tokens[token], s.refresh[refresh] = name, name
+	return map[string]any{
+		"token": token, "expires_at": time.Now().Add(s.TokenTTL),
+		"refresh_token": refresh, "refresh_expires_at": time.Now().Add(24 * time.Hour),
+		"user": map[string]string{"id": "u-" + name, "name": name},
+	}
+}
+
+func (s *Server) renew(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Refresh string `json:"refresh_token"`
+	}
+	_ = json.NewDecoder(r.Body).Decode(&in)
+	s.mu.Lock()
+	s.stamp(w, r)
+	name := s.refresh[in.Refresh]
+	delete(s.refresh, in.Refresh)
+	var grant map[string]any
+	if name != "" {
+		grant = s.grant(name)
+	}
+	s.mu.Unlock()
+	if name == "" {
+		refuse(w, protocol.Error{Code: protocol.CodeUnauthenticated, Message: "session has ended"})
+		return
+	}
+	reply(w, http.StatusOK, grant)
+}
+
+// EndTokens makes all access tokens end now, and the refresh tokens too where sessions is set.
+func (s *Server) EndTokens(sessions bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.tokens)
+	if sessions {
+		clear(s.refresh)
+	}
 }
 
 func (s *Server) me(w http.ResponseWriter, r *http.Request, name string) {

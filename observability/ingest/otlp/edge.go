@@ -26,30 +26,29 @@ const none = "-"
 // Random gives n random bytes.
 type Random func(n int) []byte
 
-// Logs turns records of the edge's access log into spans of service edge; other logs
-// are not stored.
-func (c Converter) Logs(req *collectorlogs.ExportLogsServiceRequest, now time.Time, random Random) *Result {
-	r := newResult()
+// Logs turns records of the edge's access log into spans of service edge, and others into
+// rows of logs.
+func (c Converter) Logs(req *collectorlogs.ExportLogsServiceRequest, now time.Time, random Random) (edge, logs *Result) {
+	edge, logs = newResult(Traces), newResult(Logs)
 	for _, rl := range req.GetResourceLogs() {
-		resource := r.attributes(rl.GetResource().GetAttributes(), c.Limits)
+		resource := logs.attributes(rl.GetResource().GetAttributes(), c.Limits)
 		for _, sl := range rl.GetScopeLogs() {
-			isEdge := resource["log_name"] == EdgeLog || sl.GetScope().GetName() == EdgeLog
+			if resource["log_name"] != EdgeLog && sl.GetScope().GetName() != EdgeLog {
+				c.logs(logs, resource, rl.GetSchemaUrl(), sl, now)
+				continue
+			}
 			for _, rec := range sl.GetLogRecords() {
-				r.Received++
-				if !isEdge {
-					r.Dropped[UnsupportedLog]++
-					continue
-				}
-				row, reason := c.edge(r, resource, rec, now, random)
+				edge.Received++
+				row, reason := c.edge(edge, resource, rec, now, random)
 				if reason != "" {
-					r.Dropped[reason]++
+					edge.Dropped[reason]++
 					continue
 				}
-				r.Spans = append(r.Spans, row)
+				edge.Spans = append(edge.Spans, row)
 			}
 		}
 	}
-	return r
+	return edge, logs
 }
 
 // edge is the span of one request as the edge saw it. Its id is that of traceparent as

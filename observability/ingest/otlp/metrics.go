@@ -8,7 +8,6 @@ import (
 	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	metricsv1 "go.opentelemetry.io/proto/otlp/metrics/v1"
 
-	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/store"
 )
@@ -17,7 +16,7 @@ import (
 // the limits is dropped and not cut, because what is cut would be another series; of a
 // resource, a scope and an exemplar the rest is cut.
 func (c Converter) Metrics(req *collectormetrics.ExportMetricsServiceRequest, now time.Time) *Result {
-	m := metrics{Converter: c, r: newResult(), now: now}
+	m := metrics{Converter: c, r: newResult(Metrics), now: now}
 	for _, rm := range req.GetResourceMetrics() {
 		m.src = store.MetricSource{
 			Resource: m.r.attributes(rm.GetResource().GetAttributes(), c.Limits), ResourceSchema: m.r.clip(rm.GetSchemaUrl(), c.Limits.Name),
@@ -143,8 +142,7 @@ func (m *metrics) identity(kvs []*commonv1.KeyValue) (attrs map[string]string, o
 	return attrs, true
 }
 
-// pointTraffic is a point's place in the traffic groups. Without a color it has no group:
-// most metrics are of a process, which serves many.
+// pointTraffic is a point's place in the traffic groups.
 func (m *metrics) pointTraffic(row *store.Point) store.Traffic {
 	either := func(key string) string {
 		if v := row.Attributes[key]; v != "" {
@@ -152,18 +150,7 @@ func (m *metrics) pointTraffic(row *store.Point) store.Traffic {
 		}
 		return m.src.Resource[key]
 	}
-	color, env, tenant := either(semconv.Color), either(semconv.Env), either(semconv.Tenant)
-	var t store.Traffic
-	if _, ok := group.ParseColor(color); ok {
-		t = m.place("", color, env, tenant)
-	} else {
-		if named(env) {
-			t.Env = env
-		}
-		if named(tenant) {
-			t.Tenant = tenant
-		}
-	}
+	t := m.placeLoosely("", either)
 	t.Pool = m.r.clip(either(semconv.Pool), m.Limits.Name)
 	return t
 }

@@ -65,14 +65,27 @@ func span(edit func(*tracev1.Span)) *tracev1.Span {
 	return s
 }
 
-func traces(resource []*commonv1.KeyValue, spans ...*tracev1.Span) *collectortrace.ExportTraceServiceRequest {
+func tracesOf(resource []*commonv1.KeyValue, spans ...*tracev1.Span) *collectortrace.ExportTraceServiceRequest {
 	return &collectortrace.ExportTraceServiceRequest{ResourceSpans: []*tracev1.ResourceSpans{{
 		Resource: &resourcev1.Resource{Attributes: resource}, ScopeSpans: []*tracev1.ScopeSpans{{Scope: &commonv1.InstrumentationScope{Name: "lib", Version: "1"}, Spans: spans}},
 	}}}
 }
 
+func convert(t *testing.T, c Converter, req *collectortrace.ExportTraceServiceRequest, now time.Time) *Result {
+	t.Helper()
+	raw, err := proto.Marshal(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Traces(string(raw), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func TestTracesConvertsASpan(t *testing.T) {
-	r := converter().Traces(traces(pairs("service.name", "core", "traffic.pool", "canary"), span(func(s *tracev1.Span) {
+	r := convert(t, converter(), tracesOf(pairs("service.name", "core", "traffic.pool", "canary"), span(func(s *tracev1.Span) {
 		s.Attributes = append(pairs("traffic.env", "canary", "traffic.tenant", "payment", "http.route", "ws send"),
 			&commonv1.KeyValue{Key: "traffic.entry", Value: &commonv1.AnyValue{Value: &commonv1.AnyValue_BoolValue{BoolValue: true}}})
 		s.Status = &tracev1.Status{Code: tracev1.Status_STATUS_CODE_ERROR, Message: "boom"}
@@ -111,7 +124,7 @@ func TestTracesDropsWhatHasNoIdentityOrTime(t *testing.T) {
 		{"too old", func(s *tracev1.Span) { s.StartTimeUnixNano = uint64(now.Add(-73 * time.Hour).UnixNano()) }, TooOld},
 		{"in the future", func(s *tracev1.Span) { s.StartTimeUnixNano = uint64(now.Add(11 * time.Minute).UnixNano()) }, InFuture},
 	} {
-		r := converter().Traces(traces(nil, span(nil), span(tc.edit)), now)
+		r := convert(t, converter(), tracesOf(nil, span(nil), span(tc.edit)), now)
 		if len(r.Spans) != 1 || r.Received != 2 || r.Dropped[tc.reason] != 1 {
 			t.Errorf("%s: stored %d, dropped %v; want one each, reason %s", tc.name, len(r.Spans), r.Dropped, tc.reason)
 		}
@@ -131,7 +144,7 @@ func TestGroupOfASpan(t *testing.T) {
 		{"unusable names", "", "a|b", "x y", group.Group{Env: "default", Tenant: "default"}},
 		{"too long a name", "", strings.Repeat("x", 65), "", group.Group{Env: "default", Tenant: "default"}},
 	} {
-		r := converter().Traces(traces(nil, span(func(s *tracev1.Span) {
+		r := convert(t, converter(), tracesOf(nil, span(func(s *tracev1.Span) {
 			s.Attributes = pairs("traffic.color", tc.color, "traffic.env", tc.env, "traffic.tenant", tc.tenant)
 		})), now)
 		got := r.Spans[0].Traffic
@@ -144,7 +157,7 @@ func TestGroupOfASpan(t *testing.T) {
 func TestLimits(t *testing.T) {
 	c := converter()
 	c.Limits.Attributes, c.Limits.Value, c.Limits.Key, c.Limits.Name, c.Limits.Events = 2, 5, 3, 4, 1
-	r := c.Traces(traces(nil, span(func(s *tracev1.Span) {
+	r := convert(t, c, tracesOf(nil, span(func(s *tracev1.Span) {
 		s.Name = "abcdef"
 		s.Attributes = pairs("a", "123456", "abcdef", "éééé", "third", "x")
 		s.Events = []*tracev1.Span_Event{{}, {}}
@@ -183,6 +196,13 @@ func TestText(t *testing.T) {
 		if got := text(tc.v); got != tc.want {
 			t.Errorf("text(%v) = %s, want %s", tc.v, got, tc.want)
 		}
+		raw, err := proto.Marshal(tc.v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := anyText(string(raw)); got != tc.want || err != nil {
+			t.Errorf("from the wire: %s, %v; want %s", got, err, tc.want)
+		}
 	}
 }
 
@@ -214,7 +234,7 @@ func served(edits ...string) []string {
 func fixed(n int) []byte { return bytes.Repeat([]byte{0xab}, n) }
 
 func TestLogsMakesASpanOfTheEdge(t *testing.T) {
-	r := converter().Logs(edgeLog(EdgeLog, served()...), now, fixed)
+	r, _ := converter().Logs(edgeLog(EdgeLog, served()...), now, fixed)
 	want := store.Span{
 		Timestamp: time.Unix(1772366399, 123456789).UTC(), TraceID: coloredTrace, SpanID: spanID, Name: "POST core", Kind: "Server", Service: "edge",
 		Resource: map[string]string{"log_name": EdgeLog, "service.name": "edge"}, ScopeName: EdgeLog, Duration: 1500 * time.Microsecond, Status: "Unset",
@@ -264,7 +284,7 @@ func TestEdgeSpans(t *testing.T) {
 		{"a short fraction", served("start_time", "1772366399.5"), func(s store.Span) bool { return s.Timestamp.Equal(time.Unix(1772366399, 5e8)) }, ""},
 		{"an odd method", served("http.request.method", "BREW"), func(s store.Span) bool { return s.Name == "HTTP core" }, ""},
 	} {
-		r := converter().Logs(edgeLog(EdgeLog, tc.attrs...), now, fixed)
+		r, _ := converter().Logs(edgeLog(EdgeLog, tc.attrs...), now, fixed)
 		if len(r.Spans) != 1 || !tc.check(r.Spans[0]) {
 			t.Errorf("%s: rows = %+v", tc.name, r.Spans)
 		}
@@ -272,9 +292,9 @@ func TestEdgeSpans(t *testing.T) {
 			t.Errorf("%s: cut = %v, want %q", tc.name, r.Cut, tc.cut)
 		}
 	}
-	r := converter().Logs(edgeLog("another", served()...), now, fixed)
-	if len(r.Spans) != 0 || r.Dropped[UnsupportedLog] != 1 {
-		t.Errorf("another log: rows %v, dropped %v", r.Spans, r.Dropped)
+	r, other := converter().Logs(edgeLog("another", served()...), now, fixed)
+	if len(r.Spans) != 0 || len(other.Logs) != 1 || other.Received != 1 {
+		t.Errorf("another log: spans %v, records %v", r.Spans, other.Logs)
 	}
 }
 
@@ -289,7 +309,7 @@ func TestEnvoyRecords(t *testing.T) {
 	if err := protojson.Unmarshal(raw, &req); err != nil {
 		t.Fatal(err)
 	}
-	r := converter().Logs(&req, time.Unix(1795510092, 0), fixed)
+	r, _ := converter().Logs(&req, time.Unix(1795510092, 0), fixed)
 	var got []string
 	for _, s := range r.Spans {
 		got = append(got, fmt.Sprintf("%s %s %s code=%s status=%s%s served by %q pool %q entry=%v took %s", s.TraceID[:8], s.Traffic.Group, s.Name,
@@ -316,16 +336,56 @@ func FuzzTraces(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	add(traces(pairs("service.name", "core"), span(nil)))
-	add(traces(nil, span(func(s *tracev1.Span) { s.TraceId, s.Events = nil, []*tracev1.Span_Event{{}} })))
+	add(tracesOf(pairs("service.name", "core"), span(nil)))
+	add(tracesOf(nil, span(func(s *tracev1.Span) { s.TraceId, s.Events = nil, []*tracev1.Span_Event{{}} })))
 	add(&collectortrace.ExportTraceServiceRequest{ResourceSpans: []*tracev1.ResourceSpans{{}}})
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		r, err := converter().Traces(string(raw), now)
+		if err == nil {
+			check(t, r)
+		}
 		var req collectortrace.ExportTraceServiceRequest
 		if proto.Unmarshal(raw, &req) != nil {
 			return
 		}
-		check(t, converter().Traces(&req, now))
+		if err != nil {
+			t.Fatalf("protobuf reads it, we do not: %v", err)
+		}
+		n := 0
+		for _, rs := range req.GetResourceSpans() {
+			for _, ss := range rs.GetScopeSpans() {
+				n += len(ss.GetSpans())
+			}
+		}
+		if r.Received != n {
+			t.Errorf("received %d spans of %d", r.Received, n)
+		}
 	})
+}
+
+// TestMalformedTraces cuts a message at every place: none may panic, and what is not
+// protobuf is an error.
+func TestMalformedTraces(t *testing.T) {
+	raw, err := proto.Marshal(tracesOf(pairs("service.name", "core"), span(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range raw {
+		if _, err := converter().Traces(string(raw[:n]), now); err == nil && proto.Unmarshal(raw[:n], &collectortrace.ExportTraceServiceRequest{}) != nil {
+			t.Errorf("the first %d bytes are read", n)
+		}
+	}
+	if _, err := converter().Traces(string(raw)+"\x0b", now); err == nil {
+		t.Error("a group without an end is read")
+	}
+	bad := tracesOf(nil, span(nil))
+	raw, err = proto.Marshal(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := converter().Traces(strings.Replace(string(raw), "store", "st\xffre", 1), now); err == nil {
+		t.Error("a name that is not UTF-8 is read")
+	}
 }
 
 func FuzzLogs(f *testing.F) {
@@ -341,8 +401,11 @@ func FuzzLogs(f *testing.F) {
 		if proto.Unmarshal(raw, &req) != nil {
 			return
 		}
-		check(t, converter().Logs(&req, now, fixed))
-		check(t, converter().Logs(edgeLog(EdgeLog, served(key, value)...), now, fixed))
+		for _, m := range []*collectorlogs.ExportLogsServiceRequest{&req, edgeLog(EdgeLog, served(key, value)...), edgeLog(key, served(key, value)...)} {
+			edge, logs := converter().Logs(m, now, fixed)
+			check(t, edge)
+			checkLogs(t, logs)
+		}
 	})
 }
 

@@ -1,11 +1,20 @@
 package otlp
 
 import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
-	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/store"
 )
@@ -22,81 +31,221 @@ type source struct {
 	resource                         map[string]string
 }
 
-// Traces turns spans into rows.
-func (c Converter) Traces(req *collectortrace.ExportTraceServiceRequest, now time.Time) *Result {
-	r := newResult()
-	for _, rs := range req.GetResourceSpans() {
-		resource := r.attributes(rs.GetResource().GetAttributes(), c.Limits)
-		src := source{service: r.clip(resource[serviceName], c.Limits.Name), resource: resource}
-		for _, ss := range rs.GetScopeSpans() {
-			src.scopeName = r.clip(ss.GetScope().GetName(), c.Limits.Name)
-			src.scopeVersion = r.clip(ss.GetScope().GetVersion(), c.Limits.Name)
-			for _, s := range ss.GetSpans() {
-				r.Received++
-				row, reason := c.span(r, src, s, now)
-				if reason != "" {
-					r.Dropped[reason]++
-					continue
-				}
-				r.Spans = append(r.Spans, row)
-			}
-		}
-	}
-	return r
+// message says that the fields of a message that are read are all text, bytes or messages;
+// spanTypes and the like are for those of several types.
+func message(protowire.Number) protowire.Type { return protowire.BytesType }
+
+// traces is the conversion of one message.
+type traces struct {
+	Converter
+	r      *Result
+	now    time.Time
+	groups map[group.Group]group.ID // of this message: an id is a hash
 }
 
-// span is one row, or the reason why there is none.
-func (c Converter) span(r *Result, src source, s *tracev1.Span, now time.Time) (store.Span, Reason) {
-	traceID, ok := id(s.GetTraceId(), 16)
+// Traces turns the spans of an ExportTraceServiceRequest into rows. It fails where that is
+// no such message. Rows share its memory.
+func (c Converter) Traces(raw string, now time.Time) (*Result, error) {
+	t := traces{Converter: c, r: newResult(Traces), now: now, groups: map[group.Group]group.ID{}}
+	return t.r, fields(raw, message, func(f field) error {
+		if f.num == 1 {
+			return t.resourceSpans(f.text)
+		}
+		return nil
+	})
+}
+
+func (t *traces) resourceSpans(m string) error {
+	src := source{resource: map[string]string{}}
+	var scopes []string // the resource may stand behind them
+	err := fields(m, message, func(f field) error {
+		switch f.num {
+		case 1:
+			return fields(f.text, message, func(f field) error {
+				if f.num == 1 {
+					return t.attribute(src.resource, f.text)
+				}
+				return nil
+			})
+		case 2:
+			scopes = append(scopes, f.text)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	src.service = t.r.clip(src.resource[serviceName], t.Limits.Name)
+	for _, scope := range scopes {
+		if err := t.scopeSpans(src, scope); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *traces) scopeSpans(src source, m string) error {
+	var spans []string
+	err := fields(m, message, func(f field) error {
+		switch f.num {
+		case 1:
+			return fields(f.text, message, func(f field) (err error) {
+				switch f.num {
+				case 1:
+					src.scopeName, err = t.name(f)
+				case 2:
+					src.scopeVersion, err = t.name(f)
+				}
+				return err
+			})
+		case 2:
+			spans = append(spans, f.text)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	t.r.Spans = slices.Grow(t.r.Spans, len(spans))
+	for _, m := range spans {
+		n := len(t.r.Spans)
+		t.r.Spans = append(t.r.Spans, store.Span{})
+		row := &t.r.Spans[n] // filled where it stays: it is large
+		s, err := t.read(row, m)
+		if err != nil {
+			return err
+		}
+		t.r.Received++
+		if reason := t.span(row, src, s); reason != "" {
+			t.r.Dropped[reason]++
+			t.r.Spans = t.r.Spans[:n]
+		}
+	}
+	return nil
+}
+
+func (t *traces) name(f field) (string, error) {
+	s, err := utf8Text(f)
+	return t.r.clip(s, t.Limits.Name), err
+}
+
+// value is text of any length.
+func (t *traces) value(f field) (string, error) {
+	s, err := utf8Text(f)
+	return t.r.clip(s, t.Limits.Value), err
+}
+
+// wireSpan is what of a span as it was sent needs further thought.
+type wireSpan struct {
+	traceID, spanID, parentID string // bytes
+	start, end                uint64
+}
+
+func spanTypes(n protowire.Number) protowire.Type {
+	switch n {
+	case 6, 10, 12, 14:
+		return protowire.VarintType
+	case 7, 8:
+		return protowire.Fixed64Type
+	case 16:
+		return protowire.Fixed32Type
+	}
+	return protowire.BytesType
+}
+
+// read fills in what needs none.
+func (t *traces) read(row *store.Span, m string) (s wireSpan, err error) {
+	row.Kind, row.Status, row.Attributes = kind(0), status(0), make(map[string]string, attributesHint)
+	err = fields(m, spanTypes, func(f field) (err error) {
+		switch f.num {
+		case 1:
+			s.traceID = f.text
+		case 2:
+			s.spanID = f.text
+		case 3:
+			row.TraceState, err = t.value(f)
+		case 4:
+			s.parentID = f.text
+		case 5:
+			row.Name, err = t.name(f)
+		case 6:
+			row.Kind = kind(tracev1.Span_SpanKind(f.value))
+		case 7:
+			s.start = f.value
+		case 8:
+			s.end = f.value
+		case 9:
+			err = t.attribute(row.Attributes, f.text)
+		case 11:
+			err = t.event(row, f.text)
+		case 13:
+			err = t.link(row, f.text)
+		case 15:
+			row.Status, row.StatusText, err = t.status(f.text)
+		}
+		return err
+	})
+	return s, err
+}
+
+// attributesHint is how many attributes are made room for.
+const attributesHint = 12
+
+// span completes a row, or gives the reason why there is none.
+func (t *traces) span(row *store.Span, src source, s wireSpan) Reason {
+	traceID, spanID, parentID, reason := t.ids(s)
+	if reason != "" {
+		return reason
+	}
+	start, ok := nano(s.start)
 	if !ok {
-		return store.Span{}, BadTraceID
+		return TooOld
 	}
-	spanID, ok := id(s.GetSpanId(), 8)
-	if !ok {
-		return store.Span{}, BadSpanID
+	if reason, late := t.late(start, t.now); late {
+		return reason
 	}
-	start, ok := nano(s.GetStartTimeUnixNano())
-	if !ok {
-		return store.Span{}, TooOld
-	}
-	if reason, late := c.late(start, now); late {
-		return store.Span{}, reason
-	}
-	attrs := r.attributes(s.GetAttributes(), c.Limits)
-	row := store.Span{
-		Timestamp: start, TraceID: traceID, SpanID: spanID, ParentSpanID: c.parent(r, s), TraceState: r.clip(s.GetTraceState(), c.Limits.Value),
-		Name: r.clip(s.GetName(), c.Limits.Name), Kind: kind(s.GetKind()), Service: src.service, Resource: src.resource,
-		ScopeName: src.scopeName, ScopeVersion: src.scopeVersion, Attributes: attrs, Duration: r.duration(start, s.GetEndTimeUnixNano()),
-		Status: status(s.GetStatus().GetCode()), StatusText: r.clip(s.GetStatus().GetMessage(), c.Limits.Value),
-		Events: c.events(r, s.GetEvents()), Links: c.links(r, s.GetLinks()),
-	}
+	row.Timestamp, row.TraceID, row.SpanID, row.ParentSpanID, row.Duration = start, traceID, spanID, parentID, t.r.duration(start, s.end)
+	row.Service, row.Resource, row.ScopeName, row.ScopeVersion = src.service, src.resource, src.scopeName, src.scopeVersion
 	either := func(key string) string {
-		if v := attrs[key]; v != "" {
+		if v := row.Attributes[key]; v != "" {
 			return v
 		}
 		return src.resource[key]
 	}
-	row.Traffic = c.place(traceID, either(semconv.Color), either(semconv.Env), either(semconv.Tenant))
+	row.Traffic = t.placeKnown(traceID, either(semconv.Color), either(semconv.Env), either(semconv.Tenant), t.groups)
 	row.Traffic.Service = src.service
-	row.Traffic.Pool = r.clip(either(semconv.Pool), c.Limits.Name)
-	row.Traffic.Entry = attrs[semconv.Entry] == "true"
-	row.Traffic.Route = r.clip(attrs[httpRoute], c.Limits.Name)
+	row.Traffic.Pool = t.r.clip(either(semconv.Pool), t.Limits.Name)
+	row.Traffic.Entry = row.Attributes[semconv.Entry] == "true"
+	row.Traffic.Route = t.r.clip(row.Attributes[httpRoute], t.Limits.Name)
 	if row.Traffic.Route == "" && row.Traffic.Entry {
 		row.Traffic.Route = row.Name
 	}
-	return row, ""
+	return ""
 }
 
-func (c Converter) parent(r *Result, s *tracev1.Span) string {
-	if len(s.GetParentSpanId()) == 0 {
-		return ""
+// ids are the three of a span in hex, parts of one string.
+func (t *traces) ids(s wireSpan) (traceID, spanID, parentID string, reason Reason) {
+	switch {
+	case len(s.traceID) != 16 || zero(s.traceID):
+		return "", "", "", BadTraceID
+	case len(s.spanID) != 8 || zero(s.spanID):
+		return "", "", "", BadSpanID
 	}
-	parent, ok := id(s.GetParentSpanId(), 8)
-	if !ok {
-		r.Cut[CutParent]++
+	var raw [32]byte
+	n := copy(raw[:], s.traceID)
+	n += copy(raw[n:], s.spanID)
+	if len(s.parentID) == 8 && !zero(s.parentID) {
+		n += copy(raw[n:], s.parentID)
+	} else if len(s.parentID) > 0 {
+		t.r.Cut[CutParent]++
 	}
-	return parent
+	var digits [64]byte
+	hex.Encode(digits[:], raw[:n])
+	all := string(digits[:2*n])
+	return all[:32], all[32:48], all[48:], ""
 }
+
+func zero(s string) bool { return strings.Trim(s, "\x00") == "" }
 
 func (r *Result) duration(start time.Time, end uint64) time.Duration {
 	t, ok := nano(end)
@@ -107,34 +256,134 @@ func (r *Result) duration(start time.Time, end uint64) time.Duration {
 	return t.Sub(start)
 }
 
-func (c Converter) events(r *Result, in []*tracev1.Span_Event) []store.Event {
-	if len(in) > c.Limits.Events {
-		r.Cut[CutEvents] += len(in) - c.Limits.Events
-		in = in[:c.Limits.Events]
+func timeTypes(n protowire.Number) protowire.Type {
+	if n == 1 {
+		return protowire.Fixed64Type
 	}
-	var out []store.Event
-	for _, e := range in {
-		t, ok := nano(e.GetTimeUnixNano())
-		if !ok {
-			t = time.Unix(0, 0).UTC()
-		}
-		out = append(out, store.Event{Timestamp: t, Name: r.clip(e.GetName(), c.Limits.Name), Attributes: r.attributes(e.GetAttributes(), c.Limits)})
-	}
-	return out
+	return protowire.BytesType
 }
 
-func (c Converter) links(r *Result, in []*tracev1.Span_Link) []store.Link {
-	var out []store.Link
-	for _, l := range in {
-		traceID, ok := id(l.GetTraceId(), 16)
-		spanID, ok2 := id(l.GetSpanId(), 8)
-		if !ok || !ok2 || len(out) == c.Limits.Links {
-			r.Cut[CutLinks]++
-			continue
-		}
-		out = append(out, store.Link{TraceID: traceID, SpanID: spanID, TraceState: r.clip(l.GetTraceState(), c.Limits.Value), Attributes: r.attributes(l.GetAttributes(), c.Limits)})
+func (t *traces) event(row *store.Span, m string) error {
+	if len(row.Events) == t.Limits.Events {
+		t.r.Cut[CutEvents]++
+		return nil
 	}
-	return out
+	e := store.Event{Timestamp: time.Unix(0, 0).UTC(), Attributes: map[string]string{}}
+	err := fields(m, timeTypes, func(f field) (err error) {
+		switch f.num {
+		case 1:
+			if at, ok := nano(f.value); ok {
+				e.Timestamp = at
+			}
+		case 2:
+			e.Name, err = t.name(f)
+		case 3:
+			err = t.attribute(e.Attributes, f.text)
+		}
+		return err
+	})
+	row.Events = append(row.Events, e)
+	return err
+}
+
+func (t *traces) link(row *store.Span, m string) error {
+	l := store.Link{Attributes: map[string]string{}}
+	var okTrace, okSpan bool
+	err := fields(m, message, func(f field) (err error) {
+		switch f.num {
+		case 1:
+			l.TraceID, okTrace = id([]byte(f.text), 16)
+		case 2:
+			l.SpanID, okSpan = id([]byte(f.text), 8)
+		case 3:
+			l.TraceState, err = t.value(f)
+		case 4:
+			err = t.attribute(l.Attributes, f.text)
+		}
+		return err
+	})
+	if !okTrace || !okSpan || len(row.Links) == t.Limits.Links {
+		t.r.Cut[CutLinks]++
+		return err
+	}
+	row.Links = append(row.Links, l)
+	return err
+}
+
+func statusTypes(n protowire.Number) protowire.Type {
+	if n == 3 {
+		return protowire.VarintType
+	}
+	return protowire.BytesType
+}
+
+func (t *traces) status(m string) (code, text string, err error) {
+	code = status(0)
+	err = fields(m, statusTypes, func(f field) (err error) {
+		switch f.num {
+		case 2:
+			text, err = t.value(f)
+		case 3:
+			code = status(tracev1.Status_StatusCode(f.value))
+		}
+		return err
+	})
+	return code, text, err
+}
+
+// attribute adds a KeyValue to attrs. The first of a repeated key wins.
+func (t *traces) attribute(attrs map[string]string, m string) error {
+	var key, value string
+	err := fields(m, message, func(f field) (err error) {
+		switch f.num {
+		case 1:
+			key, err = utf8Text(f)
+		case 2:
+			value, err = anyText(f.text)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	t.r.put(attrs, key, value, t.Limits)
+	return nil
+}
+
+func anyTypes(n protowire.Number) protowire.Type {
+	switch n {
+	case 2, 3:
+		return protowire.VarintType
+	case 4:
+		return protowire.Fixed64Type
+	}
+	return protowire.BytesType
+}
+
+// anyText is an AnyValue as [text] writes it; the last of its fields counts.
+func anyText(m string) (value string, err error) {
+	err = fields(m, anyTypes, func(f field) (err error) {
+		switch f.num {
+		case 1:
+			value, err = utf8Text(f)
+		case 2:
+			value = strconv.FormatBool(f.value != 0)
+		case 3:
+			value = strconv.FormatInt(int64(f.value), 10)
+		case 4:
+			value = strconv.FormatFloat(double(f.value), 'g', -1, 64)
+		case 7:
+			value = base64.StdEncoding.EncodeToString([]byte(f.text))
+		case 5, 6: // a list or a map: rare, and written as JSON
+			var v commonv1.AnyValue
+			if err := proto.Unmarshal([]byte(m), &v); err != nil {
+				return fmt.Errorf("attribute: %w", err)
+			}
+			value = text(&v)
+		}
+		return err
+	})
+	return value, err
 }
 
 // kind and status are spelled as the collector's exporter does.

@@ -31,17 +31,22 @@ func (r *Result) clip(s string, n int) string {
 func (r *Result) attributes(kvs []*commonv1.KeyValue, l Limits) map[string]string {
 	m := make(map[string]string, min(len(kvs), l.Attributes))
 	for _, kv := range kvs {
-		key := r.clip(kv.GetKey(), l.Key)
-		if _, taken := m[key]; taken {
-			continue
-		}
-		if len(m) == l.Attributes {
-			r.Cut[CutAttributes]++
-			break
-		}
-		m[key] = r.clip(text(kv.GetValue()), l.Value)
+		r.put(m, kv.GetKey(), text(kv.GetValue()), l)
 	}
 	return m
+}
+
+// put adds an attribute where it is new and there is room.
+func (r *Result) put(m map[string]string, key, value string, l Limits) {
+	key = r.clip(key, l.Key)
+	if _, taken := m[key]; taken {
+		return
+	}
+	if len(m) == l.Attributes {
+		r.Cut[CutAttributes]++
+		return
+	}
+	m[key] = r.clip(value, l.Value)
 }
 
 // text is v as the collector's ClickHouse exporter writes it: scalars as themselves,

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,9 +65,10 @@ type Spool struct {
 }
 
 type entry struct {
-	name string
-	rows int
-	size int64
+	name  string
+	token string
+	rows  int
+	size  int64
 }
 
 // Open makes dir where it is not there, removes what a crash left half written, and
@@ -96,7 +98,7 @@ func Open(dir string, maxBytes int64) (*Spool, error) {
 			return nil, fmt.Errorf("read spool folder: %w", err)
 		}
 		e := entry{name: f.Name(), size: info.Size()}
-		if e.rows, err = readRows(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, ErrCorrupt) {
+		if e.rows, e.token, err = readHead(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, ErrCorrupt) {
 			return nil, err
 		}
 		s.add(e)
@@ -105,30 +107,44 @@ func Open(dir string, maxBytes int64) (*Spool, error) {
 	return s, nil
 }
 
-// readRows reads the header's count, which is not verified until the batch is read.
-func readRows(path string) (int, error) {
+// readHead reads the count and the token, which are not verified until the batch is read.
+func readHead(path string) (rows int, token string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return 0, fmt.Errorf("open spooled batch: %w", err)
+		return 0, "", fmt.Errorf("open spooled batch: %w", err)
 	}
 	defer f.Close()
 	var h [headerSize]byte
-	if n, err := f.Read(h[:]); err != nil || n < headerSize || string(h[:len(magic)]) != magic {
-		return 0, ErrCorrupt
+	if _, err := io.ReadFull(f, h[:]); err != nil || string(h[:len(magic)]) != magic {
+		return 0, "", ErrCorrupt
 	}
-	return int(binary.LittleEndian.Uint32(h[len(magic)+4:])), nil
+	rows = int(binary.LittleEndian.Uint32(h[len(magic)+4:]))
+	name := make([]byte, binary.LittleEndian.Uint16(h[headerSize-2:]))
+	if _, err := io.ReadFull(f, name); err != nil {
+		return rows, "", ErrCorrupt
+	}
+	return rows, string(name), nil
+}
+
+// Each calls f with what is known of every batch, oldest first.
+func (s *Spool) Each(f func(token string, rows int)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.files {
+		f(e.token, e.rows)
+	}
 }
 
 // Append writes a batch and returns once it is on disk. It fails with ErrFull where the
-// bound would be exceeded.
-func (s *Spool) Append(token string, rows int, payload []byte) error {
+// spool would then hold more than room, or than its own bound.
+func (s *Spool) Append(token string, rows int, payload []byte, room int64) error {
 	raw := encode(token, rows, payload)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.usage.Bytes+int64(len(raw)) > s.maxBytes {
+	if s.usage.Bytes+int64(len(raw)) > min(room, s.maxBytes) {
 		return ErrFull
 	}
-	e := entry{name: fmt.Sprintf("%016x%s", s.next, extension), rows: rows, size: int64(len(raw))}
+	e := entry{name: fmt.Sprintf("%016x%s", s.next, extension), token: token, rows: rows, size: int64(len(raw))}
 	if err := s.write(e.name, raw); err != nil {
 		return err
 	}
@@ -180,11 +196,11 @@ func (s *Spool) Oldest() (b Batch, ok bool, err error) {
 	s.mu.Unlock()
 	raw, err := os.ReadFile(filepath.Join(s.dir, e.name))
 	if err != nil {
-		return Batch{Rows: e.rows, file: e}, true, fmt.Errorf("read spooled batch: %w", err)
+		return Batch{Token: e.token, Rows: e.rows, file: e}, true, fmt.Errorf("read spooled batch: %w", err)
 	}
 	b, err = decode(raw)
 	if err != nil {
-		b.Rows = e.rows
+		b.Token, b.Rows = e.token, e.rows
 	}
 	b.file = e
 	return b, true, err

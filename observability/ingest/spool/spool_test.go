@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -44,7 +45,7 @@ func TestBatchesComeBackInOrderAfterARestart(t *testing.T) {
 	s := open(t, dir, 1<<20)
 	want := []Batch{{Token: "a", Rows: 1, Payload: []byte("one")}, {Token: "b", Rows: 2, Payload: []byte{}}, {Token: "", Rows: 3, Payload: bytes.Repeat([]byte{0}, 5000)}}
 	for _, b := range want {
-		if err := s.Append(b.Token, b.Rows, b.Payload); err != nil {
+		if err := s.Append(b.Token, b.Rows, b.Payload, 1<<20); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,7 +59,7 @@ func TestBatchesComeBackInOrderAfterARestart(t *testing.T) {
 	if got, want := again.Usage(), s.Usage(); got != want || got.Rows != 6 || got.Batches != 3 {
 		t.Errorf("usage = %+v, want %+v", got, want)
 	}
-	if err := again.Append("later", 4, nil); err != nil {
+	if err := again.Append("later", 4, nil, 1<<20); err != nil {
 		t.Fatal(err)
 	}
 	want = append(want, Batch{Token: "later", Rows: 4, Payload: []byte{}})
@@ -76,16 +77,24 @@ func TestBatchesComeBackInOrderAfterARestart(t *testing.T) {
 
 func TestFullSpoolRefusesTheNewest(t *testing.T) {
 	s := open(t, t.TempDir(), 200)
-	if err := s.Append("a", 1, make([]byte, 100)); err != nil {
+	if err := s.Append("a", 1, make([]byte, 100), 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Append("b", 1, make([]byte, 100)); !errors.Is(err, ErrFull) {
+	if err := s.Append("b", 1, make([]byte, 100), 1<<20); !errors.Is(err, ErrFull) {
 		t.Fatalf("error = %v, want ErrFull", err)
+	}
+	if err := s.Append("c", 1, nil, 100); !errors.Is(err, ErrFull) {
+		t.Fatalf("with less room than is taken: error = %v, want ErrFull", err)
+	}
+	var tokens []string
+	s.Each(func(token string, rows int) { tokens = append(tokens, fmt.Sprint(token, rows)) })
+	if len(tokens) != 1 || tokens[0] != "a1" {
+		t.Errorf("tokens = %v, want a", tokens)
 	}
 	if got := drain(t, s); len(got) != 1 || got[0].Token != "a" {
 		t.Errorf("batches = %v, want a", got)
 	}
-	if err := s.Append("b", 1, make([]byte, 100)); err != nil {
+	if err := s.Append("b", 1, make([]byte, 100), 1<<20); err != nil {
 		t.Errorf("after draining: %v", err)
 	}
 }
@@ -104,7 +113,7 @@ func TestDamageIsFound(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir, 1<<20)
 			for _, token := range []string{"bad", "good"} {
-				if err := s.Append(token, 7, []byte("payload")); err != nil {
+				if err := s.Append(token, 7, []byte("payload"), 1<<20); err != nil {
 					t.Fatal(err)
 				}
 			}

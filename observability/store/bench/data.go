@@ -7,6 +7,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/tracegate/tracegate/observability/engine/enginebench"
 	"github.com/tracegate/tracegate/observability/store"
 )
 
@@ -50,10 +51,10 @@ FROM numbers(%d, %d)
 SETTINGS max_insert_block_size = 262144, min_insert_block_size_rows = 262144, max_threads = 2`
 
 // generate makes a migrated database of size spans that end now.
-func (e *engine) generate(ctx context.Context, size int) (*database, error) {
+func generate(ctx context.Context, e *enginebench.Engine, size int) (*database, error) {
 	d := &database{size: size, name: fmt.Sprintf("bench_%d", size), end: time.Now().UTC().Truncate(time.Second)}
 	cfg := store.DefaultConfig()
-	cfg.Addr, cfg.User, cfg.Password, cfg.Database, cfg.Timeout = e.addr, user, password, d.name, time.Minute
+	cfg.Addr, cfg.User, cfg.Password, cfg.Database, cfg.Timeout = e.Addr, enginebench.User, enginebench.Password, d.name, time.Minute
 	var err error
 	if d.store, err = store.Open(cfg); err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func (e *engine) generate(ctx context.Context, size int) (*database, error) {
 	if err := d.store.Migrate(ctx); err != nil {
 		return nil, err
 	}
-	if d.conn, err = e.connect(d.name); err != nil {
+	if d.conn, err = e.Connect(d.name); err != nil {
 		return nil, err
 	}
 	begin := d.end.Add(-period)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/mesh/benchdoc"
+	"github.com/tracegate/tracegate/observability/engine/enginebench"
 )
 
 type config struct {
@@ -43,7 +44,7 @@ func main() {
 	defer stop()
 	var err error
 	if engine != "" {
-		err = runEngine(ctx, engine, c.dir)
+		err = enginebench.Run(ctx, engine, c.dir)
 	} else if c.sizes, err = parseSizes(sizes); err == nil {
 		err = run(ctx, c)
 	}
@@ -76,15 +77,15 @@ func run(ctx context.Context, c config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	e, err := startEngine(ctx, dir)
+	e, err := enginebench.Start(ctx, dir)
 	if err != nil {
 		return err
 	}
-	defer e.stop()
+	defer e.Stop()
 	var results []result
 	for _, size := range c.sizes {
 		began := time.Now()
-		d, err := e.generate(ctx, size)
+		d, err := generate(ctx, e, size)
 		if err != nil {
 			return err
 		}

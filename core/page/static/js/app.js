@@ -11,6 +11,8 @@ const PAGE = 50;
 // Fan-out may lose a message that the log has; what is missing is then read from the
 // history, after this time.
 const HEAL_MS = 2_500;
+// How often a reaction is sent before the user is told that it could not be.
+const MAX_REACT = 5;
 
 // crypto.randomUUID would do, but not on a page that came without TLS from another machine.
 const newClientID = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
@@ -53,20 +55,28 @@ export class App {
     this.#read = saved.read;
     this.#view = new View(me.user.name, {
       open: (id) => this.#show(id),
+      search: (text, cursor) => this.#api.search(text, cursor),
+      renew: () => this.#api.me().catch(() => null), // a call gets a new token where it needs one
+      goTo: (id, seq) => this.#goTo(id, seq),
       start: (name) => this.#startWith(name),
-      send: (text) => this.#send(text),
+      send: (text, files) => this.#send(text, files),
+      upload: (file, progress, signal) => this.#api.upload(file, progress, signal),
       retry: (clientID) => this.#outbox.retry(clientID),
       discard: (clientID) => this.#outbox.discard(clientID),
       older: () => this.#older(this.#open),
       cohort: (canary) => this.#cohort(canary),
       logout: () => this.#logout(),
       read: () => this.#markRead(),
-    });
+      react: (message, emoji, add) => this.#react(message, emoji, add),
+      talk: (name) => this.#startWith(name),
+      left: () => this.#left(),
+    }, api);
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     this.#link = new Link(`${scheme}//${location.host}/v1/ws`, {
       position: () => ({ epoch: this.#epoch, positions: this.#allPositions() }),
       state: (name, detail) => this.#state(name, detail),
       message: (message) => this.#receive(message),
+      friend: () => this.#view.people.refresh(),
       resumed: (resumed) => this.#resumed(resumed),
       roundTrip: (ms) => this.#view.roundTrip(ms),
       refused: async () => (await this.#api.me().then(() => 0, (err) => err.status)) === 401,
@@ -76,7 +86,7 @@ export class App {
         request: (command) => this.#link.request(command),
         ready: () => this.#link.ready,
         changed: (entry) => this.#sent(entry),
-        save: (entries) => this.#memory.save({ outbox: entries.map(({ conversation, client_id, text, sent_at, state, error }) => ({ conversation, client_id, text, sent_at, state, error })) }),
+        save: (entries) => this.#memory.save({ outbox: entries.map(({ conversation, client_id, text, file, sent_at, state, error }) => ({ conversation, client_id, text, file, sent_at, state, error })) }),
         later,
         random: Math.random,
       },
@@ -125,7 +135,7 @@ export class App {
     let conversation = this.#conversations.get(id);
     if (!conversation) {
       const peer = name || (members.find((other) => other !== this.#me.user.name) ?? this.#me.user.name);
-      conversation = { id, peer, timeline: new Timeline(), filling: null };
+      conversation = { id, peer, timeline: new Timeline(this.#me.user.name), filling: null };
       this.#conversations.set(id, conversation);
     }
     if (conversation.timeline.last === null) this.#begin(conversation, last_seq);
@@ -159,6 +169,19 @@ export class App {
     this.#view.conversation(this.#conversations.get(id) ?? null);
     this.#draw();
     this.#markRead();
+  }
+
+  // goTo opens a conversation and loads older messages until one is there.
+  async #goTo(id, seq) {
+    const conversation = this.#conversations.get(id);
+    if (!conversation) return this.#view.note("This conversation is not in your list any more.");
+    if (this.#open !== id) this.#show(id);
+    for (let before = Infinity; seq <= conversation.timeline.start && conversation.timeline.start < before && !this.#stopped; ) {
+      before = conversation.timeline.start;
+      while (conversation.reading) await later(20);
+      if (seq <= conversation.timeline.start) await this.#older(id);
+    }
+    this.#draw();
   }
 
   #markRead() {
@@ -242,8 +265,13 @@ export class App {
     this.#view.conversations(this.#summaries());
   }
 
-  #send(text) {
-    if (this.#open) this.#outbox.push(this.#open, text, newClientID(), new Date().toISOString());
+  // send makes a message of each file; the first one has the text.
+  #send(text, files) {
+    if (!this.#open) return;
+    for (const file of files.length > 0 ? files : [null]) {
+      this.#outbox.push(this.#open, text, newClientID(), new Date().toISOString(), file);
+      text = "";
+    }
   }
 
   #sent(entry) {
@@ -252,12 +280,29 @@ export class App {
     if (entry.conversation === this.#open) this.#draw();
   }
 
+  // react shows nothing by itself: what everybody agrees on comes as an entry.
+  async #react({ conversation, seq }, emoji, add) {
+    const reaction = { conversation, seq, emoji, client_id: newClientID() };
+    for (let attempt = 1; !this.#stopped; attempt++) {
+      try {
+        await this.#link.request(add ? { react: reaction } : { unreact: reaction });
+        const held = this.#conversations.get(conversation);
+        if (held) this.#fill(held, HEAL_MS); // should its push get lost
+        return;
+      } catch (err) {
+        if (!err.temporary || attempt === MAX_REACT) return this.#view.note(err.message);
+        await later(300 * attempt);
+      }
+    }
+  }
+
   // Connection.
 
   #state(name, detail) {
     if (name === "live" && detail.user !== this.#me.user.name) return this.#leave(`This address is now logged in as ${detail.user}.`);
     this.#view.state(name, detail);
     if (name === "live") this.#outbox.flush();
+    if (name === "live") this.#view.people.refresh(); // a push may have been lost
     if (name === "ended" && detail === "expired") this.#leave("Your session has ended. Log in again.");
   }
 
@@ -300,6 +345,10 @@ export class App {
     } catch (err) {
       if (err.status !== 401) return this.#view.note(err.message);
     }
+    this.#left();
+  }
+
+  #left() {
     this.#memory.clear();
     this.#leave("");
   }

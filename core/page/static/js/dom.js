@@ -48,6 +48,9 @@ let toastTimer = 0;
 
 export function toast(text) {
   const el = $("toast");
+  // A dialog lies above everything that is not in it.
+  const above = document.querySelector("dialog:modal") ?? document.body;
+  if (el.parentElement !== above) above.append(el);
   el.textContent = text;
   el.dataset.shown = "true";
   clearTimeout(toastTimer);

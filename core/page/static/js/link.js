@@ -30,7 +30,7 @@ export class Link {
 
   /**
    * on: position() -> {epoch, positions}; state(name, detail) with name one of
-   * connecting, live, moving, waiting, ended; message(message); resumed({recovered,
+   * connecting, live, moving, waiting, ended; message(message); friend({user, state}); resumed({recovered,
    * replayed, epoch}); roundTrip(ms); refused() -> Promise<bool>, asked when a
    * connection was refused: whether the login is to blame.
    */
@@ -88,6 +88,7 @@ export class Link {
   #push(conn, frame) {
     if (frame.hello) return this.#resume(conn, frame.hello);
     if (frame.message) return this.#on.message(frame.message);
+    if (frame.friend) return this.#on.friend(frame.friend);
     if (frame.reconnect && conn === this.#active && !this.#dialing) {
       this.#token = frame.reconnect.resume;
       this.#on.state("moving", frame.reconnect.reason);
@@ -133,10 +134,11 @@ export class Link {
     const wasActive = conn === this.#active;
     if (wasActive) this.#active = null;
     else this.#dialing = null;
-    if (code >= TERMINAL && code < 4000) return this.#end(code === CLOSE_EXPIRED ? "expired" : reason || `code ${code}`);
+    if (code >= TERMINAL && code < 4000 && code !== CLOSE_EXPIRED) return this.#end(reason || `code ${code}`);
     if (wasActive && performance.now() - this.#since > STABLE_MS) this.#attempt = 0;
-    // A browser does not tell why a handshake was refused, so ask.
-    if (!conn.hello && !this.#active && (await this.#on.refused())) return this.#end("expired");
+    // A browser does not tell why a handshake was refused, so ask. An old connection may
+    // also have ended with a login that has been prolonged since.
+    if ((code === CLOSE_EXPIRED || !conn.hello) && !this.#active && (await this.#on.refused())) return this.#end("expired");
     if (this.#stopped) return;
     if (this.#dialing) return this.#on.state("connecting");
     const ms = pause(this.#attempt++, Math.random());

@@ -1,10 +1,12 @@
 // One message on screen: its text, where it is on its way, and its trace.
 
+import { attachment } from "./attachments.js";
 import { copy, h, put, toast } from "./dom.js";
 
 const STATES = { waiting: "Waiting", sending: "Sending", accepted: "Accepted", failed: "Not sent" };
 
 const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const dateFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 
 export const day = (time) => h("li", { class: "day" }, h("span", {}, dayFormat.format(new Date(time))));
@@ -25,18 +27,26 @@ export const change = ({ sender, event }) => {
 function create(m, own) {
   return h("li", { class: own ? "message own" : "message" },
     h("span", { class: "visually-hidden" }, own ? "You: " : `${m.sender}: `),
-    h("p", { class: "bubble" }, m.text),
+    m.file && attachment(m.file),
+    h("p", { class: "bubble", hidden: !m.text }, m.text),
+    h("div", { class: "reactions", role: "group", "aria-label": "Reactions", hidden: true }),
     h("div", { class: "meta" },
       h("time"), h("span", { class: "sent" }), h("button", { type: "button", class: "trace", hidden: true }),
       h("button", { type: "button", class: "link retry", hidden: true }, "Retry"),
-      h("button", { type: "button", class: "link discard", hidden: true }, "Discard")));
+      h("button", { type: "button", class: "link discard", hidden: true }, "Discard"),
+      h("button", { type: "button", class: "quiet react", hidden: true, title: "React", "aria-label": "React" }, "☺")));
 }
 
 // update shows where a message is: in the outbox (state) or in the conversation (seq).
 function update(el, m, on) {
-  const [time, sent, traceButton, retry, discard] = el.querySelector(".meta").children;
+  const [time, sent, traceButton, retry, discard, react] = el.querySelector(".meta").children;
   const state = m.seq ? "delivered" : m.state;
-  put(el.querySelector(".bubble"), m.recalled ? "Message recalled" : m.text);
+  const bubble = el.querySelector(".bubble");
+  put(bubble, m.recalled ? "Message recalled" : m.text);
+  bubble.hidden = bubble.textContent === "";
+  react.hidden = !m.seq || Boolean(m.recalled);
+  react.onclick = () => on.pick(react);
+  if (m.recalled) el.querySelector(".picture, .document")?.remove();
   if (el.dataset.state === state && el.dataset.trace === (m.trace_id ?? "") && el.dataset.edited === String(m.edited ?? false)) return;
   el.dataset.edited = String(m.edited ?? false);
   el.dataset.state = state;
@@ -60,8 +70,7 @@ function trace(button, id, word = "trace ") {
   button.onclick = async () => toast((await copy(id)) ? "Trace id copied" : `Trace id: ${id}`);
 }
 
-function clock(time) {
-  return clockFormat.format(new Date(time));
-}
+export const clock = (time) => clockFormat.format(new Date(time));
+export const date = (time) => dateFormat.format(new Date(time));
 
 export const message = { create, update, trace, clock };

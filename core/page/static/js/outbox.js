@@ -35,8 +35,9 @@ export class Outbox {
     return this.#entries.filter((e) => e.conversation === conversation);
   }
 
-  push(conversation, text, clientID, now) {
-    const entry = { conversation, text, client_id: clientID, sent_at: now, state: "waiting", refusals: 0 };
+  /** push takes a message; file is what the server has said of an uploaded one, if any. */
+  push(conversation, text, clientID, now, file = null) {
+    const entry = { conversation, text, file, client_id: clientID, sent_at: now, state: "waiting", refusals: 0 };
     this.#entries.push(entry);
     this.#update(entry);
     this.flush();
@@ -83,9 +84,9 @@ export class Outbox {
 
   async #send(entry) {
     this.#update(entry, "sending");
-    const { conversation, client_id, text } = entry;
+    const { conversation, client_id, text, file } = entry;
     try {
-      const { accepted } = await this.#deps.request({ send: { conversation, client_id, text } });
+      const { accepted } = await this.#deps.request({ send: { conversation, client_id, text, ...(file && { file: file.id }) } });
       if (!this.#entries.includes(entry)) return; // its message was faster than its reply
       entry.trace_id = accepted.trace_id;
       this.#update(entry, "accepted");

@@ -13,6 +13,12 @@ export class Timeline {
   /** Seq of the last message; null until seed has said where the conversation stands. */
   last = null;
   #early = new Map();
+  #user;
+
+  /** user is the name of whose timeline it is. */
+  constructor(user) {
+    this.#user = user;
+  }
 
   /** seed says that messages after seq `after` follow, or that there are none yet. */
   seed(after) {
@@ -46,11 +52,25 @@ export class Timeline {
     return added;
   }
 
-  // apply does to a message that is shown what an edit or a recall says.
-  #apply({ event, text }) {
-    if (!event?.target) return;
-    const target = this.messages.find((m) => m.seq === event.target);
-    if (target) Object.assign(target, { text, edited: event.kind === "edited", recalled: event.kind === "recalled" });
+  // apply does to a message that is shown what an edit, a recall or a reaction says.
+  #apply({ event, text, sender }) {
+    const target = event?.target && this.messages.find((m) => m.seq === event.target);
+    if (!target) return;
+    const acts = {
+      edited: () => Object.assign(target, { text, edited: true }),
+      recalled: () => Object.assign(target, { text, edited: false, recalled: true, file: undefined, reactions: [] }),
+      reacted: () => this.#react(target, event, sender, true),
+      unreacted: () => this.#react(target, event, sender, false),
+    };
+    acts[event.kind]?.();
+  }
+
+  // react takes the entry's count as it is: that is right whatever came twice.
+  #react(target, { emoji, count = 0 }, sender, on) {
+    const list = target.reactions ?? [];
+    const is = list.find((r) => r.emoji === emoji) ?? { emoji, mine: false };
+    const next = { ...is, count, mine: sender === this.#user ? on : is.mine };
+    target.reactions = (list.some((r) => r.emoji === emoji) ? list.map((r) => (r.emoji === emoji ? next : r)) : [...list, next]).filter((r) => r.count > 0);
   }
 
   /** prepend takes older messages, oldest first, that end where this begins. */

@@ -1,7 +1,12 @@
 // The chat on screen. It holds no state that matters: app.js tells it what to show.
 
+import { Account } from "./account.js";
+import { Attachments } from "./attachments.js";
 import { $, arrange, h, put, toast } from "./dom.js";
 import { change, message, day } from "./message.js";
+import { People } from "./people.js";
+import { drawReactions, Picker } from "./reactions.js";
+import { Search } from "./search.js";
 import { sentence } from "./welcome.js";
 
 const STATES = {
@@ -20,9 +25,17 @@ export class View {
   #opened = 0;
   #user;
   #conversation = null;
+  #attachments;
+  #search;
+  #list = [];
+  #wanted = 0; // seq of a message to bring into view
 
-  /** on: open, start, send, retry, discard, older, cohort, logout, read. */
-  constructor(user, on) {
+  /** People has the lists of friends. */
+  people;
+  #picker;
+
+  /** on: open, start, search, goTo, renew, send, upload, retry, discard, older, cohort, logout, read, react, talk, left. */
+  constructor(user, on, api) {
     this.#user = user;
     this.#on = on;
     const { signal } = this.#aborter;
@@ -31,6 +44,20 @@ export class View {
     listen("composer", "submit", (event) => this.#submit(event));
     listen("text", "keydown", (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing && this.#submit(event));
     listen("text", "input", () => this.#grow());
+    this.#attachments = new Attachments(on.upload, (text) => this.note(text), signal);
+    this.#search = new Search({ search: on.search }, {
+      name: (id) => this.#list.find((c) => c.id === id)?.peer ?? "a conversation that you have left",
+      open: (id, seq) => {
+        this.#wanted = seq;
+        on.goTo(id, seq);
+      },
+      closed: () => this.conversations(this.#list),
+    }, signal);
+    this.people = new People(api, { talk: on.talk, note: (text) => this.note(text) }, signal);
+    new Account(api, { left: on.left, note: (text) => this.note(text) }, signal);
+    this.#picker = new Picker(on, signal);
+    // A picture that came while the access token ended is asked for once more.
+    $("messages").addEventListener("error", (event) => this.#reload(event.target), { capture: true, signal });
     listen("load-older", "click", () => on.older());
     listen("back", "click", () => on.open(null));
     listen("logout", "click", () => on.logout());
@@ -53,6 +80,8 @@ export class View {
 
   close() {
     this.#aborter.abort();
+    this.#attachments.clear();
+    this.#search.close();
     $("details").close();
     $("messages").replaceChildren();
     $("conversations").replaceChildren();
@@ -114,7 +143,8 @@ export class View {
   // Conversations.
 
   conversations(list) {
-    $("no-conversations").hidden = list.length > 0;
+    this.#list = list;
+    $("no-conversations").hidden = list.length > 0 || !$("found").hidden;
     const known = new Map([...$("conversations").children].map((el) => [el.dataset.id, el]));
     arrange($("conversations"), list.map((c) => this.#summary(known.get(c.id), c)));
     const unread = list.reduce((sum, c) => sum + c.unread, 0);
@@ -131,7 +161,7 @@ export class View {
     put(who, peer);
     open ? button.setAttribute("aria-current", "true") : button.removeAttribute("aria-current");
     put(time, last ? message.clock(last.sent_at) : "");
-    put(text, last ? (last.sender === this.#user ? "You: " : "") + last.text : "No messages yet");
+    put(text, last ? (last.sender === this.#user ? "You: " : "") + (last.text || last.file?.name || "") : "No messages yet");
     count.hidden = !unread;
     put(count, unread ? String(Math.min(unread, 999)) : "");
     count.setAttribute("aria-label", `${unread} unread`);
@@ -174,6 +204,7 @@ export class View {
     put($("blank-text"), conversation ? `Say hello to ${conversation.peer}.` : "Or start one with the name of another user.");
     if (!changed) return;
     this.#elements.clear();
+    this.#attachments.clear();
     $("messages").replaceChildren();
     $("blank").hidden = false;
     $("older").hidden = true;
@@ -202,7 +233,8 @@ export class View {
         continue;
       }
       const el = this.#element(`${m.sender} ${m.client_id}`, () => message.create(m, m.sender === this.#user));
-      message.update(el, m, this.#on);
+      message.update(el, m, { ...this.#on, pick: (button) => this.#picker.open(button, m) });
+      drawReactions(el.querySelector(".reactions"), m, this.#on);
       items.push(el);
     }
     arrange($("messages"), items);
@@ -211,6 +243,26 @@ export class View {
     if (stick) this.#toEnd();
     else if (first?.isConnected && first.offsetTop !== before) log.scrollTop += first.offsetTop - before;
     $("newest").hidden = this.atEnd;
+    this.#bring(timeline);
+  }
+
+  // bring shows a message that was asked for, once it is there.
+  #bring(timeline) {
+    const m = this.#wanted && timeline.messages.find((m) => m.seq === this.#wanted && !m.event);
+    if (!m) return;
+    this.#wanted = 0;
+    const el = this.#elements.get(`${m.sender} ${m.client_id}`);
+    el?.scrollIntoView({ block: "center" });
+    if (el) el.dataset.found = "true";
+    setTimeout(() => delete el?.dataset.found, 3_000);
+    $("newest").hidden = this.atEnd;
+  }
+
+  async #reload(picture) {
+    if (picture.tagName !== "IMG" || picture.dataset.again) return;
+    picture.dataset.again = "true";
+    await this.#on.renew();
+    picture.src = picture.getAttribute("src");
   }
 
   #element(key, make) {
@@ -231,8 +283,9 @@ export class View {
   #submit(event) {
     event.preventDefault();
     const text = $("text").value.trim();
-    if (!text) return;
-    this.#on.send(text);
+    if (this.#attachments.busy) return this.note("Wait until the files are uploaded.");
+    if (!text && this.#attachments.empty) return;
+    this.#on.send(text, this.#attachments.take());
     $("text").value = "";
     this.#grow();
     this.#toEnd();

@@ -34,9 +34,12 @@ func fetch(ctx context.Context, only []string, log *slog.Logger) (missing int) {
 		{"Envoy", func() (string, error) { return artifact.Ensure(ctx, "", artifact.Envoy(), log) }},
 		{"ClickHouse (chDB)", func() (string, error) { return artifact.Ensure(ctx, "", artifact.ChDB(), log) }},
 		{"Redis", func() (string, error) { return binary(engine.Redis(ctx, log)) }},
+		{"Valkey", func() (string, error) { return binary(engine.Valkey(ctx, log)) }},
 		{"PostgreSQL", func() (string, error) { return binary(engine.PostgreSQL(ctx, log)) }},
 		{"Kafka", func() (string, error) { _, err := engine.Kafka(ctx, log); return "by its class path", err }},
 		{"Prometheus", func() (string, error) { return binary(engine.Prometheus(ctx, log)) }},
+		{"versitygw (S3)", func() (string, error) { return engine.VersityGW(ctx, log) }},
+		{"Kubernetes", func() (string, error) { return binary(engine.Kubernetes(ctx, log)) }},
 		{"clang", func() (string, error) { return engine.Clang(ctx, log) }},
 		{"Chromium", func() (string, error) { return engine.Chromium(ctx, log) }},
 	} {

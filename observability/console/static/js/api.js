@@ -30,6 +30,9 @@ export const api = {
   login: (name, password) => call("POST", "/session", { name, password }),
   logout: () => call("DELETE", "/session"),
   order: (group, verb, order) => call("POST", `/groups/${group}/${verb}`, order),
+  confirm: (decision, reason) => call("POST", `/decisions/${encodeURIComponent(decision)}/confirm`, { reason }),
+  policy: () => call("GET", "/policy"),
+  difference: (question) => call("POST", "/policy/difference", question),
   traces: (group, errors, least) => call("GET", `/groups/${group}/traces?${new URLSearchParams({ errors, min_ms: least })}`),
   trace: (id) => call("GET", `/traces/${id}`),
 };

@@ -2,17 +2,18 @@
 
 import { $, h, list, put } from "./dom.js";
 import { edges } from "./edges.js";
-import { ago, bytes, count, identity, ms, percent, rate } from "./format.js";
+import { ago, bytes, count, identity, ms, percent, rate, span, until } from "./format.js";
 import { Kernel } from "./kernel.js";
+import { ServiceMap } from "./map.js";
 import { sparkline } from "./spark.js";
+import { STATES } from "./states.js";
 import { timeline } from "./timeline.js";
-
-export const STATES = { home: "Home", isolated: "Isolated", forced: "Isolated by hand", pinned: "Kept home by hand" };
 
 export class Board {
   #state;
   #orders;
   #kernel = new Kernel();
+  #map = new ServiceMap();
 
   constructor(state, orders) {
     this.#state = state;
@@ -23,7 +24,7 @@ export class Board {
   show() {
     $("view-board").hidden = false;
     document.title = "Overview - Tracegate console";
-    for (const section of ["groups", "chart", "decisions", "edges", "telemetry", "kernel"]) this.changed(section);
+    for (const section of ["groups", "chart", "map", "decisions", "edges", "telemetry", "storage", "kernel"]) this.changed(section);
   }
 
   hide() {
@@ -32,14 +33,16 @@ export class Board {
 
   changed(section) {
     const draw = {
-      groups: () => (this.#groups(), this.#summary()),
+      groups: () => (this.#groups(), this.#summary(), this.#calls(), this.#overrides()),
+      map: () => this.#calls(),
       chart: () => this.#chart(),
       decisions: () => this.#decisions(),
       edges: () => (edges(this.#state.edges), this.#summary()),
       telemetry: () => this.#telemetry(),
+      storage: () => this.#storage(),
       health: () => (this.#groups(), this.#summary()),
       kernel: () => this.#kernel.show(this.#state.kernel),
-      clock: () => (this.#groups(), this.#decisions(), edges(this.#state.edges), this.#kernel.clock()),
+      clock: () => (this.#groups(), this.#decisions(), this.#overrides(), edges(this.#state.edges), this.#kernel.clock()),
     };
     draw[section]?.();
   }
@@ -57,7 +60,7 @@ export class Board {
       ["Groups with traffic", measured ? `${groups.filter((r) => r.measured).length}` : "–"],
       ["Moved groups", `${moved}`, moved > 0 && "warn"],
       ["Edges in sync", !status ? "–" : status.edges.length ? `${inSync} of ${status.edges.length}` : "None", status && inSync < status.edges.length && "warn"],
-      ["Decisions", status ? { act: "Automatic", observe: "Observed only" }[status.mode] ?? status.mode : "–"],
+      ["Decisions", status ? { act: "Automatic", recommend: "Asks first", observe: "Observed only" }[status.mode] ?? status.mode : "–"],
     ];
     list($("summary"), facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd")), (el, [, value, tone]) => {
       put(el.lastElementChild, value);
@@ -100,6 +103,10 @@ export class Board {
     this.#orders.update(act.firstElementChild, r);
   }
 
+  #calls() {
+    this.#map.show(this.#state.map, this.#state.groups);
+  }
+
   #chart() {
     for (const el of $("groups").children) this.#trend(el.querySelector(".trend"), el.dataset.key);
   }
@@ -111,9 +118,24 @@ export class Board {
 
   #decisions() {
     const { decisions } = this.#state;
-    timeline($("decisions"), decisions ?? []);
+    timeline($("decisions"), decisions ?? [], this.#orders.confirm);
     put($("decisions-note"), decisions?.length ? `last ${decisions.length}` : "");
     $("decisions-empty").hidden = !decisions || decisions.length > 0;
+  }
+
+  #overrides() {
+    const rows = (this.#state.groups ?? []).filter((r) => r.known && (r.state === "forced" || r.state === "pinned"));
+    list($("overrides"), rows, (r) => r.group,
+      (r) => h("li", {}, h("span", {}, h("a", { href: `#/group/${r.group}` }, h("code", {}, r.group)), " ", h("span", { class: "badge" })), h("span", { class: "what" }), this.#orders.button()),
+      (el, r) => {
+        badge(el.querySelector(".badge"), r);
+        const to = r.until && new Date(r.until) > new Date() ? `, ${until(r.until)} to go` : r.state === "forced" || r.limit ? ", until it is released" : "";
+        put(el.querySelector(".what"), `${identity(r)} · by ${(r.by || "an operator").replace(/^operator:/, "")}${r.since ? ` ${ago(r.since)}` : ""}${to}`);
+        this.#orders.update(el.lastElementChild, r);
+        if (r.state === "pinned" && !r.limit) el.lastElementChild.hidden = true; // it ends by itself
+      });
+    put($("overrides-note"), rows.length ? count(rows.length) : "");
+    $("overrides-empty").hidden = rows.length > 0;
   }
 
   #telemetry() {
@@ -132,12 +154,26 @@ export class Board {
       ...reasons(t.dropped).map(([reason, n]) => [`Dropped: ${reason.replaceAll("_", " ")}`, count(n), "bad"]),
       t.refused > 0 && ["Refused, kept by senders", count(t.refused), "warn"],
       sum(t.cut) > 0 && ["Stored shortened", count(sum(t.cut)), "warn"],
+      ...Object.entries(t.tables ?? {}).filter(([, f]) => f.received + f.recovered > 0).map(([table, f]) => [`${table}: stored, of received`, `${count(f.stored)} of ${count(f.received + f.recovered)}`, sum(f.dropped) > 0 && "bad"]),
+      ["Accounted for", t.balanced ? "every record" : "not every record", t.balanced ? "good" : "bad"],
     ].filter(Boolean);
-    put($("telemetry-note"), t.away ? "ClickHouse does not take batches" : "spans since the process started");
+    put($("telemetry-note"), t.away ? "ClickHouse does not take batches" : "records since the process started");
     list($("telemetry"), facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd")), (el, [, value, tone]) => {
       put(el.lastElementChild, value);
       el.lastElementChild.dataset.tone = tone || "";
     });
+  }
+
+  #storage() {
+    const { tables, disk } = this.#state.storage ?? {};
+    const rows = tables ?? [];
+    const cell = (name, cls = "num") => h("td", { role: "cell", "data-label": name, class: cls });
+    list($("storage"), rows, (t) => t.name,
+      (t) => h("tr", { role: "row" }, h("th", { scope: "row", role: "rowheader" }, h("code", {}, t.name)), cell("On disk"), cell("Rows"), cell("Kept"), cell("Oldest")),
+      (el, t) => [bytes(t.bytes), count(t.rows), t.days ? `${t.days} d` : "for ever", t.oldest ? span(Date.now() - new Date(t.oldest)) : "–"].forEach((text, i) => put(el.children[i + 1], text)));
+    put($("storage-note"), rows.length ? `${bytes(rows.reduce((sum, t) => sum + t.bytes, 0))} of tables, ${bytes(disk.free)} of ${bytes(disk.total)} free` : "");
+    $("storage-note").dataset.tone = rows.length && disk.free < disk.total / 10 ? "bad" : "";
+    $("storage-empty").hidden = rows.length > 0;
   }
 }
 
@@ -153,7 +189,8 @@ export function pool(el, r) {
 }
 
 export function badge(el, r) {
-  put(el, r.known ? (STATES[r.state] ?? r.state) : "Unknown");
+  const more = r.share ? `, ${r.share}%` : r.limit ? `, ${r.limit}/s` : "";
+  put(el, r.known ? (STATES[r.state] ?? r.state) + more : "Unknown");
   el.dataset.state = r.known ? r.state : "unknown";
 }
 

@@ -32,7 +32,11 @@ function note(status) {
 function problems(status) {
   const out = [];
   if (status.rejected?.version) out.push(`Plan ${status.rejected.version} was refused by ${status.rejected.edge} (${status.rejected.nack.type} ${status.rejected.nack.resource}): ${status.rejected.nack.reason}. The last good one is served.`);
-  if (status.telemetry_stale) out.push(`No automatic decisions: ${status.telemetry_reason || "telemetry is stale"}.`);
+  if (status.rolled_back) out.push(`Policy revision ${status.rolled_back.from} was taken back, ${status.rolled_back.to} is in force: ${status.rolled_back.why}.`);
+  const t = status.trial;
+  if (t) out.push(`Policy revision ${t.revision} ${t.edge ? `is tried at ${t.edge}; the other edges have the one before` : "waits for an edge"}.${t.measured ? ` Measured: ${t.measured}.` : ""}`);
+  if (status.telemetry_stale) out.push(`No data, so no automatic decisions: ${status.telemetry_reason || "telemetry is stale"}.`);
+  else if (status.telemetry === "no_traffic") out.push("No traffic: all that was received is stored, and there is nothing new.");
   if (status.not_durable) out.push(`Decisions cannot be kept on disk, so none takes effect: ${status.not_durable}.`);
   if (status.unsaved > 0) out.push(`${status.unsaved} decisions wait for the store.`);
   return out;

@@ -11,7 +11,8 @@ export function count(n) {
 }
 
 export function bytes(n) {
-  return n < 1e6 ? `${Math.ceil(n / 1e3)} kB` : `${(n / 1e6).toFixed(1)} MB`;
+  if (n < 1e6) return `${Math.ceil(n / 1e3)} kB`;
+  return n < 1e9 ? `${(n / 1e6).toFixed(1)} MB` : `${(n / 1e9).toFixed(1)} GB`;
 }
 
 export function ms(n) {

@@ -1,10 +1,11 @@
 // One group: its figures, charts, decisions and traces.
 
 import { api, sentence } from "./api.js";
-import { badge, pool, STATES } from "./board.js";
+import { badge, pool } from "./board.js";
 import { $, h, list, put } from "./dom.js";
 import { ago, clock, count, ms, percent, rate, until } from "./format.js";
 import { chart, most } from "./spark.js";
+import { STATES } from "./states.js";
 import { timeline } from "./timeline.js";
 
 export class GroupView {
@@ -12,6 +13,7 @@ export class GroupView {
   #orders;
   #id = "";
   #button;
+  #more = [];
   #badge = h("span", { class: "badge" });
   #pool = h("span", { class: "pools" });
   #reading = 0;
@@ -20,7 +22,8 @@ export class GroupView {
     this.#state = state;
     this.#orders = orders;
     this.#button = orders.button();
-    $("group-actions").append(this.#button);
+    this.#more = orders.more(() => this.#state.groups?.find((r) => r.group === this.#id));
+    $("group-actions").append(this.#button, ...this.#more);
     $("group-badges").append(this.#badge, this.#pool);
     $("traces-form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -51,7 +54,7 @@ export class GroupView {
 
   #facts() {
     const row = this.#state.groups?.find((r) => r.group === this.#id);
-    this.#button.hidden = this.#badge.hidden = this.#pool.hidden = !row;
+    for (const el of [this.#button, this.#badge, this.#pool, ...this.#more]) el.hidden = !row;
     const facts = row
       ? [
           ["Color", row.color],
@@ -70,6 +73,10 @@ export class GroupView {
     badge(this.#badge, row);
     pool(this.#pool, row);
     this.#orders.update(this.#button, row);
+    for (const button of this.#more) {
+      button.hidden = this.#button.hidden;
+      button.disabled = this.#button.disabled || !row.known;
+    }
   }
 
   #charts() {
@@ -87,7 +94,7 @@ export class GroupView {
 
   #decisions() {
     const own = (this.#state.decisions ?? []).filter((d) => d.group === this.#id);
-    timeline($("group-decisions"), own);
+    timeline($("group-decisions"), own, this.#orders.confirm);
     $("group-decisions-empty").hidden = own.length > 0;
   }
 

@@ -1,4 +1,4 @@
-// Joins the login, the live state, the address (#/, #/group/ID, #/trace/ID) and the
+// Joins the login, the live state, the address (#/, #/group/ID, #/trace/ID, #/policy) and the
 // views. A view has show(argument), hide() and changed(section).
 
 import { api } from "./api.js";
@@ -7,6 +7,7 @@ import { $, h, list, put } from "./dom.js";
 import { clock, span } from "./format.js";
 import { GroupView } from "./group.js";
 import { Orders } from "./orders.js";
+import { PolicyView } from "./policy.js";
 import { Stream } from "./stream.js";
 import { TraceView } from "./trace.js";
 import { Welcome } from "./welcome.js";
@@ -17,15 +18,16 @@ const stream = new Stream({
   refused: () => checkSession(),
 });
 const orders = new Orders(stream.state);
-const views = { board: new Board(stream.state, orders), group: new GroupView(stream.state, orders), trace: new TraceView() };
+const views = { board: new Board(stream.state, orders), group: new GroupView(stream.state, orders), trace: new TraceView(), policy: new PolicyView() };
 const welcome = new Welcome(enter);
 let view = null;
 let inside = false;
 let offlineSince = null;
 
-function enter({ name }) {
+function enter({ name, role }) {
   inside = true;
-  put($("who"), name);
+  document.body.dataset.role = role ?? "operator";
+  put($("who"), role === "viewer" ? `${name} (viewer)` : name);
   $("welcome").hidden = true;
   $("app").hidden = false;
   stream.start();
@@ -52,7 +54,7 @@ async function checkSession() {
 
 function route() {
   if (!inside) return;
-  const [, name, argument] = location.hash.match(/^#\/(group|trace)\/([0-9a-f]+)$/) ?? [null, "board", ""];
+  const [, name, argument] = location.hash.match(/^#\/(group|trace)\/([0-9a-f]+)$/) ?? [null, location.hash === "#/policy" ? "policy" : "board", ""];
   const next = views[name];
   if (view !== next) view?.hide();
   const moved = view !== null;

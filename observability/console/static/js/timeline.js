@@ -3,23 +3,35 @@
 import { h, list, put } from "./dom.js";
 import { ago, clock, count, ms, percent, rate, span } from "./format.js";
 
-const VERBS = { isolate: "Isolated", release: "Released", hold: "Held", prewarm: "Pre-warmed" };
+const VERBS = { isolate: "Isolated", release: "Released", hold: "Held", prewarm: "Pre-warmed", shed: "Limited", lift: "Limit lifted", rollback: "Rolled back" };
+const ADVICE = { isolate: "Isolate", shed: "Limit", rollback: "Roll back" };
 
-export function timeline(el, decisions) {
-  list(el, decisions, (d) => d.id || `${d.time}${d.group}`, create, update);
+const verb = (d) => (d.action === "release" && d.share > 0 && d.share < 100 ? `Released ${d.share}%` : (VERBS[d.action] ?? d.action));
+
+/** timeline shows decisions; confirm, where there is one, is asked to carry out what one recommends. */
+export function timeline(el, decisions, confirm) {
+  list(el, decisions, (d) => d.id || `${d.time}${d.group}`, create, (row, d) => update(row, d, confirm));
 }
 
 function create(d) {
   return h("li", { class: "decision", "data-action": d.action },
-    h("div", { class: "line" }, h("strong", {}, VERBS[d.action] ?? d.action), " ", h("a", { href: `#/group/${d.group}` }, h("code", {}, d.group)), " ",
-      h("span", { class: "muted" }, `${d.env} · ${d.tenant}`), d.from !== d.to && h("span", { class: "move" }, h("span", { class: "pool", "data-pool": d.from }, d.from), " → ", h("span", { class: "pool", "data-pool": d.to }, d.to)),
+    h("div", { class: "line" }, h("strong", {}, verb(d)), " ", d.group ? h("a", { href: `#/group/${d.group}` }, h("code", {}, d.group)) : "the policy", " ",
+      d.group && h("span", { class: "muted" }, `${d.env} · ${d.tenant}`), d.from !== d.to && h("span", { class: "move" }, h("span", { class: "pool", "data-pool": d.from }, d.from), " → ", h("span", { class: "pool", "data-pool": d.to }, d.to)),
       h("time", { datetime: d.time, title: clock(d.time) })),
     h("p", { class: "reason" }),
+    d.advice && h("p", { class: "advice" }, h("button", { type: "button" }, `${ADVICE[d.advice] ?? d.advice} it`)),
     h("div", { class: "causes", hidden: true }, h("p", { class: "muted" }, "Suggested by kernel probes and traces"), h("ul")),
     h("details", {}, h("summary", {}, h("span", { class: "how" }), "Record"), h("div", { class: "record" }, figures(d), h("dl", { class: "facts" }))));
 }
 
-function update(el, d) {
+function update(el, d, confirm) {
+  const button = el.querySelector(".advice button");
+  if (button) {
+    button.hidden = !confirm || document.body.dataset.role === "viewer";
+    button.disabled = document.body.dataset.control === "away";
+    button.setAttribute("aria-label", `${button.textContent}: group ${d.group}, as recommended`);
+    button.onclick = () => confirm(d);
+  }
   put(el.querySelector("time"), ago(d.time));
   put(el.querySelector(".reason"), d.reason);
   causes(el.querySelector(".causes"), d.causes ?? [], d.causes_left_out ?? 0);
@@ -28,7 +40,12 @@ function update(el, d) {
     ["Decided", `${clock(d.time)} by ${d.by}`],
     d.first_bad && ["First bad second", `${clock(d.first_bad)}, ${span(new Date(d.time) - new Date(d.first_bad))} before`],
     ["On every edge", d.programmed ? `${clock(d.programmed)}, ${span(new Date(d.programmed) - new Date(d.time))} after` : "not yet"],
-    d.version && ["Plan", d.version],
+    d.version && ["Plan", d.version_before && d.version_before !== d.version ? `${d.version}, before ${d.version_before}` : d.version],
+    d.requests > 0 && ["Limit", `${d.requests} requests a second at each edge`],
+    d.test && ["Test", `${d.test}, ${chance(d.chance)} by chance`],
+    d.limits && ["Held against", d.limits],
+    d.outcome && ["Since then", `${d.better ? "objectives kept" : "not better"}: ${d.outcome}`],
+    d.undo && ["Undo", d.undo],
     d.id && ["Record", d.id],
   ].filter(Boolean);
   list(el.querySelector("dl"), facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd")), (row, [, value]) => put(row.lastElementChild, value));
@@ -41,10 +58,12 @@ function causes(el, sentences, more) {
   list(el.lastElementChild, lines.map((text, i) => ({ text, key: String(i) })), (c) => c.key, () => h("li"), (li, c) => put(li, c.text));
 }
 
+const chance = (p) => (p < 1e-12 ? "less than once in 10^12" : `once in 10^${Math.max(0, Math.floor(-Math.log10(p)))}`);
+
 const by = (d) => (d.by === "policy" ? "By policy" : `By ${d.by.replace(/^operator:/, "")}`);
 
 function applied(d) {
-  if (d.action === "hold") return "nothing to apply";
+  if (d.action === "hold" || d.action === "prewarm") return "nothing to apply";
   return d.programmed ? `on every edge after ${span(new Date(d.programmed) - new Date(d.time))}` : "not on every edge yet";
 }
 

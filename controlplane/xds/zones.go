@@ -1,0 +1,73 @@
+package xds
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	lbv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
+	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/tracegate/tracegate/controlplane/policy"
+)
+
+// localities are endpoints by zone, in the order of the zones' names. Where no zone is
+// known there is one locality, without a name, as there always was.
+func localities(addrs []string, priority uint32, zones map[string]string, weights map[string]uint32) ([]*endpointv3.LocalityLbEndpoints, error) {
+	byZone := map[string][]string{}
+	for _, a := range addrs {
+		byZone[zones[a]] = append(byZone[zones[a]], a)
+	}
+	if len(addrs) == 0 {
+		byZone[""] = nil
+	}
+	var out []*endpointv3.LocalityLbEndpoints
+	for _, zone := range slices.Sorted(maps.Keys(byZone)) {
+		l, err := endpoints(byZone[zone], priority)
+		if err != nil {
+			return nil, err
+		}
+		if len(zones) > 0 {
+			l.Locality = &corev3.Locality{Zone: zone}
+		}
+		if len(weights) > 0 {
+			l.LoadBalancingWeight = wrapperspb.UInt32(cmp.Or(weights[zone], 1))
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// balance says what zones count for. An edge that prefers its own needs to know which
+// that is and that it is there itself: edge/bootstrap has both. (Zone aware routing
+// without force_local_zone lost: it evens out load between zones, so that an edge whose
+// zone has few instances sends most requests elsewhere.)
+func balance(c *clusterv3.Cluster, z *policy.ZoneBalance) error {
+	switch {
+	case z == nil:
+	case z.Prefer:
+		least, err := packed(&leastv3.LeastRequest{LocalityLbConfig: &lbv3.LocalityLbConfig{
+			LocalityConfigSpecifier: &lbv3.LocalityLbConfig_ZoneAwareLbConfig_{ZoneAwareLbConfig: &lbv3.LocalityLbConfig_ZoneAwareLbConfig{
+				RoutingEnabled: &typev3.Percent{Value: 100},
+				MinClusterSize: wrapperspb.UInt64(1),
+				ForceLocalZone: &lbv3.LocalityLbConfig_ZoneAwareLbConfig_ForceLocalZone{MinSize: wrapperspb.UInt32(1)},
+			}},
+		}})
+		if err != nil {
+			return err
+		}
+		c.LoadBalancingPolicy = &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
+			TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "envoy.load_balancing_policies.least_request", TypedConfig: least},
+		}}}
+	default:
+		c.CommonLbConfig.LocalityConfigSpecifier = &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
+			LocalityWeightedLbConfig: &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig{},
+		}
+	}
+	return nil
+}

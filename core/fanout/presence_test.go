@@ -1,0 +1,162 @@
+package fanout_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tracegate/tracegate/core/fanout"
+	"github.com/tracegate/tracegate/core/presence"
+)
+
+// TestPresenceOfTheDeadEnds: a process that is gone without a word is forgotten with its
+// lease, and all of it with the state.
+func TestPresenceOfTheDeadEnds(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		one := start(t, cfg, "n1")
+		one.Subscribe("ann")
+		online := func(want int) func() bool {
+			return func() bool { n, err := one.Online(t.Context(), "ann"); return err == nil && n == want }
+		}
+		eventually(t, "online", online(1))
+		dead := presence.Element{Online: true, Stamp: presence.At(time.Now()), Life: 7}
+		if _, err := one.Merge(t.Context(), "ann", "dead", dead); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "two", online(2))
+		eventually(t, "only the living", online(1))
+		if ttl := client(t, cfg).PTTL(t.Context(), cfg.Prefix+":user:{ann}:state").Val(); ttl <= 0 || ttl > 10*cfg.PresenceTTL {
+			t.Errorf("the state ends in %v", ttl)
+		}
+	})
+}
+
+func client(t *testing.T, cfg fanout.Config) redis.UniversalClient {
+	t.Helper()
+	c := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: cfg.Addrs, Password: cfg.Password})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// TestServerMergesAsTheSetDoes: the script and the pure merge agree, whatever comes in
+// whichever order, also twice.
+func TestServerMergesAsTheSetDoes(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		f := start(t, cfg, "n1")
+		r := rand.New(rand.NewPCG(1, 2))
+		for round := range 20 {
+			user := fmt.Sprint("user", round)
+			want := presence.Set{}
+			for range 15 {
+				node := fmt.Sprint("n", r.IntN(3))
+				e := presence.Element{Online: r.IntN(2) == 0, Stamp: presence.Stamp(r.IntN(3)) << 40, Life: uint64(r.IntN(2))}
+				want.Put(node, e)
+				holds, err := f.Merge(t.Context(), user, node, e)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if holds != want[node] {
+					t.Fatalf("%v in %s: the server says %v, the set %v", e, node, holds, want[node])
+				}
+			}
+			if got, err := f.State(t.Context(), user); err != nil || !maps.Equal(got, want) {
+				t.Errorf("%v: %v, want %v", err, got, want)
+			}
+		}
+	})
+}
+
+// TestClockThatIsBehind: a process starts again where the clock is ten seconds behind that
+// of its life before (five behind and five ahead). What it says holds at once.
+func TestClockThatIsBehind(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		watcher := start(t, cfg, "watcher")
+		online := func(want int) func() bool {
+			return func() bool { n, err := watcher.Online(t.Context(), "ann"); return err == nil && n == want }
+		}
+		ahead := startSkewed(t, cfg, "n1", 5*time.Second)
+		ahead.Subscribe("ann")
+		eventually(t, "online by the fast clock", online(1))
+		ahead.stop()
+		eventually(t, "offline by the fast clock", online(0))
+		behind := startSkewed(t, cfg, "n1", -5*time.Second)
+		begin := time.Now()
+		behind.Subscribe("ann")
+		eventually(t, "online by the slow clock", online(1))
+		if took := time.Since(begin); took > 9*time.Second {
+			t.Errorf("it took %v, as long as the clocks are apart", took)
+		}
+		behind.Unsubscribe("ann")
+		eventually(t, "offline by the slow clock", online(0))
+	})
+}
+
+// TestServerForgetsScripts: as it does when it starts again.
+func TestServerForgetsScripts(t *testing.T) {
+	addr, _ := startEmbedded(t, "127.0.0.1:0")
+	cfg := config(addr)
+	f := start(t, cfg, "n1")
+	for i := range 3 {
+		if err := client(t, cfg).ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		user := fmt.Sprint("user", i)
+		f.Subscribe(user)
+		eventually(t, "online", func() bool { n, err := f.Online(t.Context(), user); return err == nil && n == 1 })
+	}
+}
+
+// TestClaimCountsAllProcesses: many ask at once on several processes, and exactly as many
+// get in as may.
+func TestClaimCountsAllProcesses(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		const limit = 10
+		cfg.Timeout = 30 * time.Second // a busy machine: who does not answer lets all in
+		nodes := []*node{start(t, cfg, "n1"), start(t, cfg, "n2"), start(t, cfg, "n3")}
+		for _, n := range nodes {
+			eventually(t, "healthy", n.Healthy)
+		}
+		var in atomic.Int32
+		var wg sync.WaitGroup
+		for _, n := range nodes {
+			wg.Go(func() {
+				for mine := 1; mine <= limit && n.Claim(t.Context(), "ann", mine, limit); mine++ {
+					in.Add(1)
+					if mine == 1 {
+						n.Subscribe("ann")
+					} else {
+						n.Seated("ann", mine)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if got := in.Load(); got != limit {
+			t.Errorf("%d got in, limit %d", got, limit)
+		}
+		for _, n := range nodes[:2] {
+			n.Unsubscribe("ann")
+		}
+		eventually(t, "room again", func() bool { return nodes[0].Claim(t.Context(), "ann", 1, limit) })
+	})
+}
+
+func TestClaimWithoutRedis(t *testing.T) {
+	addr, stop := startEmbedded(t, "127.0.0.1:0")
+	f := start(t, config(addr), "n1")
+	eventually(t, "healthy", f.Healthy)
+	stop()
+	begin := time.Now()
+	if !f.Claim(t.Context(), "ann", 100, 10) {
+		t.Error("nobody gets in without redis")
+	}
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("a new connection waits for %v", took)
+	}
+}

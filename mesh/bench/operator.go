@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync/atomic"
+	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/rest"
+
+	"github.com/tracegate/tracegate/edge/child"
+	"github.com/tracegate/tracegate/mesh/api/v1alpha1"
+	"github.com/tracegate/tracegate/mesh/kubetest"
+	"github.com/tracegate/tracegate/mesh/operator"
+	"github.com/tracegate/tracegate/mesh/procfs"
+)
+
+// quietTime is how long nothing changes.
+const quietTime = 30 * time.Second
+
+// usage is what an operator has used up so far.
+type usage struct {
+	Calls    int64 // of the API server, but watches
+	Looks    int64 // at a MicroService
+	Resident int64 // bytes
+	Peak     int64 // of Resident
+}
+
+// beOperator runs an operator and answers each line of standard input with its usage.
+func beOperator(ctx context.Context, kubeconfig string) error {
+	admin, err := operator.LoadCluster(kubeconfig)
+	if err != nil {
+		return err
+	}
+	admin.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:tracegate:tracegate-operator"}
+	admin.QPS, admin.Burst = 0, 0
+	var u counted
+	admin.WrapTransport = u.wrap
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error {
+		cfg := operator.Config{Cluster: admin, Metrics: "0", Health: "0", Workers: operator.DefaultConfig().Workers}
+		return operator.Run(ctx, cfg, operator.Deps{Tracing: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(&u))}, log)
+	})
+	work.Go(func() error {
+		out := json.NewEncoder(os.Stdout)
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			if err := out.Encode(u.usage()); err != nil {
+				return err
+			}
+		}
+		return errDone // its parent has ended, or wants it to
+	})
+	if err := work.Wait(); !errors.Is(err, errDone) {
+		return err
+	}
+	return nil
+}
+
+var errDone = errors.New("standard input ended")
+
+// counted counts calls as a transport and looks as a span processor.
+type counted struct{ calls, looks atomic.Int64 }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (c *counted) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Query().Get("watch") == "" {
+			c.calls.Add(1)
+		}
+		return next.RoundTrip(r)
+	})
+}
+
+func (c *counted) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+func (c *counted) OnEnd(s sdktrace.ReadOnlySpan) {
+	if s.Name() == "reconcile MicroService" {
+		c.looks.Add(1)
+	}
+}
+func (c *counted) Shutdown(context.Context) error   { return nil }
+func (c *counted) ForceFlush(context.Context) error { return nil }
+
+func (c *counted) usage() usage {
+	u := usage{Calls: c.calls.Load(), Looks: c.looks.Load()}
+	resident, err := procfs.Value("/proc/self/status", "VmRSS:")
+	if err != nil {
+		return u // memory is not known elsewhere
+	}
+	peak, _ := procfs.Value("/proc/self/status", "VmHWM:")
+	u.Resident, u.Peak = resident<<10, peak<<10
+	return u
+}
+
+// process is an operator that runs.
+type process struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *json.Decoder
+}
+
+func startOperator(ctx context.Context, kubeconfig string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{cmd: child.Command(ctx, self, "-cluster", kubeconfig)}
+	p.cmd.Stderr = os.Stderr
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.out = json.NewDecoder(out)
+	return p, p.cmd.Start()
+}
+
+func (p *process) usage() (u usage, err error) {
+	if _, err := io.WriteString(p.in, "\n"); err != nil {
+		return u, fmt.Errorf("ask the operator: %w", err)
+	}
+	return u, p.out.Decode(&u)
+}
+
+// stop ends it and returns when it has ended.
+func (p *process) stop() error {
+	p.in.Close()
+	return p.cmd.Wait()
+}
+
+// operatorReport is what was measured.
+type operatorReport struct {
+	services int
+	steady   time.Duration // from the first service to the last that has settled
+	first    usage         // until then
+	quiet    int64         // calls in quietTime
+	restart  time.Duration // from the start of another operator to its look at the last service
+	second   usage         // until then
+}
+
+func operate(ctx context.Context, c config, dir string, log *slog.Logger) (result, error) {
+	k, err := startCluster(ctx, kubetest.Config{Controllers: true, Nodes: 10}, dir, log)
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := bindOperator(ctx, k.client); err != nil {
+		return nil, err
+	}
+	ended, err := k.watch(ctx, &v1alpha1.MicroService{})
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig, err := k.Kubeconfig("bench", k.Admin())
+	if err != nil {
+		return nil, err
+	}
+	r := operatorReport{services: c.services}
+	if err := r.measure(ctx, k, kubeconfig); err != nil {
+		return nil, err
+	}
+	stop()
+	return r, ended()
+}
+
+func (r *operatorReport) measure(ctx context.Context, k *cluster, kubeconfig string) error {
+	p, err := startOperator(ctx, kubeconfig)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := k.createMany(ctx, r.services); err != nil {
+		return err
+	}
+	at, err := until(ctx, "every service settles", 20*time.Minute, func() (bool, error) { return k.settled(ctx, r.services) })
+	if err != nil {
+		return err
+	}
+	r.steady = at.Sub(start)
+	if r.first, err = p.calm(ctx); err != nil {
+		return err
+	}
+	if err := pause(ctx, quietTime); err != nil {
+		return err
+	}
+	after, err := p.usage()
+	if err != nil {
+		return err
+	}
+	r.quiet = after.Calls - r.first.Calls
+	r.first.Peak = after.Peak
+	if err := p.stop(); err != nil {
+		return fmt.Errorf("operator: %w", err)
+	}
+	start = time.Now()
+	if p, err = startOperator(ctx, kubeconfig); err != nil {
+		return err
+	}
+	at, err = until(ctx, "another operator has looked at every service", 5*time.Minute, func() (bool, error) {
+		r.second, err = p.usage()
+		return r.second.Looks >= int64(r.services), err
+	})
+	if err != nil {
+		return err
+	}
+	r.restart = at.Sub(start)
+	if r.second, err = p.calm(ctx); err != nil {
+		return err
+	}
+	return p.stop()
+}
+
+// calm returns when the operator has not called for two seconds.
+func (p *process) calm(ctx context.Context) (usage, error) {
+	last, err := p.usage()
+	for err == nil {
+		if err = pause(ctx, 2*time.Second); err != nil {
+			break
+		}
+		var now usage
+		if now, err = p.usage(); err == nil && now.Calls == last.Calls {
+			return now, nil
+		}
+		last = now
+	}
+	return last, err
+}
+
+func (c *cluster) createMany(ctx context.Context, n int) error {
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(8)
+	for i := range n {
+		work.Go(func() error {
+			return c.create(ctx, fmt.Sprintf(`
+metadata: {name: service-%d}
+spec:
+  image: example.org/service:1
+  ports: [{name: http, port: 8080}]
+  autoscaling: {minReplicas: 1, maxReplicas: 10, metrics: [{qpsPerPod: 200}]}
+`, i), &v1alpha1.MicroService{})
+		})
+	}
+	return work.Wait()
+}
+
+// settled says whether all services have what they want.
+func (c *cluster) settled(ctx context.Context, n int) (bool, error) {
+	var all v1alpha1.MicroServiceList
+	if err := c.seen.List(ctx, &all); err != nil {
+		return false, err
+	}
+	done := 0
+	for _, ms := range all.Items {
+		s := ms.Status
+		if s.ObservedGeneration == ms.Generation && meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionReady) && meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionProgrammed) &&
+			meta.IsStatusConditionFalse(s.Conditions, v1alpha1.ConditionProgressing) {
+			done++
+		}
+	}
+	return done == n, nil
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tracegate/tracegate/mesh/benchdoc"
+)
+
+const mib = 1 << 20
+
+func (r operatorReport) section() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## What %d MicroServices cost the operator\n\n", r.services)
+	b.WriteString("| | time | calls of the API server | looks at a service | memory |\n|---|---:|---:|---:|---:|\n")
+	fmt.Fprintf(&b, "| from the first service to the last that has settled | %s | %d | %d | %d MiB, at most %d |\n",
+		r.steady.Round(100*time.Millisecond), r.first.Calls, r.first.Looks, r.first.Resident/mib, r.first.Peak/mib)
+	fmt.Fprintf(&b, "| nothing changes | %s | %d | | |\n", quietTime, r.quiet)
+	fmt.Fprintf(&b, "| another operator starts, with everything there | %s | %d | %d | %d MiB, at most %d |\n",
+		r.restart.Round(100*time.Millisecond), r.second.Calls, r.second.Looks, r.second.Resident/mib, r.second.Peak/mib)
+	fmt.Fprintf(&b, `
+Each service is a Deployment of one pod, two Services, an account, a network policy and an autoscaler. The operator is a process of its own with the rights that we install; its lease is off. API server,
+controller manager and scheduler are real and share the machine; kwok plays the nodes. Watches are not counted as calls. %s
+
+Repeat: %sgo tool task bench:operator%s
+`, benchdoc.Machine(), "`", "`")
+	return b.String()
+}
+
+func (r operatorReport) figures() string {
+	n := float64(r.services)
+	return strings.Join([]string{
+		benchdoc.Figure("operator_steady", "s", r.steady.Seconds(), "-", 0),
+		benchdoc.Figure("operator_calls_a_service", "calls", float64(r.first.Calls)/n, "-", 0),
+		benchdoc.Figure("operator_memory", "MiB", float64(r.first.Resident)/mib, "-", 0),
+		benchdoc.Figure("operator_idle_calls", "calls", float64(r.quiet), "-", 0),
+		benchdoc.Figure("operator_restart", "s", r.restart.Seconds(), "-", 0),
+		benchdoc.Figure("operator_restart_calls", "calls", float64(r.second.Calls), "-", 0),
+		"",
+	}, "\n")
+}

@@ -1,0 +1,51 @@
+package dashboards
+
+import "github.com/grafana/grafana-foundation-sdk/go/units"
+
+// chosen are the groups of the variable.
+const chosen = `match(TrafficGroup, '^(${group:pipe})$')`
+
+// series asks for a value of each group and pool over time.
+func series(value string) []Query {
+	return []Query{{Text: `SELECT Start AS time, concat(TrafficEnv, '+', TrafficTenant, ' ', TrafficService, '/', TrafficPool) AS series, ` + value + ` AS value
+FROM traffic_group_stats(step = toUInt32($__interval_s), from = $__fromTime, to = $__toTime)
+WHERE ` + chosen + `
+ORDER BY time, series`}}
+}
+
+func groups() Board {
+	return Board{
+		UID: "tracegate-groups", Title: "Tracegate: traffic groups", Source: ClickHouse,
+		About: "What the users of each traffic group experience, by the second, and what was decided about it.",
+		Rows: []Row{
+			{"What users experience", []Panel{
+				{Graph, "Requests", "", units.RequestsPerSecond, series("Requests / $__interval_s")},
+				{Graph, "P95", "Of an exponential histogram whose buckets are 2.2% wide.", units.Seconds, series("P95")},
+				{Graph, "Errors", "", units.PercentUnit, series("Errors / Requests")},
+			}},
+			{"Decisions", []Panel{
+				{Table, "What was decided", "The newest first. Record has the inputs, thresholds and causes.", "", []Query{{Text: `SELECT Time, Action, TrafficGroup, concat(TrafficEnv, '+', TrafficTenant) AS Of, Service, FromPool, ToPool, By, Reason,
+  if(Programmed > Time, dateDiff('millisecond', Time, Programmed), NULL) AS ProgrammedMs
+FROM traffic_decisions FINAL
+WHERE Time >= $__fromTime AND Time <= $__toTime AND ` + chosen + `
+ORDER BY Time DESC LIMIT 100`}}},
+			}},
+			{"Where it comes from", []Panel{
+				{Table, "Slowest routes", "", "", []Query{{Text: `SELECT TrafficRoute AS Route, TrafficPool AS Pool, count() AS Requests, countIf(StatusCode = 'Error') AS Errors,
+  round(quantileTDigest(0.95)(Duration) / 1e6, 1) AS P95Ms
+FROM otel_traces
+WHERE TrafficEntry AND Timestamp >= $__fromTime AND Timestamp <= $__toTime AND ` + chosen + `
+GROUP BY Route, Pool ORDER BY P95Ms DESC LIMIT 20`}}},
+				{Table, "Slowest requests", "tracegate ctl traces show TRACE draws one.", "", []Query{{Text: `SELECT Timestamp, TraceId, TrafficGroup, TrafficPool, SpanName, round(Duration / 1e6, 1) AS Ms, StatusCode
+FROM otel_traces
+WHERE TrafficEntry AND Timestamp >= $__fromTime AND Timestamp <= $__toTime AND ` + chosen + `
+ORDER BY Duration DESC LIMIT 20`}}},
+			}},
+			{"What the kernel saw", []Panel{
+				{Table, "Connects, waits and pauses", "Of pools, as the kernel probes time them; groups of a shared pool share them.", "", []Query{{Text: `SELECT Service, Pool, Kind, Target, Events, round(P50 * 1e3, 2) AS P50Ms, round(P95 * 1e3, 2) AS P95Ms, round(P99 * 1e3, 2) AS P99Ms
+FROM traffic_kernel_duration(from = toDateTime64($__fromTime, 9), to = toDateTime64($__toTime, 9))
+ORDER BY P95Ms DESC LIMIT 20`}}},
+			}},
+		},
+	}
+}

@@ -1,0 +1,68 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Table is what a table takes, and for how long.
+type Table struct {
+	Name   string    `json:"name"`
+	Rows   uint64    `json:"rows"`
+	Bytes  uint64    `json:"bytes"` // on disk, compressed
+	Parts  uint64    `json:"parts"` // many small ones are slow to read
+	Oldest time.Time `json:"oldest,omitzero"`
+	Days   uint64    `json:"days,omitempty"` // that a row is kept, the longest of the table's rules; 0: for ever
+}
+
+// Tables says what every table with rows takes on disk, largest first. A row counts until
+// ClickHouse has removed it, which can be some time after its end.
+func (s *Store) Tables(ctx context.Context) ([]Table, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	const sql = `SELECT p.table, p.rows, p.bytes, p.parts, p.oldest, arrayMax(arrayPushBack(arrayMap(d -> toUInt64OrZero(d), extractAll(t.engine_full, 'toIntervalDay\\((\\d+)\\)')), 0))
+FROM (
+    SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts, minIf(min_time, min_time > toDateTime(0)) AS oldest
+    FROM system.parts WHERE active AND database = ? GROUP BY table
+) AS p LEFT JOIN (SELECT name, engine_full FROM system.tables WHERE database = ?) AS t ON t.name = p.table
+ORDER BY p.bytes DESC, p.table`
+	rows, err := s.conn.Query(ctx, sql, s.cfg.Database, s.cfg.Database)
+	if err != nil {
+		return nil, fmt.Errorf("read sizes of tables: %w", err)
+	}
+	defer rows.Close()
+	var out []Table
+	for rows.Next() {
+		var t Table
+		if err := rows.Scan(&t.Name, &t.Rows, &t.Bytes, &t.Parts, &t.Oldest, &t.Days); err != nil {
+			return nil, fmt.Errorf("read sizes of tables: %w", err)
+		}
+		if t.Oldest.Unix() <= 0 {
+			t.Oldest = time.Time{} // a table without days
+		}
+		out = append(out, t)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read sizes of tables: %w", err)
+	}
+	return out, nil
+}
+
+// Disk is the room for tables, in bytes: no quota bounds them but their days, so what is
+// free is what is left.
+type Disk struct {
+	Free  uint64 `json:"free"`
+	Total uint64 `json:"total"`
+}
+
+// Disk says how much room ClickHouse has.
+func (s *Store) Disk(ctx context.Context) (Disk, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	var d Disk
+	if err := s.conn.QueryRow(ctx, "SELECT sum(unreserved_space), sum(total_space) FROM system.disks WHERE type = 'Local'").Scan(&d.Free, &d.Total); err != nil {
+		return Disk{}, fmt.Errorf("read room on disk: %w", err)
+	}
+	return d, nil
+}
