@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,6 +23,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/edge/load"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/local"
 	"github.com/tracegate/tracegate/observability/dashboards"
 	"github.com/tracegate/tracegate/observability/engine/enginetest"
@@ -76,8 +76,7 @@ func newProduct(t *testing.T, change ...func(*Config)) product {
 	dir := t.TempDir()
 	cfg := defaultConfig()
 	cfg.Data = filepath.Join(dir, "data")
-	ports := freeAddresses(t, 21)
-	next := func() string { p := ports[0]; ports = ports[1:]; return p }
+	next := func() string { return freeport.ForTest(t) }
 	cfg.Edge.Listen, cfg.Edge.Admin = next(), next()
 	cfg.ControlPlane.XDS, cfg.ControlPlane.API = next(), next()
 	for i := range cfg.Core.Pools {
@@ -96,22 +95,6 @@ func newProduct(t *testing.T, change ...func(*Config)) product {
 		t.Fatal(err)
 	}
 	return product{path: path, dir: dir, args: []string{"--config", file}, cfg: cfg}
-}
-
-// freeAddresses are loopback addresses that nobody listens on. All are held open until
-// the last is known, so that none is given twice.
-func freeAddresses(t *testing.T, n int) []string {
-	t.Helper()
-	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		out = append(out, l.Addr().String())
-	}
-	return out
 }
 
 func (p product) command(ctx context.Context, args ...string) *exec.Cmd {

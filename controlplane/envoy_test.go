@@ -16,6 +16,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -30,7 +31,7 @@ func TestRealEnvoy(t *testing.T) {
 	t.Cleanup(up.Close)
 	cfg := testConfig(t)
 	cfg.AckTimeout = 5 * time.Second
-	cfg.Edge.Listen = envoytest.FreeAddr(t)
+	cfg.Edge.Listen = freeport.ForTest(t)
 	upstream := strings.TrimPrefix(up.URL, "http://")
 	write(t, cfg.Endpoints, strings.NewReplacer("127.0.0.1:9101", upstream, "127.0.0.1:9102", upstream, "127.0.0.1:9103", upstream).Replace(endpoints))
 	w := newWorld()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -124,7 +125,7 @@ func TestGRPCClient(t *testing.T) {
 	}
 	write(t, cfg.Policy, withOrders(t, ""))
 	write(t, cfg.Endpoints, endpointsOf(one.addr))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", freeport.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -141,7 +142,7 @@ func TestMistakes(t *testing.T) {
 	envoytest.Binary(t)
 	cfg := testConfig(t)
 	cfg.AckTimeout = 5 * time.Second
-	cfg.Edge.Listen = envoytest.FreeAddr(t)
+	cfg.Edge.Listen = freeport.ForTest(t)
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(semconv.HeaderPool, "baseline") }))
 	t.Cleanup(up.Close)
 	addr := strings.TrimPrefix(up.URL, "http://")

@@ -28,6 +28,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/server/servertest"
 	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
 	"github.com/tracegate/tracegate/mesh/secret"
@@ -180,7 +181,7 @@ func run(t *testing.T, cfg Config, w *world) *plane {
 
 func listener(t *testing.T) net.Listener {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", freeport.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -661,8 +662,8 @@ func TestProbes(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	os.Remove(cfg.Endpoints)
-	addr := freeAddr(t)
-	cfg.ControlAddress, cfg.XDSAddress = addr, freeAddr(t)
+	addr := freeport.ForTest(t)
+	cfg.ControlAddress, cfg.XDSAddress = addr, freeport.ForTest(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	w := newWorld()
@@ -685,13 +686,6 @@ func TestProbes(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("run: %v", err)
 	}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l := listener(t)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func TestConfigNamesTheKey(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/observability/ingest/otlp"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/sli"
@@ -80,7 +81,7 @@ func (a *accessLogs) at(edge, rule string) (n uint64) {
 
 func (a *accessLogs) serve(t *testing.T) (addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", freeport.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func TestTrialAtRealEnvoys(t *testing.T) {
 	w.edges = logs.stats
 	cfg := trialConfig(t, 20*time.Second)
 	cfg.AckTimeout = 5 * time.Second
-	cfg.Edge.Listen, cfg.Edge.Observe = envoytest.FreeAddr(t), logs.serve(t)
+	cfg.Edge.Listen, cfg.Edge.Observe = freeport.ForTest(t), logs.serve(t)
 	sound := instance(http.StatusOK)
 	write(t, cfg.Endpoints, strings.NewReplacer("127.0.0.1:9101", sound, "127.0.0.1:9102", sound, "127.0.0.1:9103", instance(http.StatusInternalServerError)).Replace(endpoints))
 	replacePolicy(t, cfg, withRule("{name: none, match: [{path: /none}]}"))

@@ -33,6 +33,7 @@ import (
 	"github.com/tracegate/tracegate/edge"
 	"github.com/tracegate/tracegate/edge/envoy"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // The control plane here is go-control-plane's own server, so that the bootstrap is
@@ -128,9 +129,9 @@ func config(t *testing.T) edge.Config {
 	cfg := edge.DefaultConfig()
 	cfg.Envoy = envoytest.Binary(t)
 	cfg.Dir = t.TempDir()
-	cfg.Bootstrap.Admin = envoytest.FreeAddr(t)
-	cfg.Bootstrap.XDS = envoytest.FreeAddr(t)
-	cfg.Listen = []string{envoytest.FreeAddr(t)}
+	cfg.Bootstrap.Admin = freeport.ForTest(t)
+	cfg.Bootstrap.XDS = freeport.ForTest(t)
+	cfg.Listen = []string{freeport.ForTest(t)}
 	cfg.Concurrency = 1
 	cfg.Drain = time.Second
 	return cfg

@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/engine/enginetest"
 	"github.com/tracegate/tracegate/observability/ingest"
@@ -31,16 +32,6 @@ import (
 )
 
 func TestMain(m *testing.M) { enginetest.Main(m) }
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -69,7 +60,7 @@ func (p page) Run(ctx context.Context) error {
 func observe(t *testing.T, clickhouseAddr string) (cfg Config, stop func()) {
 	t.Helper()
 	cfg = DefaultConfig()
-	cfg.Admin, cfg.Console, cfg.Ingest.Addr, cfg.Ingest.HTTPAddr = freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
+	cfg.Admin, cfg.Console, cfg.Ingest.Addr, cfg.Ingest.HTTPAddr = freeport.ForTest(t), freeport.ForTest(t), freeport.ForTest(t), freeport.ForTest(t)
 	cfg.Store.Addr, cfg.Store.User, cfg.Store.Password = clickhouseAddr, enginetest.User, enginetest.Password
 	cfg.Ingest.SpoolDir = filepath.Join(t.TempDir(), "spool")
 	cfg.Migrate, cfg.Sizes = 50*time.Millisecond, 50*time.Millisecond
@@ -336,7 +327,7 @@ func TestPortInUseIsSaid(t *testing.T) {
 	defer l.Close()
 	cfg := DefaultConfig()
 	cfg.Ingest.SpoolDir = t.TempDir()
-	cfg.Admin, cfg.Ingest.Addr = freeAddr(t), l.Addr().String() // HTTPAddr is not reached
+	cfg.Admin, cfg.Ingest.Addr = freeport.ForTest(t), l.Addr().String() // HTTPAddr is not reached
 	err = Run(t.Context(), cfg, Deps{Registry: prometheus.NewRegistry()}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "listen for telemetry") || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Errorf("error = %v, want one that names the address", err)

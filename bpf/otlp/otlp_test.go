@@ -13,6 +13,7 @@ import (
 
 	"github.com/tracegate/tracegate/bpf/hist"
 	"github.com/tracegate/tracegate/bpf/probe"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 type receiver struct {
@@ -27,7 +28,7 @@ func (r *receiver) Export(_ context.Context, req *collector.ExportMetricsService
 }
 
 func TestExport(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", freeport.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}

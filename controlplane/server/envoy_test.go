@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +20,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // TestIntegrationResources pushes go-control-plane's own integration resources
@@ -36,9 +36,13 @@ func TestIntegrationResources(t *testing.T) {
 			t.Parallel()
 			up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "up") }))
 			t.Cleanup(up.Close)
+			base, err := freeport.Row("127.0.0.1", 8, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
 			const scoped, vhds, plain, tcp, runtimes = 2, 2, 2, 2, 2
 			snapshot := resourcev3.TestSnapshot{
-				Xds: resourcev3.DeltaAds, UpstreamPort: port(t, up.Listener.Addr().String()), BasePort: freePorts(t, scoped+vhds+plain+tcp),
+				Xds: resourcev3.DeltaAds, UpstreamPort: port(t, up.Listener.Addr().String()), BasePort: uint32(base),
 				NumClusters: 3, NumHTTPListeners: plain, NumScopedHTTPListeners: scoped, NumVHDSHTTPListeners: vhds, NumTCPListeners: tcp,
 				NumRuntimes: runtimes, TLS: encrypted,
 			}
@@ -146,25 +150,4 @@ func port(t *testing.T, addr string) uint32 {
 		t.Fatal(err)
 	}
 	return uint32(n)
-}
-
-// freePorts is the first of n ports in a row that nobody listened on a moment ago, below
-// those that the system gives to whoever connects.
-func freePorts(t *testing.T, n uint32) uint32 {
-	t.Helper()
-	for range 100 {
-		first, free := 20_000+rand.Uint32N(10_000), true
-		for i := range n {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+i))
-			if free = err == nil; !free {
-				break
-			}
-			l.Close()
-		}
-		if free {
-			return first
-		}
-	}
-	t.Fatal("no free ports in a row")
-	return 0
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/server"
 	"github.com/tracegate/tracegate/controlplane/server/servertest"
 	"github.com/tracegate/tracegate/controlplane/xds"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // chain is a server with what a test needs around it.
@@ -43,7 +44,7 @@ func start(t *testing.T, change func(*server.Config)) chain {
 	}
 	reg := prometheus.NewRegistry()
 	s := server.New(cfg, reg, slog.New(slog.DiscardHandler))
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	lis, err := net.Listen("tcp", freeport.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}

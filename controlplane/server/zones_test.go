@@ -11,6 +11,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // TestZonesInEnvoy holds two real Envoys in two zones to a pool's zones: each prefers the
@@ -37,7 +38,7 @@ func TestZonesInEnvoy(t *testing.T) {
 		}
 	}
 	for _, zone := range []string{"a", "b"} { // each with a control plane, since both listen on one machine
-		edges[zone], chains[zone] = envoytest.FreeAddr(t), start(t, nil)
+		edges[zone], chains[zone] = freeport.ForTest(t), start(t, nil)
 		boot := bootstrap.DefaultConfig()
 		boot.XDS, boot.Zone = chains[zone].addr, zone
 		envoytest.StartADS(t, boot)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tracegate/tracegate/core/fanout"
 	"github.com/tracegate/tracegate/core/fanout/embedded"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // inbox is a Receiver that notes what comes.
@@ -246,11 +247,14 @@ func TestPresence(t *testing.T) {
 func TestRedisComesBack(t *testing.T) {
 	restart := map[string]func(t *testing.T) (addr string, stop func(), again func()){
 		"embedded": func(t *testing.T) (string, func(), func()) {
-			addr, stop := startEmbedded(t, "127.0.0.1:0")
+			addr, stop := startEmbedded(t, freeport.ForTest(t))
 			return addr, stop, func() { startEmbedded(t, addr) }
 		},
 		"redis": func(t *testing.T) (string, func(), func()) {
-			port := freePort(t)
+			port, err := freeport.Row("127.0.0.1", 1, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
 			stop, addr := startRedis(t, port)
 			return addr, stop, func() { startRedis(t, port) }
 		},
@@ -277,7 +281,7 @@ func TestRedisComesBack(t *testing.T) {
 }
 
 func TestStartsWithoutRedis(t *testing.T) {
-	addr, stop := startEmbedded(t, "127.0.0.1:0")
+	addr, stop := startEmbedded(t, freeport.ForTest(t))
 	stop()
 	n := start(t, config(addr), "n1")
 	n.Subscribe("ann")
@@ -289,7 +293,7 @@ func TestStartsWithoutRedis(t *testing.T) {
 }
 
 func TestFullQueueDropsAndCounts(t *testing.T) {
-	addr, stop := startEmbedded(t, "127.0.0.1:0")
+	addr, stop := startEmbedded(t, freeport.ForTest(t))
 	stop()
 	cfg := config(addr)
 	cfg.Queue = 10
@@ -303,7 +307,7 @@ func TestFullQueueDropsAndCounts(t *testing.T) {
 }
 
 func TestGarbageIsCounted(t *testing.T) {
-	addr, _ := startEmbedded(t, "127.0.0.1:0")
+	addr, _ := startEmbedded(t, freeport.ForTest(t))
 	n := start(t, config(addr), "n1")
 	n.Subscribe("ann")
 	eventually(t, "subscribed", func() bool { return n.in.subscribed("ann") == 1 })
@@ -347,7 +351,7 @@ func TestConfigNamesTheKey(t *testing.T) {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	addr, _ := startEmbedded(b, "127.0.0.1:0")
+	addr, _ := startEmbedded(b, freeport.ForTest(b))
 	n := start(b, config(addr), "n1")
 	eventually(b, "healthy", n.Healthy)
 	b.ReportAllocs()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tracegate/tracegate/core/fanout"
 	"github.com/tracegate/tracegate/core/presence"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // TestPresenceOfTheDeadEnds: a process that is gone without a word is forgotten with its
@@ -99,7 +100,7 @@ func TestClockThatIsBehind(t *testing.T) {
 
 // TestServerForgetsScripts: as it does when it starts again.
 func TestServerForgetsScripts(t *testing.T) {
-	addr, _ := startEmbedded(t, "127.0.0.1:0")
+	addr, _ := startEmbedded(t, freeport.ForTest(t))
 	cfg := config(addr)
 	f := start(t, cfg, "n1")
 	for i := range 3 {
@@ -148,7 +149,7 @@ func TestClaimCountsAllProcesses(t *testing.T) {
 }
 
 func TestClaimWithoutRedis(t *testing.T) {
-	addr, stop := startEmbedded(t, "127.0.0.1:0")
+	addr, stop := startEmbedded(t, freeport.ForTest(t))
 	f := start(t, config(addr), "n1")
 	eventually(t, "healthy", f.Healthy)
 	stop()

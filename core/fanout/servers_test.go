@@ -20,6 +20,7 @@ import (
 	"github.com/tracegate/tracegate/core/fanout/embedded"
 	"github.com/tracegate/tracegate/edge/artifact/engine"
 	"github.com/tracegate/tracegate/edge/child"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 const password = "secret of the tests"
@@ -28,7 +29,7 @@ const password = "secret of the tests"
 // clusters of three of each.
 func onEach(t *testing.T, test func(t *testing.T, cfg fanout.Config)) {
 	t.Run("embedded", func(t *testing.T) {
-		addr, _ := startEmbedded(t, "127.0.0.1:0")
+		addr, _ := startEmbedded(t, freeport.ForTest(t))
 		test(t, config(addr))
 	})
 	t.Run("redis", func(t *testing.T) {
@@ -153,7 +154,10 @@ func startServer(t testing.TB, binary func() ([]string, error), port int, args .
 		t.Skip(err)
 	}
 	if port == 0 {
-		port = freePort(t)
+		var err error
+		if port, err = freeport.Row("127.0.0.1", 2, 10_000); err != nil { // the cluster's bus listens 10000 above
+			t.Fatal(err)
+		}
 	}
 	addr = fmt.Sprintf("127.0.0.1:%d", port)
 	argv = append(append([]string{}, argv...), "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(),
@@ -171,23 +175,6 @@ func startServer(t testing.TB, binary func() ([]string, error), port int, args .
 	defer client.Close()
 	eventually(t, "redis answers", func() bool { return client.Ping(t.Context()).Err() == nil })
 	return stop, addr
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		_ = l.Close()
-		if port < 55000 { // the cluster's bus listens 10000 above
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 // startCluster joins three masters.

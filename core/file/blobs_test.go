@@ -23,6 +23,7 @@ import (
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/edge/artifact/engine"
 	"github.com/tracegate/tracegate/edge/child"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 const key = "a key of more than 16 bytes"
@@ -111,12 +112,7 @@ func startS3(t testing.TB) *s3Server {
 		}
 		t.Skip(s3Binary.err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &s3Server{t: t, bin: s3Binary.path, dir: t.TempDir(), addr: l.Addr().String()}
-	l.Close()
+	s := &s3Server{t: t, bin: s3Binary.path, dir: t.TempDir(), addr: freeport.ForTest(t)}
 	s.start()
 	return s
 }

@@ -3,7 +3,6 @@ package queue_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tracegate/tracegate/edge/child"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // kafkaVersion is the Apache Kafka that the tests run against.
@@ -67,7 +67,11 @@ func startKafka() {
 		kafka.skip = err.Error()
 		return
 	}
-	ports := freePorts(2)
+	port, err := freeport.Row("127.0.0.1", 2, 1)
+	if err != nil {
+		kafka.skip = err.Error()
+		return
+	}
 	properties := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:%[2]d
@@ -82,9 +86,9 @@ offsets.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 log.cleaner.dedupe.buffer.size=8388608
-`, ports[0], ports[1], filepath.Join(dir, "data"))
+`, port, port+1, filepath.Join(dir, "data"))
 	ctx, cancel := context.WithCancel(context.Background())
-	kafka.addr = fmt.Sprintf("127.0.0.1:%d", ports[0])
+	kafka.addr = fmt.Sprintf("127.0.0.1:%d", port)
 	kafka.stop = func() { cancel(); _ = os.RemoveAll(dir) }
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err == nil {
@@ -168,17 +172,4 @@ func kafkaJars() (string, error) {
 		return "", err
 	}
 	return dir, os.Rename(dir+".new", dir)
-}
-
-func freePorts(n int) []int {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			panic(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // gate is a TCP proxy whose open connections can be frozen: they stay open and
@@ -20,7 +22,7 @@ type gate struct {
 
 func newGate(t *testing.T, target string) *gate {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", freeport.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}

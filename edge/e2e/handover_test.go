@@ -30,6 +30,7 @@ import (
 	"github.com/tracegate/tracegate/edge/client"
 	"github.com/tracegate/tracegate/edge/envoy"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/sli"
 )
@@ -61,8 +62,8 @@ func TestHandover(t *testing.T) {
 	plane := controlplane.DefaultConfig()
 	dir := t.TempDir()
 	plane.Dir, plane.Policy, plane.Endpoints = filepath.Join(dir, "controlplane"), filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "endpoints.yaml")
-	plane.XDSAddress, plane.ControlAddress, plane.Token = envoytest.FreeAddr(t), envoytest.FreeAddr(t), token
-	plane.Edge.Listen, plane.Edge.Observe = envoytest.FreeAddr(t), envoytest.FreeAddr(t)
+	plane.XDSAddress, plane.ControlAddress, plane.Token = freeport.ForTest(t), freeport.ForTest(t), token
+	plane.Edge.Listen, plane.Edge.Observe = freeport.ForTest(t), freeport.ForTest(t)
 	api := ctlapi.NewClient(plane.ControlAddress, token)
 
 	cfg := core.DefaultConfig()
@@ -91,7 +92,7 @@ func TestHandover(t *testing.T) {
 
 	e := edge.DefaultConfig()
 	e.Envoy, e.Dir, e.Concurrency, e.Drain = binary, filepath.Join(dir, "edge"), 1, 20*time.Second
-	e.Bootstrap.XDS, e.Bootstrap.Admin, e.Listen = plane.XDSAddress, envoytest.FreeAddr(t), []string{plane.Edge.Listen}
+	e.Bootstrap.XDS, e.Bootstrap.Admin, e.Listen = plane.XDSAddress, freeport.ForTest(t), []string{plane.Edge.Listen}
 	upgrade := make(chan struct{})
 	e.Upgrade = upgrade
 	background(t, func(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/identity"
 	"github.com/tracegate/tracegate/mesh/identity/identitytest"
 )
@@ -39,7 +40,7 @@ func TestIdentity(t *testing.T) {
 		defer mu.Unlock()
 		return shown[serial]
 	}
-	addr := envoytest.FreeAddr(t)
+	addr := freeport.ForTest(t)
 	unfiltered(s)
 	s.control = startSecured(t, addr, server)
 	s.control.Set(s.snapshot())

@@ -15,12 +15,13 @@ import (
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoytest"
 	"github.com/tracegate/tracegate/edge/ratelimit"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // limiter is a rate limit service on an address of its own.
 func limiter(t *testing.T, redis string) (addr string, stop func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", freeport.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func TestSharedLimits(t *testing.T) {
 		"{name: strict, match: [{path: /strict}], limits: [strict]}",
 		"{name: inside, match: [{path: /inside}], addresses: {allow: [10.0.0.0/8], deny: [10.9.0.0/16]}}",
 	}) + limits
-	s.control = startControlPlane(t, envoytest.FreeAddr(t))
+	s.control = startControlPlane(t, freeport.ForTest(t))
 	s.startEnvoy(s.control.addr)
 	s.apply()
 	s.envoy.WaitReady(t)
@@ -76,8 +77,8 @@ func TestSharedLimits(t *testing.T) {
 	// A second edge of the same control plane. Both have the same listener, so it gets
 	// an address of its own by a plan of its own.
 	other := *s
-	other.edge.Listen = envoytest.FreeAddr(t)
-	other.control = startControlPlane(t, envoytest.FreeAddr(t))
+	other.edge.Listen = freeport.ForTest(t)
+	other.control = startControlPlane(t, freeport.ForTest(t))
 	other.control.Set(other.snapshot())
 	cfg := bootstrap.DefaultConfig()
 	cfg.XDS, cfg.ID = other.control.addr, "edge-2"

@@ -20,7 +20,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/edge/child"
-	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/sli"
 )
@@ -105,7 +105,7 @@ func write(t *testing.T, path string, content []byte) {
 // goes on and by the one that starts anew.
 func TestControlPlaneKilled(t *testing.T) {
 	s := prepare(t)
-	c := processConfig{Dir: t.TempDir(), XDS: envoytest.FreeAddr(t), Control: envoytest.FreeAddr(t), Edge: s.edge}
+	c := processConfig{Dir: t.TempDir(), XDS: freeport.ForTest(t), Control: freeport.ForTest(t), Edge: s.edge}
 	endpoints, err := yaml.Marshal(s.endpoints)
 	if err != nil {
 		t.Fatal(err)

@@ -2,11 +2,11 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -58,14 +58,6 @@ func testPolicyChange(t *testing.T, s *stack) {
 
 // A pool without a healthy endpoint falls back to baseline, never to an error.
 func testFallback(t *testing.T, s *stack) {
-	closed := func(t *testing.T) string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
 	send := request{header: header("X-Env", "canary")}
 	tests := []struct {
 		name  string
@@ -74,7 +66,10 @@ func testFallback(t *testing.T, s *stack) {
 	}{
 		{"no endpoint", func(_ *testing.T, s *stack) { s.endpoints.Services["core"]["canary"] = nil; s.apply() },
 			func(s *stack) { s.endpoints.Services["core"]["canary"] = []string{s.pools["canary"].addr()}; s.apply() }},
-		{"dead endpoint", func(t *testing.T, s *stack) { s.endpoints.Services["core"]["canary"] = []string{closed(t)}; s.apply() },
+		{"dead endpoint", func(t *testing.T, s *stack) {
+			s.endpoints.Services["core"]["canary"] = []string{freeport.ForTest(t)}
+			s.apply()
+		},
 			func(s *stack) { s.endpoints.Services["core"]["canary"] = []string{s.pools["canary"].addr()}; s.apply() }},
 		{"unhealthy endpoint", func(_ *testing.T, s *stack) { s.pools["canary"].sick.Store(true) },
 			func(s *stack) { s.pools["canary"].sick.Store(false) }},

@@ -30,6 +30,7 @@ import (
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/edge/envoy"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/wasm/module"
@@ -93,7 +94,7 @@ func newStackNoWait(t *testing.T, change func(*stack)) *stack {
 	if change != nil {
 		change(s)
 	}
-	s.control = startControlPlane(t, envoytest.FreeAddr(t))
+	s.control = startControlPlane(t, freeport.ForTest(t))
 	s.control.Set(s.snapshot())
 	s.startEnvoy(s.control.addr)
 	return s
@@ -128,7 +129,7 @@ func bare(t *testing.T) *stack {
 	for pool, u := range s.pools {
 		s.endpoints.Services["core"][pool] = []string{u.addr()}
 	}
-	s.edge = plan.Edge{Listen: envoytest.FreeAddr(t), Observe: envoytest.FreeAddr(t), JWKS: jwks(key)}
+	s.edge = plan.Edge{Listen: freeport.ForTest(t), Observe: freeport.ForTest(t), JWKS: jwks(key)}
 	return s
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/certificate"
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 const tlsPolicy = testPolicy + `
@@ -46,7 +47,7 @@ func newSecured(t *testing.T, change func(*stack)) *secured {
 	s.roots.AppendCertsFromPEM([]byte(ca.Chain))
 	s.stack = newStack(t, func(st *stack) {
 		st.policy = tlsPolicy
-		st.edge.TLS.Listen = envoytest.FreeAddr(t)
+		st.edge.TLS.Listen = freeport.ForTest(t)
 		st.edge.Certificates = map[string]certificate.Pair{
 			"chat":    s.issue(t, "chat.test", "*.chat.test"),
 			"shop":    s.issue(t, "shop.test"),

@@ -14,6 +14,7 @@ import (
 	"github.com/tracegate/tracegate/edge"
 	"github.com/tracegate/tracegate/edge/envoy"
 	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // TestUpgrade replaces Envoy by another process twice, under requests and sockets: no
@@ -22,11 +23,11 @@ import (
 func TestUpgrade(t *testing.T) {
 	s := prepare(t)
 	unfiltered(s)
-	s.control = startControlPlane(t, envoytest.FreeAddr(t))
+	s.control = startControlPlane(t, freeport.ForTest(t))
 	s.control.Set(s.snapshot())
 	cfg := edge.DefaultConfig()
 	cfg.Envoy, cfg.Dir, cfg.Concurrency, cfg.Drain = envoytest.Binary(t), filepath.Join(t.TempDir(), "edge"), 1, 3*time.Second
-	cfg.Bootstrap.XDS, cfg.Bootstrap.Admin = s.control.addr, envoytest.FreeAddr(t)
+	cfg.Bootstrap.XDS, cfg.Bootstrap.Admin = s.control.addr, freeport.ForTest(t)
 	cfg.Listen = []string{s.edge.Listen}
 	upgrade := make(chan struct{})
 	cfg.Upgrade = upgrade

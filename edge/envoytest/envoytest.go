@@ -52,7 +52,7 @@ func Start(tb testing.TB, config string) *Envoy {
 			break
 		}
 		if ports[name] == "" {
-			_, ports[name], _ = net.SplitHostPort(FreeAddr(tb))
+			_, ports[name], _ = net.SplitHostPort(freeport.ForTest(tb))
 		}
 		config = before + ports[name] + after
 	}
@@ -77,7 +77,7 @@ func StartADS(tb testing.TB, cfg bootstrap.Config) *Envoy {
 // StartEdited is [StartADS] with a bootstrap that is not quite the product's.
 func StartEdited(tb testing.TB, cfg bootstrap.Config, edit func(js []byte) []byte) *Envoy {
 	tb.Helper()
-	cfg.Admin = FreeAddr(tb)
+	cfg.Admin = freeport.ForTest(tb)
 	b, err := bootstrap.Build(cfg)
 	if err != nil {
 		tb.Fatal(err)
@@ -152,24 +152,6 @@ func start(tb testing.TB, o envoy.Options) *Envoy {
 		}
 	})
 	return &Envoy{Process: p}
-}
-
-// given are the addresses that tests of this process have had.
-var given sync.Map
-
-// FreeAddr is a loopback address that nobody listened on a moment ago, another one each
-// time: what one test is about to listen on is not given to another.
-func FreeAddr(tb testing.TB) string {
-	tb.Helper()
-	for {
-		addr, err := freeport.On("127.0.0.1")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		if _, had := given.LoadOrStore(addr, true); !had {
-			return addr
-		}
-	}
 }
 
 // buffer keeps the last megabyte.

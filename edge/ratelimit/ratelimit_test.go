@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tracegate/tracegate/edge/artifact/engine"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // servers are the embedded Redis and, where it is to be had, a real one.
@@ -40,12 +41,7 @@ func servers(t *testing.T) map[string]string {
 
 func startRedis(t *testing.T, e engine.Engine) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeport.ForTest(t)
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.Command(filepath.Join(e.Bin, "redis-server"), "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
 	cmd.Env = append(os.Environ(), e.Env...)

@@ -28,6 +28,7 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/certificate"
 	"github.com/tracegate/tracegate/edge/artifact/engine"
+	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
 // Config says what to run. The zero value is etcd and the API server.
@@ -76,11 +77,11 @@ func Start(ctx context.Context, cfg Config, dir string, log *slog.Logger) (*Clus
 func (c *Cluster) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	ports, err := freePorts(5, c.log)
+	first, err := freeport.Row("127.0.0.1", 5, 1)
 	if err != nil {
 		return err
 	}
-	c.ports.etcd, c.ports.peer, c.ports.api, c.ports.controllers, c.ports.scheduler = ports[0], ports[1], ports[2], ports[3], ports[4]
+	c.ports.etcd, c.ports.peer, c.ports.api, c.ports.controllers, c.ports.scheduler = first, first+1, first+2, first+3, first+4
 	if err := c.writePKI(); err != nil {
 		return fmt.Errorf("make certificates: %w", err)
 	}

@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -94,25 +90,4 @@ func (p *process) lastWords() string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	return strings.Join(lines[max(0, len(lines)-3):], " | ")
-}
-
-// freePorts returns ports that nobody listens on. They lie below those that systems
-// give to outgoing connections, so only another test that draws the same can take
-// one before the component does; Start then draws again.
-func freePorts(n int, log *slog.Logger) ([]int, error) {
-	var out []int
-	for try := 0; len(out) < n && try < 200; try++ {
-		port := 20000 + rand.IntN(12000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			log.Debug("port is taken", "port", port)
-			continue
-		}
-		defer l.Close() // all at the end, so that none is drawn twice
-		out = append(out, port)
-	}
-	if len(out) < n {
-		return nil, errors.New("find free ports: too many are taken")
-	}
-	return out, nil
 }

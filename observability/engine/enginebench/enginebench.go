@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tracegate/tracegate/edge/artifact"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/secret"
 	engines "github.com/tracegate/tracegate/observability/engine"
 )
@@ -57,12 +57,11 @@ type Engine struct {
 
 // Start returns once the engine answers.
 func Start(ctx context.Context, dir string) (*Engine, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.On("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{Addr: l.Addr().String(), dir: dir}
-	l.Close()
+	e := &Engine{Addr: addr, dir: dir}
 	return e, e.Restart(ctx)
 }
 

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tracegate/tracegate/edge/artifact"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/observability/engine"
 )
 
@@ -92,7 +92,7 @@ type Engine struct {
 func Start(tb testing.TB, edits ...func(*engine.Config)) *Engine {
 	tb.Helper()
 	cfg := engine.DefaultConfig()
-	cfg.Library, cfg.DataDir, cfg.Addr, cfg.User, cfg.Password = library(tb), tb.TempDir(), freeAddr(tb), User, Password
+	cfg.Library, cfg.DataDir, cfg.Addr, cfg.User, cfg.Password = library(tb), tb.TempDir(), freeport.ForTest(tb), User, Password
 	for _, edit := range edits {
 		edit(&cfg)
 	}
@@ -196,17 +196,6 @@ func (e *Engine) Stop() {
 
 // Log is what the engine's process has written.
 func (e *Engine) Log() string { return e.out.String() }
-
-// freeAddr is a loopback address that was free a moment ago.
-func freeAddr(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 type output struct {
 	mu  sync.Mutex
