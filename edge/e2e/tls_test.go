@@ -16,7 +16,6 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/certificate"
 	"github.com/tracegate/tracegate/controlplane/plan"
-	"github.com/tracegate/tracegate/edge/envoytest"
 	"github.com/tracegate/tracegate/mesh/freeport"
 )
 
