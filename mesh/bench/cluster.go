@@ -93,9 +93,13 @@ func key(name string) client.ObjectKey { return client.ObjectKey{Namespace: name
 
 // until looks every two milliseconds, and returns when check first held.
 func until(ctx context.Context, what string, limit time.Duration, check func() (bool, error)) (time.Time, error) {
+	return every(ctx, 2*time.Millisecond, what, limit, check)
+}
+
+func every(ctx context.Context, pause time.Duration, what string, limit time.Duration, check func() (bool, error)) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
 		ok, err := check()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/exec"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tracegate/tracegate/edge/child"
 	"github.com/tracegate/tracegate/mesh/api/v1alpha1"
@@ -26,15 +26,19 @@ import (
 	"github.com/tracegate/tracegate/mesh/procfs"
 )
 
-// quietTime is how long nothing changes.
-const quietTime = 30 * time.Second
+const (
+	quietTime = 30 * time.Second       // how long nothing changes
+	lookEvery = 100 * time.Millisecond // at 1,000 services, by a bench that shares the machine
+)
 
 // usage is what an operator has used up so far.
 type usage struct {
-	Calls    int64 // of the API server, but watches
-	Looks    int64 // at a MicroService
-	Resident int64 // bytes
-	Peak     int64 // of Resident
+	Calls    int            // of the API server, but watches and of its lease
+	By       map[string]int // Calls by verb and resource
+	Lease    int            // calls by which it keeps its lease
+	Looks    int64          // at a MicroService
+	Resident int64          // bytes
+	Peak     int64          // of Resident
 }
 
 // beOperator runs an operator and answers each line of standard input with its usage.
@@ -46,11 +50,11 @@ func beOperator(ctx context.Context, kubeconfig string) error {
 	admin.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:tracegate:tracegate-operator"}
 	admin.QPS, admin.Burst = 0, 0
 	var u counted
-	admin.WrapTransport = u.wrap
+	admin.Wrap(u.calls.Wrap)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
-		cfg := operator.Config{Cluster: admin, Metrics: "0", Health: "0", Workers: operator.DefaultConfig().Workers}
+		cfg := operator.Config{Cluster: admin, LeaderNamespace: operator.DefaultConfig().LeaderNamespace, Metrics: "0", Health: "0", Workers: operator.DefaultConfig().Workers}
 		return operator.Run(ctx, cfg, operator.Deps{Tracing: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(&u))}, log)
 	})
 	work.Go(func() error {
@@ -70,20 +74,10 @@ func beOperator(ctx context.Context, kubeconfig string) error {
 
 var errDone = errors.New("standard input ended")
 
-// counted counts calls as a transport and looks as a span processor.
-type counted struct{ calls, looks atomic.Int64 }
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func (c *counted) wrap(next http.RoundTripper) http.RoundTripper {
-	return roundTrip(func(r *http.Request) (*http.Response, error) {
-		if r.URL.Query().Get("watch") == "" {
-			c.calls.Add(1)
-		}
-		return next.RoundTrip(r)
-	})
+// counted counts calls, and looks as a span processor.
+type counted struct {
+	calls kubetest.Calls
+	looks atomic.Int64
 }
 
 func (c *counted) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
@@ -96,7 +90,17 @@ func (c *counted) Shutdown(context.Context) error   { return nil }
 func (c *counted) ForceFlush(context.Context) error { return nil }
 
 func (c *counted) usage() usage {
-	u := usage{Calls: c.calls.Load(), Looks: c.looks.Load()}
+	asked := c.calls.Counted()
+	u := usage{Calls: kubetest.Work(asked), By: map[string]int{}, Looks: c.looks.Load()}
+	for call, n := range asked {
+		switch {
+		case call.Verb == "watch":
+		case call.Resource == "leases":
+			u.Lease += n
+		default:
+			u.By[call.String()] += n
+		}
+	}
 	resident, err := procfs.Value("/proc/self/status", "VmRSS:")
 	if err != nil {
 		return u // memory is not known elsewhere
@@ -104,6 +108,16 @@ func (c *counted) usage() usage {
 	peak, _ := procfs.Value("/proc/self/status", "VmHWM:")
 	u.Resident, u.Peak = resident<<10, peak<<10
 	return u
+}
+
+func (u usage) since(before usage) usage {
+	out := usage{Calls: u.Calls - before.Calls, By: map[string]int{}, Lease: u.Lease - before.Lease, Looks: u.Looks - before.Looks}
+	for call, n := range u.By {
+		if more := n - before.By[call]; more > 0 {
+			out.By[call] = more
+		}
+	}
+	return out
 }
 
 // process is an operator that runs.
@@ -147,9 +161,10 @@ func (p *process) stop() error {
 // operatorReport is what was measured.
 type operatorReport struct {
 	services int
-	steady   time.Duration // from the first service to the last that has settled
+	written  time.Duration // from the first service until all that the operator makes of them is written
+	steady   time.Duration // until the last has settled
 	first    usage         // until then
-	quiet    int64         // calls in quietTime
+	quiet    usage         // in quietTime
 	restart  time.Duration // from the start of another operator to its look at the last service
 	second   usage         // until then
 }
@@ -190,8 +205,12 @@ func (r *operatorReport) measure(ctx context.Context, k *cluster, kubeconfig str
 	if err := k.createMany(ctx, r.services); err != nil {
 		return err
 	}
-	at, err := until(ctx, "every service settles", 20*time.Minute, func() (bool, error) { return k.settled(ctx, r.services) })
+	at, err := every(ctx, lookEvery, "all is written", 20*time.Minute, func() (bool, error) { return k.all(ctx, r.services, written) })
 	if err != nil {
+		return err
+	}
+	r.written = at.Sub(start)
+	if at, err = every(ctx, lookEvery, "every service settles", 20*time.Minute, func() (bool, error) { return k.all(ctx, r.services, settled) }); err != nil {
 		return err
 	}
 	r.steady = at.Sub(start)
@@ -205,7 +224,7 @@ func (r *operatorReport) measure(ctx context.Context, k *cluster, kubeconfig str
 	if err != nil {
 		return err
 	}
-	r.quiet = after.Calls - r.first.Calls
+	r.quiet = after.since(r.first)
 	r.first.Peak = after.Peak
 	if err := p.stop(); err != nil {
 		return fmt.Errorf("operator: %w", err)
@@ -214,7 +233,7 @@ func (r *operatorReport) measure(ctx context.Context, k *cluster, kubeconfig str
 	if p, err = startOperator(ctx, kubeconfig); err != nil {
 		return err
 	}
-	at, err = until(ctx, "another operator has looked at every service", 5*time.Minute, func() (bool, error) {
+	at, err = every(ctx, lookEvery, "another operator has looked at every service", 5*time.Minute, func() (bool, error) {
 		r.second, err = p.usage()
 		return r.second.Looks >= int64(r.services), err
 	})
@@ -261,19 +280,28 @@ spec:
 	return work.Wait()
 }
 
-// settled says whether all services have what they want.
-func (c *cluster) settled(ctx context.Context, n int) (bool, error) {
+// all says whether there are n services and each is as it should be.
+func (c *cluster) all(ctx context.Context, n int, is func(*v1alpha1.MicroService) bool) (bool, error) {
 	var all v1alpha1.MicroServiceList
-	if err := c.seen.List(ctx, &all); err != nil {
+	if err := c.seen.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil { // they are only read
 		return false, err
 	}
 	done := 0
-	for _, ms := range all.Items {
-		s := ms.Status
-		if s.ObservedGeneration == ms.Generation && meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionReady) && meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionProgrammed) &&
-			meta.IsStatusConditionFalse(s.Conditions, v1alpha1.ConditionProgressing) {
+	for i := range all.Items {
+		if is(&all.Items[i]) {
 			done++
 		}
 	}
 	return done == n, nil
+}
+
+// written says whether the operator has done its part.
+func written(ms *v1alpha1.MicroService) bool {
+	return ms.Status.ObservedGeneration == ms.Generation && meta.IsStatusConditionTrue(ms.Status.Conditions, v1alpha1.ConditionProgrammed)
+}
+
+// settled says whether Kubernetes' controllers have done theirs.
+func settled(ms *v1alpha1.MicroService) bool {
+	return written(ms) && meta.IsStatusConditionTrue(ms.Status.Conditions, v1alpha1.ConditionReady) &&
+		meta.IsStatusConditionFalse(ms.Status.Conditions, v1alpha1.ConditionProgressing)
 }

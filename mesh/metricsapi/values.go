@@ -3,6 +3,7 @@
 // custom.metrics.k8s.io:
 //
 //	traffic_group_qps               requests a second
+//	traffic_group_error_free_qps    those of them that did not fail
 //	traffic_group_p95_milliseconds  that 95 in 100 requests took at most, of the slowest group
 //	traffic_group_error_ratio       0 to 1
 //
@@ -30,12 +31,13 @@ import (
 // The metrics.
 const (
 	QPS        = "traffic_group_qps"
+	ErrorFree  = "traffic_group_error_free_qps"
 	P95        = "traffic_group_p95_milliseconds"
 	ErrorRatio = "traffic_group_error_ratio"
 )
 
 // Metrics are all names.
-var Metrics = []string{QPS, P95, ErrorRatio}
+var Metrics = []string{QPS, ErrorFree, P95, ErrorRatio}
 
 // Why there is no value.
 var (
@@ -89,9 +91,9 @@ func (s Snapshot) Value(metric string, of Selection, now time.Time, staleAfter t
 	v := Value{At: newest}
 	switch metric {
 	case QPS:
-		if seconds := s.Window.To.Sub(s.Window.From).Seconds(); seconds > 0 {
-			v.Milli = int64(1000 * float64(requests) / seconds)
-		}
+		v.Milli = s.perSecond(requests)
+	case ErrorFree:
+		v.Milli = s.perSecond(requests - min(failed, requests))
 	case P95:
 		v.Milli = p95.Microseconds()
 	case ErrorRatio:
@@ -102,4 +104,11 @@ func (s Snapshot) Value(metric string, of Selection, now time.Time, staleAfter t
 		return Value{}, fmt.Errorf("%w: %q", ErrUnknown, metric)
 	}
 	return v, nil
+}
+
+func (s Snapshot) perSecond(n uint64) (milli int64) {
+	if seconds := s.Window.To.Sub(s.Window.From).Seconds(); seconds > 0 {
+		milli = int64(1000 * float64(n) / seconds)
+	}
+	return milli
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -60,26 +59,10 @@ type rig struct {
 	client    client.Client
 	namespace string
 	looks     *tracetest.InMemoryExporter // a span of each look at a service
-	calls     *calls
+	calls     *kubetest.Calls // of the operator
 	rate      *rate
 	stop      func()
 }
-
-// calls counts what the operator asks of the API server, but watches and its lease.
-type calls struct{ n atomic.Int64 }
-
-func (c *calls) wrap(next http.RoundTripper) http.RoundTripper {
-	return roundTrip(func(r *http.Request) (*http.Response, error) {
-		if r.URL.Query().Get("watch") == "" && !strings.Contains(r.URL.Path, "/leases") {
-			c.n.Add(1)
-		}
-		return next.RoundTrip(r)
-	})
-}
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func start(t *testing.T, namespace string) *rig {
 	t.Helper()
@@ -136,8 +119,8 @@ func (r *rate) get(string, string, group.ID) (float64, error) {
 func (r *rig) run(leader string) {
 	r.t.Helper()
 	user := operatorUser(r.t)
-	r.calls, r.looks, r.rate = &calls{}, tracetest.NewInMemoryExporter(), &rate{}
-	user.WrapTransport = r.calls.wrap
+	r.calls, r.looks, r.rate = &kubetest.Calls{}, tracetest.NewInMemoryExporter(), &rate{}
+	user.WrapTransport = r.calls.Wrap
 	r.stop = runOperator(r.t, user, r.namespace, leader, r.looks, r.rate)
 	r.t.Cleanup(r.stop)
 }
@@ -338,7 +321,7 @@ func TestNothingIsWrittenWhereNothingChanges(t *testing.T) {
 	r.create(small)
 	r.settled("small")
 	r.quiet("small")
-	before := r.calls.n.Load()
+	before := r.calls.Counted()
 	r.looks.Reset()
 	for range 3 {
 		r.change("small", func(ms *v1alpha1.MicroService) { ms.Annotations = map[string]string{"touched": time.Now().String()} })
@@ -349,8 +332,8 @@ func TestNothingIsWrittenWhereNothingChanges(t *testing.T) {
 		}
 		return ""
 	})
-	if n := r.calls.n.Load() - before; n != 0 {
-		t.Errorf("%d calls for nothing", n)
+	if asked := kubetest.Since(before, r.calls.Counted()); kubetest.Work(asked) != 0 {
+		t.Errorf("calls for nothing: %v", asked)
 	}
 }
 

@@ -36,6 +36,7 @@ type MicroService struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.pools) || self.pools.exists(p, p.name == 'baseline')",message="pools must contain baseline: the edge falls back to it"
 // +kubebuilder:validation:XValidation:rule=`!has(self.probes) || [self.probes.?ready.port.orValue(""), self.probes.?live.port.orValue(""), self.probes.?started.port.orValue("")].all(n, n == "" || self.ports.exists(p, p.name == n))`,message="probes must name one of ports"
+// +kubebuilder:validation:XValidation:rule=`!has(self.pools) || self.pools.all(pool, !has(pool.probes) || [pool.probes.?ready.port.orValue(""), pool.probes.?live.port.orValue(""), pool.probes.?started.port.orValue("")].all(n, n == "" || self.ports.exists(p, p.name == n)))`,message="probes of a pool must name one of ports"
 // +kubebuilder:validation:XValidation:rule="!has(self.scaleIn) || self.ports.exists(p, p.name == self.scaleIn.port)",message="scaleIn must name one of ports"
 // +kubebuilder:validation:XValidation:rule="!has(self.replicas) || !has(self.autoscaling)",message="replicas and autoscaling exclude each other: the autoscaler owns the number"
 type MicroServiceSpec struct {
@@ -45,6 +46,12 @@ type MicroServiceSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.contains('@') || self.split('/')[size(self.split('/')) - 1].contains(':')",message="image must have a tag or a digest"
 	// +kubebuilder:validation:XValidation:rule="!self.endsWith(':latest')",message="image must not have the tag latest: a restart would run something else"
 	Image string `json:"image"`
+
+	// command is the program; the image's own where it is not set.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	Command []string `json:"command,omitempty"`
 
 	// args of the program.
 	// +optional
@@ -75,6 +82,15 @@ type MicroServiceSpec struct {
 	// probes tell whether a pod may be sent requests, and whether it must be restarted.
 	// +optional
 	Probes *Probes `json:"probes,omitempty"`
+
+	// nodeSelector has the labels of the nodes that pods may run on; all nodes where it is not set.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+
+	// tolerations are taints of nodes that do not keep pods away.
+	// +optional
+	Tolerations Tolerations `json:"tolerations,omitempty"`
 
 	// replicas of each pool, where no autoscaling is set; 1 where neither is.
 	// +optional
@@ -117,6 +133,14 @@ type MicroServiceSpec struct {
 	Pools []Pool `json:"pools,omitempty"`
 }
 
+// Tolerations are a list of Kubernetes' own.
+//
+// +listType=atomic
+// +kubebuilder:validation:MaxItems=32
+// +kubebuilder:validation:XValidation:rule=`self.all(t, !(has(t.operator) && t.operator == "Exists" && has(t.value) && t.value != ""))`,message="a toleration with the operator Exists must have no value"
+// +kubebuilder:validation:XValidation:rule=`self.all(t, has(t.key) && t.key != "" || has(t.operator) && t.operator == "Exists")`,message="a toleration without a key must have the operator Exists"
+type Tolerations []corev1.Toleration
+
 // Port is one TCP port.
 type Port struct {
 	// name of the port.
@@ -152,6 +176,7 @@ type HTTPProbe struct {
 	// +kubebuilder:validation:MaxLength=256
 	Path string `json:"path"`
 	// port by its name in ports.
+	// +kubebuilder:validation:MaxLength=15
 	Port string `json:"port"`
 	// periodSeconds between two questions.
 	// +optional
@@ -194,8 +219,8 @@ type Autoscaling struct {
 
 // ScaleMetric is one figure and what it should be.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.cpuPercent), has(self.qpsPerPod)].filter(x, x).size() == 1",message="a metric must have exactly one of cpuPercent and qpsPerPod"
-// +kubebuilder:validation:XValidation:rule="!has(self.trafficGroup) || has(self.qpsPerPod)",message="trafficGroup needs qpsPerPod"
+// +kubebuilder:validation:XValidation:rule="[has(self.cpuPercent), has(self.qpsPerPod), has(self.errorFreeQPSPerPod), has(self.p95Milliseconds)].filter(x, x).size() == 1",message="a metric must have exactly one of cpuPercent, qpsPerPod, errorFreeQPSPerPod and p95Milliseconds"
+// +kubebuilder:validation:XValidation:rule="!has(self.trafficGroup) || !has(self.cpuPercent)",message="trafficGroup needs qpsPerPod, errorFreeQPSPerPod or p95Milliseconds: processors are not measured by group"
 type ScaleMetric struct {
 	// cpuPercent of what pods request.
 	// +optional
@@ -207,6 +232,19 @@ type ScaleMetric struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
 	QPSPerPod *int64 `json:"qpsPerPod,omitempty"`
+	// errorFreeQPSPerPod is requests a second without an error that one pod should get: pods are not
+	// added for requests that fail at once, and clients that try again.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	ErrorFreeQPSPerPod *int64 `json:"errorFreeQPSPerPod,omitempty"`
+	// p95Milliseconds is what 95 in 100 requests should take at most, of the slowest group. Twice as much
+	// doubles the pods, up to maxReplicas, also where more of them do not help: have a second metric, and mind
+	// what the service waits for.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=3600000
+	P95Milliseconds *int64 `json:"p95Milliseconds,omitempty"`
 	// trafficGroup counts only requests of the TrafficGroup of this name, in the same
 	// namespace; all of the pool where it is not set.
 	// +optional
@@ -275,6 +313,16 @@ type Pool struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	Image string `json:"image,omitempty"`
+	// command instead of the service's; an empty list is the image's own.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	Command []string `json:"command,omitzero"`
+	// args instead of the service's, all of them; an empty list is none.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	Args []string `json:"args,omitzero"`
 	// env in addition to the service's; the same name wins over it.
 	// +optional
 	// +listType=map
@@ -285,6 +333,16 @@ type Pool struct {
 	// resources instead of the service's.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	// probes instead of the service's, all of them; an empty object is none.
+	// +optional
+	Probes *Probes `json:"probes,omitempty"`
+	// nodeSelector instead of the service's; an empty object is all nodes.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	NodeSelector map[string]string `json:"nodeSelector,omitzero"`
+	// tolerations instead of the service's, all of them; an empty list is none.
+	// +optional
+	Tolerations Tolerations `json:"tolerations,omitzero"`
 	// replicas instead of the service's replicas or autoscaling.
 	// +optional
 	// +kubebuilder:validation:Minimum=0

@@ -16,9 +16,13 @@ import (
 	"github.com/tracegate/tracegate/mesh/api/v1alpha1"
 )
 
-// MetricQPS is the external metric that pools are scaled on: requests a second of the
-// service and pool that its selector names, and of one group where it names one.
-const MetricQPS = "traffic_group_qps"
+// The external metrics that pools are scaled on, of the service and pool that their selector names,
+// and of one group where it names one.
+const (
+	MetricQPS          = "traffic_group_qps"
+	MetricErrorFreeQPS = "traffic_group_error_free_qps"
+	MetricP95          = "traffic_group_p95_milliseconds"
+)
 
 // The labels of a metric's selector.
 const (
@@ -120,16 +124,27 @@ func metric(ms *v1alpha1.MicroService, pool Pool, m v1alpha1.ScaleMetric) *autos
 			autoscalingac.ResourceMetricSource().WithName(corev1.ResourceCPU).WithTarget(
 				autoscalingac.MetricTarget().WithType(autoscalingv2.UtilizationMetricType).WithAverageUtilization(*m.CPUPercent)))
 	}
+	target := autoscalingac.MetricTarget().WithType(autoscalingv2.AverageValueMetricType)
+	var name string
+	switch {
+	case m.QPSPerPod != nil:
+		name, target.AverageValue = MetricQPS, quantity(*m.QPSPerPod)
+	case m.ErrorFreeQPSPerPod != nil:
+		name, target.AverageValue = MetricErrorFreeQPS, quantity(*m.ErrorFreeQPSPerPod)
+	default: // the same for each pod, so nothing is divided by their number
+		name, target = MetricP95, autoscalingac.MetricTarget().WithType(autoscalingv2.ValueMetricType).WithValue(*quantity(*m.P95Milliseconds))
+	}
 	match := map[string]string{MetricService: ms.Name, MetricPool: pool.Name}
 	if m.TrafficGroup != "" {
 		match[MetricGroup] = m.TrafficGroup
 	}
 	return autoscalingac.MetricSpec().WithType(autoscalingv2.ExternalMetricSourceType).WithExternal(
 		autoscalingac.ExternalMetricSource().
-			WithMetric(autoscalingac.MetricIdentifier().WithName(MetricQPS).WithSelector(labelSelector(match))).
-			WithTarget(autoscalingac.MetricTarget().WithType(autoscalingv2.AverageValueMetricType).
-				WithAverageValue(*resource.NewQuantity(*m.QPSPerPod, resource.DecimalSI))))
+			WithMetric(autoscalingac.MetricIdentifier().WithName(name).WithSelector(labelSelector(match))).
+			WithTarget(target))
 }
+
+func quantity(n int64) *resource.Quantity { return resource.NewQuantity(n, resource.DecimalSI) }
 
 // budget is nil for a pool of one: it could never be moved off its node.
 func budget(ms *v1alpha1.MicroService, pool Pool) any {

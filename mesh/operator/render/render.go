@@ -40,51 +40,7 @@ const (
 	AnnotationReplicas = v1alpha1.Group + "/replicas"
 	ReplicasOperator   = "operator"
 	ReplicasAutoscaler = "autoscaler"
-
-	// PoolBaseline is the pool that every service has.
-	PoolBaseline = "baseline"
 )
-
-// Pool is one pool with everything filled in from its service.
-type Pool struct {
-	v1alpha1.Pool
-
-	// Autoscaling is nil where Replicas counts.
-	Autoscaling *v1alpha1.Autoscaling
-	Replicas    int32
-}
-
-// Floor is how many pods the pool has at least.
-func (p Pool) Floor() int32 {
-	if p.Autoscaling != nil {
-		return p.Autoscaling.MinReplicas
-	}
-	return p.Replicas
-}
-
-// Pools of a service, baseline where it names none.
-func Pools(ms *v1alpha1.MicroService) []Pool {
-	named := ms.Spec.Pools
-	if len(named) == 0 {
-		named = []v1alpha1.Pool{{Name: PoolBaseline}}
-	}
-	out := make([]Pool, 0, len(named))
-	for _, p := range named {
-		pool := Pool{Pool: p, Replicas: 1}
-		switch {
-		case p.Autoscaling != nil:
-			pool.Autoscaling = p.Autoscaling
-		case p.Replicas != nil:
-			pool.Replicas = *p.Replicas
-		case ms.Spec.Autoscaling != nil:
-			pool.Autoscaling = ms.Spec.Autoscaling
-		case ms.Spec.Replicas != nil:
-			pool.Replicas = *ms.Spec.Replicas
-		}
-		out = append(out, pool)
-	}
-	return out
-}
 
 // Name of what belongs to one pool.
 func Name(ms *v1alpha1.MicroService, pool string) string { return ms.Name + "-" + pool }

@@ -1,8 +1,6 @@
 package render
 
 import (
-	"cmp"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	appsac "k8s.io/client-go/applyconfigurations/apps/v1"
@@ -45,7 +43,7 @@ func deployment(ms *v1alpha1.MicroService, pool Pool) any {
 // pod passes the Pod Security Standard "restricted", and can write to nothing but
 // /tmp.
 func pod(ms *v1alpha1.MicroService, pool Pool) *coreac.PodSpecApplyConfiguration {
-	return coreac.PodSpec().
+	spec := coreac.PodSpec().
 		WithServiceAccountName(ms.Name).
 		WithAutomountServiceAccountToken(false).
 		WithTerminationGracePeriodSeconds(ms.Spec.DrainSeconds + leaveSeconds + 3).
@@ -55,12 +53,19 @@ func pod(ms *v1alpha1.MicroService, pool Pool) *coreac.PodSpecApplyConfiguration
 			WithWhenUnsatisfiable(corev1.ScheduleAnyway).WithLabelSelector(labelSelector(selector(ms, pool.Name)))).
 		WithVolumes(coreac.Volume().WithName("tmp").WithEmptyDir(coreac.EmptyDirVolumeSource())).
 		WithContainers(container(ms, pool))
+	if len(pool.NodeSelector) > 0 {
+		spec.WithNodeSelector(pool.NodeSelector)
+	}
+	for _, t := range pool.Tolerations {
+		spec.WithTolerations(toleration(t))
+	}
+	return spec
 }
 
 func container(ms *v1alpha1.MicroService, pool Pool) *coreac.ContainerApplyConfiguration {
-	c := coreac.Container().WithName("app").WithImage(cmp.Or(pool.Image, ms.Spec.Image)).WithArgs(ms.Spec.Args...).
-		WithEnv(environment(ms, pool)...).
-		WithResources(resources(ms, pool)).
+	c := coreac.Container().WithName("app").WithImage(pool.Image).WithCommand(pool.Command...).WithArgs(pool.Args...).
+		WithEnv(coreac.EnvVar().WithName("TRACEGATE_POOL").WithValue(pool.Name)).
+		WithResources(resources(*pool.Resources)).
 		WithVolumeMounts(coreac.VolumeMount().WithName("tmp").WithMountPath("/tmp")).
 		WithLifecycle(coreac.Lifecycle().WithPreStop(coreac.LifecycleHandler().WithSleep(coreac.SleepAction().WithSeconds(leaveSeconds)))).
 		WithSecurityContext(coreac.SecurityContext().WithAllowPrivilegeEscalation(false).WithReadOnlyRootFilesystem(true).
@@ -68,7 +73,10 @@ func container(ms *v1alpha1.MicroService, pool Pool) *coreac.ContainerApplyConfi
 	for _, p := range ms.Spec.Ports {
 		c.WithPorts(coreac.ContainerPort().WithName(p.Name).WithContainerPort(p.Port).WithProtocol(corev1.ProtocolTCP))
 	}
-	if p := ms.Spec.Probes; p != nil {
+	for _, e := range pool.Env {
+		c.WithEnv(variable(e))
+	}
+	if p := pool.Probes; p != nil {
 		if p.Ready != nil {
 			c.WithReadinessProbe(probe(p.Ready))
 		}
@@ -82,32 +90,29 @@ func container(ms *v1alpha1.MicroService, pool Pool) *coreac.ContainerApplyConfi
 	return c
 }
 
+func toleration(t corev1.Toleration) *coreac.TolerationApplyConfiguration {
+	out := coreac.Toleration()
+	if t.Key != "" {
+		out.WithKey(t.Key)
+	}
+	if t.Operator != "" {
+		out.WithOperator(t.Operator)
+	}
+	if t.Value != "" {
+		out.WithValue(t.Value)
+	}
+	if t.Effect != "" {
+		out.WithEffect(t.Effect)
+	}
+	if t.TolerationSeconds != nil {
+		out.WithTolerationSeconds(*t.TolerationSeconds)
+	}
+	return out
+}
+
 func probe(p *v1alpha1.HTTPProbe) *coreac.ProbeApplyConfiguration {
 	return coreac.Probe().WithPeriodSeconds(p.PeriodSeconds).WithFailureThreshold(p.FailureThreshold).
 		WithHTTPGet(coreac.HTTPGetAction().WithPath(p.Path).WithPort(intstr.FromString(p.Port)))
-}
-
-// environment is the service's, with the pool's laid over it.
-func environment(ms *v1alpha1.MicroService, pool Pool) []*coreac.EnvVarApplyConfiguration {
-	own := map[string]corev1.EnvVar{}
-	for _, e := range pool.Env {
-		own[e.Name] = e
-	}
-	out := []*coreac.EnvVarApplyConfiguration{coreac.EnvVar().WithName("TRACEGATE_POOL").WithValue(pool.Name)}
-	add := func(e corev1.EnvVar) { out = append(out, variable(e)) }
-	for _, e := range ms.Spec.Env {
-		if o, ok := own[e.Name]; ok {
-			e = o
-			delete(own, e.Name)
-		}
-		add(e)
-	}
-	for _, e := range pool.Env {
-		if _, left := own[e.Name]; left {
-			add(e)
-		}
-	}
-	return out
 }
 
 func variable(e corev1.EnvVar) *coreac.EnvVarApplyConfiguration {
@@ -123,20 +128,27 @@ func variable(e corev1.EnvVar) *coreac.EnvVarApplyConfiguration {
 	if r := from.FieldRef; r != nil {
 		source.WithFieldRef(coreac.ObjectFieldSelector().WithFieldPath(r.FieldPath))
 	}
+	if r := from.ResourceFieldRef; r != nil {
+		field := coreac.ResourceFieldSelector().WithResource(r.Resource).WithDivisor(r.Divisor)
+		if r.ContainerName != "" {
+			field.WithContainerName(r.ContainerName)
+		}
+		source.WithResourceFieldRef(field)
+	}
 	if r := from.SecretKeyRef; r != nil {
-		source.WithSecretKeyRef(coreac.SecretKeySelector().WithName(r.Name).WithKey(r.Key))
+		key := coreac.SecretKeySelector().WithName(r.Name).WithKey(r.Key)
+		key.Optional = r.Optional
+		source.WithSecretKeyRef(key)
 	}
 	if r := from.ConfigMapKeyRef; r != nil {
-		source.WithConfigMapKeyRef(coreac.ConfigMapKeySelector().WithName(r.Name).WithKey(r.Key))
+		key := coreac.ConfigMapKeySelector().WithName(r.Name).WithKey(r.Key)
+		key.Optional = r.Optional
+		source.WithConfigMapKeyRef(key)
 	}
 	return v.WithValueFrom(source)
 }
 
-func resources(ms *v1alpha1.MicroService, pool Pool) *coreac.ResourceRequirementsApplyConfiguration {
-	r := ms.Spec.Resources
-	if pool.Resources != nil {
-		r = *pool.Resources
-	}
+func resources(r corev1.ResourceRequirements) *coreac.ResourceRequirementsApplyConfiguration {
 	out := coreac.ResourceRequirements()
 	if len(r.Requests) > 0 {
 		out.WithRequests(r.Requests)
