@@ -1,9 +1,17 @@
-// Package keda answers KEDA as an external scaler (gRPC, push too) with the rate of a
+// Package keda answers KEDA as an external scaler (gRPC, push too) with what was measured of a
 // service, a pool or a traffic group, for clusters whose autoscalers KEDA makes:
 //
 //	triggers:
 //	  - type: external-push
 //	    metadata: {scalerAddress: "tracegate-keda.tracegate.svc:9444", service: chat, pool: baseline, group: acme, qpsPerPod: "200"}
+//	  - type: external
+//	    metricType: Value
+//	    metadata: {scalerAddress: "tracegate-keda.tracegate.svc:9444", service: chat, pool: baseline, p95Milliseconds: "250"}
+//
+// A trigger has one of qpsPerPod, errorFreeQPSPerPod and p95Milliseconds, which are what a
+// MicroService's autoscaling has. The last needs metricType Value: with KEDA's default, AverageValue,
+// the latency would be divided by the number of pods, and KEDA does not tell a scaler which it is.
+// Something is active while it gets requests at all, also if all of them fail.
 //
 // Where telemetry is stale the answer is an error, never zero: KEDA keeps what runs, or does
 // what the ScaledObject's fallback says.
@@ -47,8 +55,17 @@ const (
 	keyService = "service"
 	keyPool    = "pool"
 	keyGroup   = "group"
-	keyPerPod  = "qpsPerPod"
 )
+
+// targets are the keys of which a trigger has one, and what each is a target of.
+var targets = map[string]struct {
+	metric string
+	most   float64
+}{
+	"qpsPerPod":          {metricsapi.QPS, 1e6},
+	"errorFreeQPSPerPod": {metricsapi.ErrorFree, 1e6},
+	"p95Milliseconds":    {metricsapi.P95, 3.6e6},
+}
 
 var kedaKeys = []string{"scalerAddress", "metricType", "caCert", "tlsCertFile", "tlsClientCert", "tlsClientKey", "unsafeSsl", "enableTLS"}
 
@@ -95,7 +112,8 @@ func (c calls) unary(method string, request protoreflect.Name, do call) grpc.Met
 // trigger is what a ScaledObject asks for.
 type trigger struct {
 	of     metricsapi.Selection
-	perPod float64
+	metric string
+	target float64
 }
 
 // trigger reads a ScaledObjectRef.
@@ -114,16 +132,8 @@ func (c calls) trigger(ctx context.Context, ref protoreflect.Message) (t trigger
 				err = status.Errorf(codes.NotFound, "group: there is no TrafficGroup %q in namespace %s", value, namespace)
 			}
 			t.of.Group = id
-		case keyPerPod:
-			n, parseErr := strconv.ParseFloat(value, 64)
-			if parseErr != nil || !(n >= 1 && n <= 1e6) {
-				err = status.Errorf(codes.InvalidArgument, "qpsPerPod: %q is not a number from 1 to 1000000", value)
-			}
-			t.perPod = n
 		default:
-			if !slices.Contains(kedaKeys, key) {
-				err = status.Errorf(codes.InvalidArgument, "%s: unknown, there are service, pool, group and qpsPerPod", key)
-			}
+			err = t.aim(key, value)
 		}
 		return err == nil
 	})
@@ -132,15 +142,34 @@ func (c calls) trigger(ctx context.Context, ref protoreflect.Message) (t trigger
 		return trigger{}, err
 	case t.of == metricsapi.Selection{}:
 		return trigger{}, status.Error(codes.InvalidArgument, "service: missing, and pool and group are as well")
-	case t.perPod == 0:
-		return trigger{}, status.Error(codes.InvalidArgument, "qpsPerPod: missing")
+	case t.metric == "":
+		return trigger{}, status.Error(codes.InvalidArgument, "qpsPerPod: missing, and errorFreeQPSPerPod and p95Milliseconds are as well")
 	}
 	return t, nil
 }
 
-// rate is requests a second.
-func (c calls) rate(t trigger) (float64, error) {
-	v, err := c.Last().Value(metricsapi.QPS, t.of, c.Now(), c.StaleAfter)
+// aim takes a key that may be one of targets.
+func (t *trigger) aim(key, value string) error {
+	target, ours := targets[key]
+	switch {
+	case !ours && slices.Contains(kedaKeys, key):
+		return nil
+	case !ours:
+		return status.Errorf(codes.InvalidArgument, "%s: unknown, there are service, pool, group, qpsPerPod, errorFreeQPSPerPod and p95Milliseconds", key)
+	case t.metric != "":
+		return status.Errorf(codes.InvalidArgument, "%s: a trigger has one target, this one has %s too; use two triggers", key, t.metric)
+	}
+	n, err := strconv.ParseFloat(value, 64)
+	if err != nil || !(n >= 1 && n <= target.most) {
+		return status.Errorf(codes.InvalidArgument, "%s: %q is not a number from 1 to %.0f", key, value, target.most)
+	}
+	t.metric, t.target = target.metric, n
+	return nil
+}
+
+// value of a metric in its own unit.
+func (c calls) value(metric string, of metricsapi.Selection) (float64, error) {
+	v, err := c.Last().Value(metric, of, c.Now(), c.StaleAfter)
 	if errors.Is(err, metricsapi.ErrStale) {
 		return 0, status.Error(codes.Unavailable, err.Error())
 	}
@@ -152,7 +181,7 @@ func (c calls) isActive(ctx context.Context, ref protoreflect.Message) (*dynamic
 	if err != nil {
 		return nil, err
 	}
-	qps, err := c.rate(t)
+	qps, err := c.value(metricsapi.QPS, t.of)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +206,7 @@ func (c calls) streamIsActive(_ any, stream grpc.ServerStream) error {
 	defer tick.Stop()
 	var said *bool
 	for {
-		if qps, err := c.rate(t); err == nil && (said == nil || *said != (qps > 0)) {
+		if qps, err := c.value(metricsapi.QPS, t.of); err == nil && (said == nil || *said != (qps > 0)) {
 			said = new(qps > 0)
 			if err := stream.SendMsg(c.active(*said)); err != nil {
 				return err
@@ -196,22 +225,22 @@ func (c calls) metricSpec(ctx context.Context, ref protoreflect.Message) (*dynam
 	if err != nil {
 		return nil, err
 	}
-	spec := c.set("MetricSpec", map[protoreflect.Name]any{"metricName": metricsapi.QPS, "targetSize": int64(t.perPod), "targetSizeFloat": t.perPod})
+	spec := c.set("MetricSpec", map[protoreflect.Name]any{"metricName": t.metric, "targetSize": int64(t.target), "targetSizeFloat": t.target})
 	return c.set("GetMetricSpecResponse", map[protoreflect.Name]any{"metricSpecs": []*dynamicpb.Message{spec}}), nil
 }
 
 func (c calls) metrics(ctx context.Context, request protoreflect.Message) (*dynamicpb.Message, error) {
-	if name := text(request, "metricName"); name != "" && name != metricsapi.QPS {
-		return nil, status.Errorf(codes.InvalidArgument, "metricName: %q is not %s", name, metricsapi.QPS)
-	}
 	t, err := c.trigger(ctx, request.Get(request.Descriptor().Fields().ByName("scaledObjectRef")).Message())
 	if err != nil {
 		return nil, err
 	}
-	qps, err := c.rate(t)
+	if name := text(request, "metricName"); name != "" && name != t.metric {
+		return nil, status.Errorf(codes.InvalidArgument, "metricName: %q is not %s", name, t.metric)
+	}
+	v, err := c.value(t.metric, t.of)
 	if err != nil {
 		return nil, err
 	}
-	value := c.set("MetricValue", map[protoreflect.Name]any{"metricName": metricsapi.QPS, "metricValue": int64(qps), "metricValueFloat": qps})
+	value := c.set("MetricValue", map[protoreflect.Name]any{"metricName": t.metric, "metricValue": int64(v), "metricValueFloat": v})
 	return c.set("GetMetricsResponse", map[protoreflect.Name]any{"metricValues": []*dynamicpb.Message{value}}), nil
 }

@@ -106,8 +106,9 @@ func TestKEDAsOwnClient(t *testing.T) {
 	s := keda.Scaler{
 		Last: func() metricsapi.Snapshot {
 			return metricsapi.Snapshot{Window: sli.Window{From: now.Add(-2 * time.Second), To: now}, Stats: []sli.Stats{
-				{Group: "aaaaaa", Service: "chat", Pool: "baseline", Requests: 301, Newest: now},
-				{Group: "bbbbbb", Service: "chat", Pool: "baseline", Requests: 100, Newest: now},
+				{Group: "aaaaaa", Service: "chat", Pool: "baseline", Requests: 301, Errors: 100, P95: 40 * time.Millisecond, Newest: now},
+				{Group: "bbbbbb", Service: "chat", Pool: "baseline", Requests: 100, P95: 90 * time.Millisecond, Newest: now},
+				{Group: "aaaaaa", Service: "broken", Pool: "baseline", Requests: 10, Errors: 10, Newest: now},
 			}}
 		},
 		Group: func(_ context.Context, namespace, name string) (group.ID, bool) {
@@ -126,6 +127,17 @@ func TestKEDAsOwnClient(t *testing.T) {
 		{"group", fresh, `{"scalerAddress": "here:1", "service": "chat", "pool": "baseline", "group": "acme", "qpsPerPod": "200"}`, answer{
 			Spec: []any{"traffic_group_qps", 200.0, 200.0}, Value: 150.5, Active: true, Pushed: true, Codes: []string{ok, ok, ok, ok},
 		}},
+		{"error-free", fresh, `{"service": "chat", "errorFreeQPSPerPod": "150"}`, answer{
+			Spec: []any{"traffic_group_error_free_qps", 150.0, 150.0}, Value: 150.5, Active: true, Pushed: true, Codes: []string{ok, ok, ok, ok},
+		}},
+		{"all fail", fresh, `{"service": "broken", "errorFreeQPSPerPod": "150"}`, answer{
+			Spec: []any{"traffic_group_error_free_qps", 150.0, 150.0}, Active: true, Pushed: true, Codes: []string{ok, ok, ok, ok},
+		}},
+		{"latency", fresh, `{"service": "chat", "group": "acme", "p95Milliseconds": "25"}`, answer{
+			Spec: []any{"traffic_group_p95_milliseconds", 25.0, 25.0}, Value: 40, Active: true, Pushed: true, Codes: []string{ok, ok, ok, ok},
+		}},
+		{"two targets", fresh, `{"service": "chat", "qpsPerPod": "1", "p95Milliseconds": "1"}`, answer{Codes: refused("InvalidArgument: ")}},
+		{"latency of hours", fresh, `{"service": "chat", "p95Milliseconds": "4e6"}`, answer{Codes: refused("InvalidArgument: p95Milliseconds: \"4e6\" is not a number from 1 to 3600000")}},
 		{"nothing", fresh, `{"service": "chat", "pool": "canary", "qpsPerPod": "200"}`, answer{
 			Spec: []any{"traffic_group_qps", 200.0, 200.0}, Codes: []string{ok, ok, ok, ok},
 		}},

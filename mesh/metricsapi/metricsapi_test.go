@@ -3,14 +3,15 @@ package metricsapi_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,10 +19,10 @@ import (
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	external "k8s.io/metrics/pkg/apis/external_metrics/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/tracegate/tracegate/mesh/api/v1alpha1"
 	"github.com/tracegate/tracegate/mesh/group"
@@ -56,6 +57,9 @@ func TestValues(t *testing.T) {
 		{metricsapi.QPS, metricsapi.Selection{Service: "chat", Pool: "baseline"}, 200_000},
 		{metricsapi.QPS, metricsapi.Selection{Group: "aaaaaa"}, 155_000},
 		{metricsapi.QPS, metricsapi.Selection{Service: "chat", Pool: "isolated"}, 0}, // fresh, and nothing of it
+		{metricsapi.ErrorFree, metricsapi.Selection{Service: "chat"}, 203_000},
+		{metricsapi.ErrorFree, metricsapi.Selection{Service: "chat", Group: "bbbbbb"}, 49_500},
+		{metricsapi.ErrorFree, metricsapi.Selection{Service: "chat", Pool: "isolated"}, 0},
 		{metricsapi.P95, metricsapi.Selection{Service: "chat"}, 90_000},
 		{metricsapi.P95, metricsapi.Selection{Service: "chat", Group: "aaaaaa"}, 40_000},
 		{metricsapi.ErrorRatio, metricsapi.Selection{Pool: "baseline"}, 10},
@@ -159,9 +163,50 @@ func TestPollerKeepsTheLastSnapshot(t *testing.T) {
 	})
 }
 
-// TestAutoscalerFollowsTheMetric runs a real API server, which asks us as an
-// aggregated one, and a real autoscaler.
-func TestAutoscalerFollowsTheMetric(t *testing.T) {
+// measure is what stands for telemetry: statistics that a test sets.
+type measure struct {
+	mu    sync.Mutex
+	stats map[string]sli.Stats // by service, of one second
+	stale bool
+}
+
+func (m *measure) set(service string, s sli.Stats) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.Service, s.Pool = service, "baseline"
+	m.stats[service] = s
+}
+
+func (m *measure) goStale() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stale = true
+}
+
+func (m *measure) last() metricsapi.Snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	s := metricsapi.Snapshot{Window: sli.Window{From: now.Add(-time.Second), To: now}}
+	for _, st := range m.stats {
+		st.Newest = now
+		if m.stale {
+			st.Newest = now.Add(-time.Minute)
+		}
+		s.Stats = append(s.Stats, st)
+	}
+	return s
+}
+
+// scaled is a cluster whose autoscalers ask us.
+type scaled struct {
+	t       *testing.T
+	client  client.Client
+	measure *measure
+}
+
+func startScaled(t *testing.T) scaled {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts Kubernetes")
 	}
@@ -174,78 +219,97 @@ func TestAutoscalerFollowsTheMetric(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var qps atomic.Int64
-	var stale atomic.Bool
-	qps.Store(100)
-	a := api(time.Time{}, func() metricsapi.Snapshot {
-		now := time.Now()
-		newest := now
-		if stale.Load() {
-			newest = now.Add(-time.Minute)
-		}
-		return metricsapi.Snapshot{Window: sli.Window{From: now.Add(-time.Second), To: now}, Stats: []sli.Stats{
-			{Service: "web", Pool: "baseline", Requests: uint64(qps.Load()), Newest: newest},
-		}}
-	})
+	m := &measure{stats: map[string]sli.Stats{}}
+	a := api(time.Time{}, m.last)
 	a.Now = time.Now
 	aggregate(t, c, cl, a)
+	return scaled{t, cl, m}
+}
 
-	var ms v1alpha1.MicroService
-	if err := yaml.Unmarshal([]byte(`
-metadata: {name: web, namespace: default}
-spec:
-  image: example.org/web:1
-  ports: [{name: http, port: 80}]
-  autoscaling: {minReplicas: 1, maxReplicas: 20, scaleDownSeconds: 0, metrics: [{qpsPerPod: 50}]}
-`), &ms); err != nil {
-		t.Fatal(err)
-	}
-	objects, err := render.Objects(&ms, nil)
+// service makes what the operator makes of a service with these bounds and metrics.
+func (s scaled) service(name string, least, most int32, metrics ...v1alpha1.ScaleMetric) {
+	s.t.Helper()
+	ms := &v1alpha1.MicroService{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}, Spec: v1alpha1.MicroServiceSpec{
+		Image: "example.org/web:1", Ports: []v1alpha1.Port{{Name: "http", Port: 80}},
+		Autoscaling: &v1alpha1.Autoscaling{MinReplicas: least, MaxReplicas: most, Metrics: metrics},
+	}}
+	objects, err := render.Objects(ms, nil)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	for _, o := range objects {
 		o.SetOwnerReferences(nil)
-		if err := kubetest.Apply(t.Context(), cl, "default", o); err != nil {
-			t.Fatal(err)
+		if err := kubetest.Apply(s.t.Context(), s.client, "default", o); err != nil {
+			s.t.Fatal(err)
 		}
 	}
-	autoscaler := func() (hpa autoscalingv2.HorizontalPodAutoscaler) {
-		if err := cl.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "web-baseline"}, &hpa); err != nil {
-			t.Fatal(err)
-		}
-		return hpa
+}
+
+func (s scaled) autoscaler(name string) (hpa autoscalingv2.HorizontalPodAutoscaler) {
+	s.t.Helper()
+	if err := s.client.Get(s.t.Context(), client.ObjectKey{Namespace: "default", Name: name + "-baseline"}, &hpa); err != nil {
+		s.t.Fatal(err)
 	}
-	eventually(t, func() string {
-		if n := autoscaler().Status.DesiredReplicas; n != 2 {
-			return "want 2 pods, has " + strconv.Itoa(int(n))
+	return hpa
+}
+
+// wants waits until the autoscaler wants that many pods, and has had its metric.
+func (s scaled) wants(name string, pods int32) {
+	s.t.Helper()
+	eventually(s.t, func() string {
+		hpa := s.autoscaler(name)
+		if n := hpa.Status.DesiredReplicas; n != pods || len(hpa.Status.CurrentMetrics) == 0 {
+			return fmt.Sprintf("%s: want %d pods, has %d by %d metrics", name, pods, n, len(hpa.Status.CurrentMetrics))
 		}
 		return ""
 	})
-	qps.Store(400)
+}
+
+// TestAutoscalerFollowsTheMetric runs a real API server, which asks us as an
+// aggregated one, and a real autoscaler.
+func TestAutoscalerFollowsTheMetric(t *testing.T) {
+	s := startScaled(t)
+	s.measure.set("web", sli.Stats{Requests: 100})
+	s.service("web", 1, 20, v1alpha1.ScaleMetric{QPSPerPod: new(int64(50))})
+	s.wants("web", 2)
 	begin := time.Now()
-	eventually(t, func() string {
-		if n := autoscaler().Status.DesiredReplicas; n != 8 {
-			return "want 8 pods, has " + strconv.Itoa(int(n))
-		}
-		return ""
-	})
+	s.measure.set("web", sli.Stats{Requests: 400})
+	s.wants("web", 8)
 	t.Log("8 pods wanted", time.Since(begin), "after the metric")
 
-	stale.Store(true)
-	qps.Store(0)
+	s.measure.goStale()
+	s.measure.set("web", sli.Stats{})
 	eventually(t, func() string {
-		hpa := autoscaler()
-		for _, cond := range hpa.Status.Conditions {
+		for _, cond := range s.autoscaler("web").Status.Conditions {
 			if cond.Type == autoscalingv2.ScalingActive && cond.Status == corev1.ConditionFalse {
 				return ""
 			}
 		}
 		return "the autoscaler goes on with a stale metric"
 	})
-	if n := autoscaler().Status.DesiredReplicas; n != 8 {
+	if n := s.autoscaler("web").Status.DesiredReplicas; n != 8 {
 		t.Errorf("%d pods wanted with a stale metric, want 8 as before", n)
 	}
+}
+
+// TestAutoscalerFollowsLatencyAndErrors is about the other two metrics that a MicroService may have.
+func TestAutoscalerFollowsLatencyAndErrors(t *testing.T) {
+	s := startScaled(t)
+	s.measure.set("slow", sli.Stats{Requests: 1, P95: 600 * time.Millisecond})
+	s.service("slow", 1, 6, v1alpha1.ScaleMetric{P95Milliseconds: new(int64(200))})
+	s.measure.set("failing", sli.Stats{Requests: 400, Errors: 300})
+	s.service("failing", 1, 20, v1alpha1.ScaleMetric{ErrorFreeQPSPerPod: new(int64(50))})
+
+	s.wants("failing", 2) // 8 by all requests
+	s.measure.set("failing", sli.Stats{Requests: 400})
+	s.wants("failing", 8)
+
+	s.wants("slow", 6) // 3, then more, for it stays as slow
+	if m := s.autoscaler("slow").Status.CurrentMetrics[0]; m.External == nil || m.External.Current.Value == nil || m.External.Current.Value.Value() != 600 {
+		t.Errorf("the autoscaler goes by %+v", m.External)
+	}
+	s.measure.set("slow", sli.Stats{Requests: 1, P95: 60 * time.Millisecond})
+	s.wants("slow", 1)
 }
 
 func eventually(t *testing.T, check func() string) {

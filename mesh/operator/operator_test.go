@@ -59,7 +59,7 @@ type rig struct {
 	client    client.Client
 	namespace string
 	looks     *tracetest.InMemoryExporter // a span of each look at a service
-	calls     *kubetest.Calls // of the operator
+	calls     *kubetest.Calls             // of the operator
 	rate      *rate
 	stop      func()
 }
@@ -289,7 +289,7 @@ func TestSampleBecomesReady(t *testing.T) {
 	}
 	get(r, "chat", &networkingv1.NetworkPolicy{})
 	get(r, "chat-baseline", &policyv1.PodDisruptionBudget{})
-	if hpa := get(r, "chat-baseline", &autoscalingv2.HorizontalPodAutoscaler{}); len(hpa.Spec.Metrics) != 2 {
+	if hpa := get(r, "chat-baseline", &autoscalingv2.HorizontalPodAutoscaler{}); len(hpa.Spec.Metrics) != 3 {
 		t.Errorf("%d metrics", len(hpa.Spec.Metrics))
 	}
 	if s := r.gone(&autoscalingv2.HorizontalPodAutoscaler{}, "chat-canary"); s != "" {

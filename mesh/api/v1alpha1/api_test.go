@@ -139,14 +139,23 @@ func TestInvalidResourcesAreRefused(t *testing.T) {
 		{"of a pool", "microservice", `spec: {pools: [{name: baseline, replicas: 1, autoscaling: {minReplicas: 1, maxReplicas: 2, metrics: [{cpuPercent: 50}]}}]}`, "replicas and autoscaling exclude each other"},
 		{"bounds", "microservice", `spec: {autoscaling: {minReplicas: 30}}`, "minReplicas must not be above maxReplicas"},
 		{"no metric", "microservice", `spec: {autoscaling: {metrics: []}}`, "spec.autoscaling.metrics"},
-		{"empty metric", "microservice", `spec: {autoscaling: {metrics: [{}]}}`, "exactly one of cpuPercent and qpsPerPod"},
-		{"two in one metric", "microservice", `spec: {autoscaling: {metrics: [{cpuPercent: 1, qpsPerPod: 1}]}}`, "exactly one of cpuPercent and qpsPerPod"},
-		{"group without rate", "microservice", `spec: {autoscaling: {metrics: [{cpuPercent: 1, trafficGroup: acme}]}}`, "trafficGroup needs qpsPerPod"},
+		{"empty metric", "microservice", `spec: {autoscaling: {metrics: [{}]}}`, "exactly one of cpuPercent, qpsPerPod, errorFreeQPSPerPod and p95Milliseconds"},
+		{"two in one metric", "microservice", `spec: {autoscaling: {metrics: [{p95Milliseconds: 1, qpsPerPod: 1}]}}`, "exactly one of cpuPercent, qpsPerPod, errorFreeQPSPerPod and p95Milliseconds"},
+		{"latency of nothing", "microservice", `spec: {autoscaling: {metrics: [{p95Milliseconds: 0}]}}`, "spec.autoscaling.metrics[0].p95Milliseconds"},
+		{"no request", "microservice", `spec: {autoscaling: {metrics: [{errorFreeQPSPerPod: 0}]}}`, "spec.autoscaling.metrics[0].errorFreeQPSPerPod"},
+		{"group without rate", "microservice", `spec: {autoscaling: {metrics: [{cpuPercent: 1, trafficGroup: acme}]}}`, "trafficGroup needs qpsPerPod, errorFreeQPSPerPod or p95Milliseconds"},
 		{"both disruptions", "microservice", `spec: {disruption: {minAvailable: 1}}`, "exactly one of minAvailable and maxUnavailable"},
 		{"no baseline", "microservice", `spec: {pools: [{name: canary}]}`, "pools must contain baseline"},
 		{"pool twice", "microservice", `spec: {pools: [{name: baseline}, {name: baseline}]}`, "duplicate"},
 		{"pool name", "microservice", `spec: {pools: [{name: baseline}, {name: a.b}]}`, "spec.pools[1].name"},
 		{"reserved variable", "microservice", `spec: {env: [{name: TRACEGATE_POOL, value: x}]}`, "env must not set TRACEGATE_POOL"},
+		{"pool's variable", "microservice", `spec: {pools: [{name: baseline, env: [{name: TRACEGATE_POOL, value: x}]}]}`, "env must not set TRACEGATE_POOL"},
+		{"pool's probe of no port", "microservice", `spec: {pools: [{name: baseline, probes: {live: {path: /, port: other}}}]}`, "probes of a pool must name one of ports"},
+		{"pool's probe path", "microservice", `spec: {pools: [{name: baseline, probes: {started: {path: x, port: http}}}]}`, "spec.pools[0].probes.started.path"},
+		{"pool's arguments", "microservice", `spec: {pools: [{name: baseline, args: [1]}]}`, "args[0]: expected string"},
+		{"node label", "microservice", `spec: {nodeSelector: {disk: 1}}`, "spec.nodeSelector.disk"},
+		{"toleration of a value", "microservice", `spec: {tolerations: [{key: a, operator: Exists, value: b}]}`, "a toleration with the operator Exists must have no value"},
+		{"pool's toleration of all", "microservice", `spec: {pools: [{name: baseline, tolerations: [{value: b}]}]}`, "a toleration without a key must have the operator Exists"},
 		{"empty peer", "microservice", `spec: {access: {from: [{}]}}`, "a peer must have a service, a namespace or both"},
 		{"drain", "microservice", `spec: {drainSeconds: -1}`, "spec.drainSeconds"},
 		{"long name", "microservice", `metadata: {name: a123456789b123456789c123456789d123456789e}`, "metadata.name must have at most 40 characters"},
@@ -236,15 +245,22 @@ func TestEveryFieldIsExplained(t *testing.T) {
 	}
 }
 
+// explained holds it for a schema and all below it. What Kubernetes' own types say of themselves counts.
 func explained(t *testing.T, at string, s *apiextensionsv1.JSONSchemaProps) {
 	t.Helper()
+	if s.Description == "" && !strings.HasSuffix(at, "]") && !strings.HasSuffix(at, ".metadata") { // what is in a list is explained by the list
+		t.Errorf("%s is not explained", at)
+	}
+	if d, _, _ := strings.Cut(s.Description, "\n"); strings.Contains(d, "+") && strings.Contains(d, "kubebuilder") {
+		t.Errorf("%s: a marker is taken for an explanation: %s", at, d)
+	}
 	for name, p := range s.Properties {
-		if p.Description == "" && name != "metadata" {
-			t.Errorf("%s.%s is not explained", at, name)
-		}
 		explained(t, at+"."+name, &p)
 	}
 	if s.Items != nil && s.Items.Schema != nil {
 		explained(t, at+"[]", s.Items.Schema)
+	}
+	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
+		explained(t, at+"[key]", s.AdditionalProperties.Schema)
 	}
 }
