@@ -33,8 +33,9 @@ const (
 	labelPool    = v1alpha1.Group + "/pool"
 )
 
-// Endpoints watches the EndpointSlices of one namespace. The control plane needs the
-// right to list and watch them, and no other.
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch
+
+// Endpoints watches the EndpointSlices of one namespace.
 type Endpoints struct {
 	Cluster   *rest.Config
 	Namespace string

@@ -15,6 +15,9 @@
 // wrong with it. Of two TrafficGroups that select the same group the older one counts, and
 // the policy's own entry before both. Programmed follows once every edge has it: the
 // control plane tells what became of each policy (source.Fate).
+//
+// What the control plane may do is what markers at its parts say, in the namespaces that it
+// reads: `go tool task generate` makes the ClusterRole tracegate-controlplane of them.
 package kubernetes
 
 import (

@@ -23,8 +23,10 @@ import (
 	"github.com/tracegate/tracegate/mesh/group"
 )
 
-// Resources lays the Routes, Cohorts and TrafficGroups of one namespace over a policy. The
-// control plane needs the right to list and watch them, and to patch their status.
+// +kubebuilder:rbac:groups=mesh.tracegate.io,resources=routes;cohorts;trafficgroups,verbs=list;watch
+// +kubebuilder:rbac:groups=mesh.tracegate.io,resources=routes/status;cohorts/status;trafficgroups/status,verbs=patch
+
+// Resources lays the Routes, Cohorts and TrafficGroups of one namespace over a policy.
 type Resources struct {
 	Cluster   *rest.Config
 	Namespace string

@@ -19,11 +19,11 @@ import (
 	"github.com/tracegate/tracegate/mesh/group"
 )
 
+// +kubebuilder:rbac:groups=mesh.tracegate.io,resources=scalingpolicies,verbs=list;patch
+
 // Warmer asks the operator for room: it notes at the ScalingPolicies of a pool what the pool
 // will get besides its rate, and until when. So a pool without a policy is left alone, no
 // policy is raised beyond its bounds, and room that nobody asks for again ends by itself.
-//
-// The control plane needs the right to list and patch scalingpolicies.
 type Warmer struct {
 	client    client.Client
 	namespace string

@@ -131,6 +131,7 @@ func TestGolden(t *testing.T) {
 	golden(t, "../kustomize-keda/certificate.yaml", templates["certificate.yaml"])
 	templates, _ = render(t, "tracegate", nil)
 	golden(t, "../kustomize/operator.yaml", templates["operator.yaml"])
+	golden(t, "../kustomize/controlplane.yaml", templates["controlplane.yaml"])
 	for _, name := range []string{"metrics.yaml", "keda.yaml", "certificate.yaml"} {
 		if text := strings.TrimSpace(templates[name]); text != "" {
 			t.Errorf("%s is installed without being asked for:\n%s", name, text)
@@ -220,6 +221,25 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// TestControlPlaneIsBound in the namespaces that it reads, and in no other.
+func TestControlPlaneIsBound(t *testing.T) {
+	templates, _ := render(t, "elsewhere", values{"controlplane": values{"namespaces": []any{"shop", "search"}}})
+	bound := documents(t, []byte(templates["controlplane.yaml"]))
+	for _, key := range []string{"ServiceAccount elsewhere/tracegate-controlplane", "RoleBinding shop/tracegate-controlplane", "RoleBinding search/tracegate-controlplane"} {
+		if bound[key] == nil {
+			t.Errorf("there is no %s", key)
+		}
+	}
+	if len(bound) != 3 {
+		t.Errorf("%d resources", len(bound))
+	}
+	for key := range documents(t, []byte(templates["role.yaml"])) {
+		if strings.HasPrefix(key, "ClusterRoleBinding") {
+			t.Errorf("%s is more than the control plane needs", key)
+		}
+	}
+}
+
 // TestWaysOfScaling chooses among them: what each of them, and all together, tells the
 // operator and opens.
 func TestWaysOfScaling(t *testing.T) {
@@ -272,6 +292,7 @@ func TestValuesAreChecked(t *testing.T) {
 		"metricsAPI":            {"metricsAPI": values{"enabled": "yes"}},
 		"'enable' not allowed":  {"metricsAPI": values{"enable": true}},
 		"namespaces":            {"namespaces": "shop"},
+		"/controlplane":         {"controlplane": values{"namespaces": []any{""}}},
 	} {
 		_, err := chartutil.ToRenderValues(chart, v, chartutil.ReleaseOptions{Namespace: "tracegate"}, nil)
 		if err == nil || !strings.Contains(err.Error(), field) {
