@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,6 +41,9 @@ func runOperator(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	c := meshoperator.DefaultConfig()
 	c.Cluster, c.Namespaces, c.LeaderNamespace, c.Metrics, c.Health = cluster, k.Namespaces, k.Lease, k.Metrics, k.Health
+	if name, err := os.Hostname(); err == nil {
+		c.Instance = name
+	}
 	var deps meshoperator.Deps
 	if !k.Traces {
 		return operateMeasured(ctx, cfg, c, deps, log)

@@ -22,6 +22,7 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -78,11 +80,13 @@ type Config struct {
 	Metrics, Health string
 	// Workers is how many services are looked at at one time.
 	Workers int
+	// Instance is this operator's name in events; tracegate-operator where empty.
+	Instance string
 }
 
 // DefaultConfig is for a pod of its own.
 func DefaultConfig() Config {
-	return Config{LeaderNamespace: "tracegate", Metrics: ":8443", Health: ":8081", Workers: 4}
+	return Config{LeaderNamespace: "tracegate", Metrics: ":8443", Health: ":8081", Workers: 16}
 }
 
 // Deps is what the operator needs of others.
@@ -123,12 +127,13 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	tracer := provider.Tracer("github.com/tracegate/tracegate/mesh/operator")
 	services := &services{
 		applier:  applier{client: m.GetClient(), scheme: m.GetScheme()},
-		recorder: m.GetEventRecorder("tracegate-operator"),
+		recorder: recorder{client: m.GetClient(), scheme: m.GetScheme(), instance: cmp.Or(cfg.Instance, "tracegate-operator"), log: log},
 		log:      log,
 	}
 	err = ctrl.NewControllerManagedBy(m).Named("microservice").For(&v1alpha1.MicroService{}).
 		Owns(&corev1.ServiceAccount{}).Owns(&corev1.Service{}).Owns(&networkingv1.NetworkPolicy{}).
-		Owns(&appsv1.Deployment{}).Owns(&autoscalingv2.HorizontalPodAutoscaler{}).Owns(&policyv1.PodDisruptionBudget{}).
+		Owns(&appsv1.Deployment{}).
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(spoken())).Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(spoken())).
 		Watches(&v1alpha1.ScalingPolicy{}, handler.EnqueueRequestsFromMapFunc(ofPolicy)).
 		WithOptions(options(cfg)).Complete(traced(tracer, "MicroService", services))
 	if err != nil {
@@ -214,6 +219,26 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 		return nil, fmt.Errorf("add health checks: %w", err)
 	}
 	return m, nil
+}
+
+// spoken takes changes of more than a status: autoscalers note in theirs, every 15 s, what they have
+// measured, and nobody here reads it.
+func spoken() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !equality.Semantic.DeepEqual(withoutStatus(e.ObjectOld), withoutStatus(e.ObjectNew))
+	}}
+}
+
+func withoutStatus(o client.Object) client.Object {
+	o = o.DeepCopyObject().(client.Object)
+	o.SetResourceVersion("")
+	switch o := o.(type) {
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		o.Status = autoscalingv2.HorizontalPodAutoscalerStatus{}
+	case *policyv1.PodDisruptionBudget:
+		o.Status = policyv1.PodDisruptionBudgetStatus{}
+	}
+	return o
 }
 
 func options(cfg Config) controller.Options {

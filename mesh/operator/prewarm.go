@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -52,7 +51,7 @@ type policies struct {
 	client   client.Client
 	rate     Rate // nil: there are no statistics
 	paths    Path // nil: there are no traces
-	recorder events.EventRecorder
+	recorder recorder
 	now      func() time.Time
 
 	mu     sync.Mutex
@@ -93,9 +92,7 @@ func (p *policies) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 	}
 	if !equality.Semantic.DeepEqual(sp.Status, next) {
 		err = errors.Join(err, applyStatus(ctx, p.client, &sp, "ScalingPolicy", next))
-		for _, n := range policyNotices(sp.Status, next) {
-			p.recorder.Eventf(&sp, nil, n.kind, n.reason, "Look", "%s", n.note)
-		}
+		p.recorder.tell(ctx, &sp, "Look", policyNotices(sp.Status, next)...)
 	}
 	return reconcile.Result{RequeueAfter: lookEvery}, err
 }

@@ -8,12 +8,10 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -34,14 +32,14 @@ import (
 // +kubebuilder:rbac:groups=apps,resources=deployments/scale,verbs=patch
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=tracegate,resources=leases,verbs=get;create;update
 // +kubebuilder:rbac:groups="",namespace=tracegate,resources=events,verbs=create;patch
 
 // services looks after MicroServices.
 type services struct {
 	applier
-	recorder events.EventRecorder
+	recorder recorder
 	log      *slog.Logger
 }
 
@@ -64,18 +62,18 @@ func (s *services) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("render: %w", err)
 	}
-	err = s.sync(ctx, &ms, want)
+	changes, err := s.sync(ctx, &ms, want)
 	deployments, readErr := poolDeployments(want)
 	err = errors.Join(err, s.raise(ctx, deployments, floors))
 	next := status(&ms, deployments, err)
-	for _, n := range notices(ms.Status.Conditions, next.Conditions) {
-		s.recorder.Eventf(&ms, nil, n.kind, n.reason, "Look", "%s", n.note)
-	}
+	err = errors.Join(err, readErr, s.writeStatus(ctx, &ms, next))
+	s.recorder.tell(ctx, &ms, "Apply", changeNotices(ms.Namespace, changes)...)
+	s.recorder.tell(ctx, &ms, "Look", notices(ms.Status.Conditions, next.Conditions)...)
 	var result reconcile.Result
 	if !ends.IsZero() {
 		result.RequeueAfter = ends.Sub(now)
 	}
-	return result, errors.Join(err, readErr, s.writeStatus(ctx, &ms, next))
+	return result, err
 }
 
 // raise gives autoscaled pools the pods of their floor at once: an autoscaler looks
@@ -113,8 +111,8 @@ func ofPolicy(_ context.Context, o client.Object) []reconcile.Request {
 	return out
 }
 
-// sync writes what differs; one resource that cannot be written stops no other.
-func (s *services) sync(ctx context.Context, ms *v1alpha1.MicroService, want []*unstructured.Unstructured) error {
+// sync writes what differs, and says what did; one resource that cannot be written stops no other.
+func (s *services) sync(ctx context.Context, ms *v1alpha1.MicroService, want []*unstructured.Unstructured) ([]change, error) {
 	changes, err := s.prune(ctx, ms, want)
 	errs := []error{err}
 	for _, w := range want {
@@ -134,7 +132,7 @@ func (s *services) sync(ctx context.Context, ms *v1alpha1.MicroService, want []*
 	for _, c := range changes {
 		s.report(ms, c)
 	}
-	return errors.Join(errs...)
+	return changes, errors.Join(errs...)
 }
 
 // firstPods lets a new pool start with as many pods as its autoscaler will keep at
@@ -153,14 +151,11 @@ func (s *services) firstPods(ctx context.Context, ms *v1alpha1.MicroService, d *
 
 func (s *services) report(ms *v1alpha1.MicroService, c change) {
 	log := s.log.With("namespace", ms.Namespace, "service", ms.Name, "kind", c.kind, "name", c.name)
-	related := &corev1.ObjectReference{Kind: c.kind, Namespace: ms.Namespace, Name: c.name, FieldPath: c.field}
 	if c.action == corrected {
 		log.Warn("changed by somebody else, put back", "field", c.field)
-		s.recorder.Eventf(ms, related, corev1.EventTypeWarning, c.action, "Apply", "%s %s: %s had been changed by somebody else", c.kind, c.name, c.field)
 		return
 	}
 	log.Info("resource written", "action", c.action)
-	s.recorder.Eventf(ms, related, corev1.EventTypeNormal, c.action, "Apply", "%s %s", c.kind, c.name)
 }
 
 // poolDeployments are those among the objects that are stored, by pool.

@@ -126,9 +126,9 @@ func exceeded(d *appsv1.Deployment) bool {
 	return false
 }
 
-// clip keeps messages far below what a condition may hold.
+// clip keeps messages below what an event may hold, and far below what a condition may.
 func clip(s string) string {
-	const most = 1024
+	const most = 1000
 	if len(s) > most {
 		return s[:most] + "…"
 	}

@@ -136,6 +136,31 @@ func TestNotices(t *testing.T) {
 	}
 }
 
+// TestChangeNotices tells of drift part by part, and of everything else of a look at once.
+func TestChangeNotices(t *testing.T) {
+	got := changeNotices("shop", []change{
+		{created, "Service", "a", ""}, {corrected, "Deployment", "a-baseline", "spec.replicas"}, {created, "Deployment", "a-canary", ""},
+		{deleted, "Service", "a-old", ""}, {corrected, "NetworkPolicy", "a", "spec.ingress"},
+	})
+	var words []string
+	for _, n := range got {
+		field := ""
+		if n.related != nil {
+			field = " (" + n.related.Namespace + "/" + n.related.Name + " " + n.related.FieldPath + ")"
+		}
+		words = append(words, n.kind+" "+n.reason+": "+n.note+field)
+	}
+	want := []string{
+		"Warning DriftCorrected: Deployment a-baseline: spec.replicas had been changed by somebody else (shop/a-baseline spec.replicas)",
+		"Warning DriftCorrected: NetworkPolicy a: spec.ingress had been changed by somebody else (shop/a spec.ingress)",
+		"Normal Created: Service a, Deployment a-canary",
+		"Normal Deleted: Service a-old",
+	}
+	if diff := cmp.Diff(want, words); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestPolicyNotices(t *testing.T) {
 	at := func(floor int32, ready metav1.ConditionStatus, reason string) v1alpha1.ScalingPolicyStatus {
 		return v1alpha1.ScalingPolicyStatus{Floor: floor, Conditions: []metav1.Condition{{Type: "Ready", Status: ready, Reason: reason, Message: reason}}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -63,30 +64,28 @@ func start(t *testing.T, namespace string) client.Client {
 	return cl
 }
 
-// user may do what the package says that it needs in the namespace, and no more.
+// user may do in the namespace what we install for control planes, and no more.
 func user(t *testing.T, cl client.Client, namespace string) *rest.Config {
 	t.Helper()
-	name := "controlplane-" + namespace
-	for _, o := range []client.Object{
-		&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}, Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"list", "watch"}},
-			{APIGroups: []string{v1alpha1.Group}, Resources: []string{"routes", "cohorts", "trafficgroups"}, Verbs: []string{"list", "watch"}},
-			{APIGroups: []string{v1alpha1.Group}, Resources: []string{"routes/status", "cohorts/status", "trafficgroups/status"}, Verbs: []string{"patch"}},
-		}},
-		&rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
-			Subjects:   []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: name}},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
-		},
-	} {
-		if err := cl.Create(t.Context(), o); err != nil {
+	c := kube.Cluster(t)
+	for _, f := range []struct {
+		files   fs.FS
+		pattern string
+	}{{deploy.Kustomize, "kustomize/namespace.yaml"}, {deploy.Kustomize, "kustomize/controlplane.yaml"}, {deploy.RBAC, "chart/files/*.yaml"}} {
+		if err := c.ApplyFiles(t.Context(), f.files, f.pattern, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cfg, err := kube.Cluster(t).User(name)
-	if err != nil {
+	const name = "tracegate-controlplane"
+	if err := cl.Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "tracegate", Name: name}},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+	}); err != nil {
 		t.Fatal(err)
 	}
+	cfg := c.Admin()
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:tracegate:" + name}
 	return cfg
 }
 
@@ -217,6 +216,8 @@ spec:
 type plane struct {
 	t        *testing.T
 	cl       client.Client
+	user     *rest.Config
+	base     policy.Policy
 	file     chan source.Update[policy.Policy]
 	policies chan source.Update[policy.Policy]
 	fates    chan source.Fate
@@ -224,11 +225,22 @@ type plane struct {
 
 func overlaid(t *testing.T, namespace string) *plane {
 	t.Helper()
+	return overlaidBy(t, namespace, new(kubetest.Calls))
+}
+
+func overlaidBy(t *testing.T, namespace string, calls *kubetest.Calls) *plane {
+	t.Helper()
+	base, err := policy.Parse(policy.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
 	p := &plane{
-		t: t, cl: start(t, namespace), file: make(chan source.Update[policy.Policy], 1),
+		t: t, cl: start(t, namespace), base: base, file: make(chan source.Update[policy.Policy], 1),
 		policies: make(chan source.Update[policy.Policy]), fates: make(chan source.Fate),
 	}
-	r := kubernetes.Resources{Cluster: user(t, p.cl, namespace), Namespace: namespace, Log: logger(t)}
+	p.user = user(t, p.cl, namespace)
+	p.user.Wrap(calls.Wrap)
+	r := kubernetes.Resources{Cluster: p.user, Namespace: namespace, Log: logger(t)}
 	run(t, func(ctx context.Context) error { return r.Run(ctx, p.file, p.policies, p.fates) })
 	p.file <- source.Update[policy.Policy]{Raw: policy.Default}
 	return p

@@ -41,7 +41,7 @@ func TestWarmNotesRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w, err := kubernetes.NewWarmer(c.Admin(), "warm")
+	w, err := kubernetes.NewWarmer(user(t, cl, "warm"), "warm")
 	if err != nil {
 		t.Fatal(err)
 	}
