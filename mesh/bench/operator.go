@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -39,6 +40,7 @@ type usage struct {
 	Looks    int64          // at a MicroService
 	Resident int64          // bytes
 	Peak     int64          // of Resident
+	CPU      time.Duration
 }
 
 // beOperator runs an operator and answers each line of standard input with its usage.
@@ -101,6 +103,10 @@ func (c *counted) usage() usage {
 			u.By[call.String()] += n
 		}
 	}
+	var r syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) == nil {
+		u.CPU = time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
 	resident, err := procfs.Value("/proc/self/status", "VmRSS:")
 	if err != nil {
 		return u // memory is not known elsewhere
@@ -111,7 +117,7 @@ func (c *counted) usage() usage {
 }
 
 func (u usage) since(before usage) usage {
-	out := usage{Calls: u.Calls - before.Calls, By: map[string]int{}, Lease: u.Lease - before.Lease, Looks: u.Looks - before.Looks}
+	out := usage{Calls: u.Calls - before.Calls, By: map[string]int{}, Lease: u.Lease - before.Lease, Looks: u.Looks - before.Looks, CPU: u.CPU - before.CPU}
 	for call, n := range u.By {
 		if more := n - before.By[call]; more > 0 {
 			out.By[call] = more
@@ -165,7 +171,8 @@ type operatorReport struct {
 	steady   time.Duration // until the last has settled
 	first    usage         // until then
 	quiet    usage         // in quietTime
-	restart  time.Duration // from the start of another operator to its look at the last service
+	began    time.Duration // from the start of another operator to its first look at a service
+	restart  time.Duration // to its look at the last
 	second   usage         // until then
 }
 
@@ -233,6 +240,14 @@ func (r *operatorReport) measure(ctx context.Context, k *cluster, kubeconfig str
 	if p, err = startOperator(ctx, kubeconfig); err != nil {
 		return err
 	}
+	at, err = every(ctx, lookEvery, "another operator looks", 5*time.Minute, func() (bool, error) {
+		r.second, err = p.usage()
+		return r.second.Looks > 0, err
+	})
+	if err != nil {
+		return err
+	}
+	r.began = at.Sub(start)
 	at, err = every(ctx, lookEvery, "another operator has looked at every service", 5*time.Minute, func() (bool, error) {
 		r.second, err = p.usage()
 		return r.second.Looks >= int64(r.services), err

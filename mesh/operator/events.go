@@ -48,7 +48,7 @@ func (r recorder) write(ctx context.Context, about client.Object, action string,
 		return fmt.Errorf("refer to %s: %w", about.GetName(), err)
 	}
 	return r.client.Create(ctx, &eventsv1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: about.GetNamespace(), GenerateName: about.GetName() + "."},
+		ObjectMeta: metav1.ObjectMeta{Namespace: about.GetNamespace(), GenerateName: about.GetName() + "-"},
 		EventTime:  metav1.NowMicro(), ReportingController: "tracegate-operator", ReportingInstance: r.instance,
 		Regarding: *ref, Related: n.related, Type: n.kind, Reason: n.reason, Action: action, Note: clip(n.note),
 	})
