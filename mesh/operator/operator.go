@@ -133,7 +133,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	err = ctrl.NewControllerManagedBy(m).Named("microservice").For(&v1alpha1.MicroService{}).
 		Owns(&corev1.ServiceAccount{}).Owns(&corev1.Service{}).Owns(&networkingv1.NetworkPolicy{}).
 		Owns(&appsv1.Deployment{}).
-		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(spoken())).Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(spoken())).
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(besidesStatus())).Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(besidesStatus())).
 		Watches(&v1alpha1.ScalingPolicy{}, handler.EnqueueRequestsFromMapFunc(ofPolicy)).
 		WithOptions(options(cfg)).Complete(traced(tracer, "MicroService", services))
 	if err != nil {
@@ -221,9 +221,9 @@ func newManager(cfg Config, log *slog.Logger) (ctrl.Manager, error) {
 	return m, nil
 }
 
-// spoken takes changes of more than a status: autoscalers note in theirs, every 15 s, what they have
+// besidesStatus takes changes of more than a status: autoscalers note in theirs, every 15 s, what they have
 // measured, and nobody here reads it.
-func spoken() predicate.Predicate {
+func besidesStatus() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !equality.Semantic.DeepEqual(withoutStatus(e.ObjectOld), withoutStatus(e.ObjectNew))
 	}}

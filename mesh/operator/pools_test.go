@@ -19,7 +19,7 @@ import (
 // TestPoolsDiffer in all that they may, with pods on nodes: one pool needs a node of its own,
 // which comes later, and has to tolerate its taint.
 func TestPoolsDiffer(t *testing.T) {
-	r := start(t, "pools")
+	r := start(t, "differ")
 	r.create(`
 metadata: {name: web}
 spec:
