@@ -26,7 +26,9 @@ func TestStatusOfOthersIsNoReasonToLook(t *testing.T) {
 		{"measured", was, hpa(func(o *autoscalingv2.HorizontalPodAutoscaler) { o.ResourceVersion, o.Status.DesiredReplicas = "2", 3 }), false},
 		{"bounds", was, hpa(func(o *autoscalingv2.HorizontalPodAutoscaler) { o.Spec.MaxReplicas = 3 }), true},
 		{"label", was, hpa(func(o *autoscalingv2.HorizontalPodAutoscaler) { o.Labels = map[string]string{"a": "b"} }), true},
-		{"owner", was, hpa(func(o *autoscalingv2.HorizontalPodAutoscaler) { o.OwnerReferences = []metav1.OwnerReference{{Name: "x"}} }), true},
+		{"owner", was, hpa(func(o *autoscalingv2.HorizontalPodAutoscaler) {
+			o.OwnerReferences = []metav1.OwnerReference{{Name: "x"}}
+		}), true},
 		{"pods", budget, &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "2"}, Status: policyv1.PodDisruptionBudgetStatus{CurrentHealthy: 1}}, false},
 	} {
 		if look := besidesStatus().Update(event.UpdateEvent{ObjectOld: tt.old, ObjectNew: tt.now}); look != tt.look {
