@@ -32,9 +32,8 @@ func (r operatorReport) section() string {
 	}
 	fmt.Fprintf(&b, "| of its lease, besides | %d | %d | %d |\n", r.first.Lease, r.quiet.Lease, r.second.Lease)
 	fmt.Fprintf(&b, `
-Each service is a Deployment of one pod, two Services, an account, a network policy and an autoscaler. The operator is a process of its own with the rights that we install, and
-keeps a lease (every two seconds). API server,
-controller manager and scheduler are real and share the machine; kwok plays the nodes. Watches are not counted as calls. %s
+Each service is a Deployment of one pod, two Services, an account, a network policy and an autoscaler. The operator is a process of its own with the rights that we install; watches are not counted
+as calls, nor is its lease, which it renews every two seconds. API server, controller manager and scheduler are real and share the machine; kwok plays the nodes. %s
 
 Repeat: %sgo tool task bench:operator%s
 `, benchdoc.Machine(), "`", "`")
