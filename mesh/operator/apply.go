@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tracegate/tracegate/mesh/api/v1alpha1"
@@ -156,8 +157,21 @@ func (a applier) prune(ctx context.Context, ms *v1alpha1.MicroService, want []*u
 	return out, errors.Join(errs...)
 }
 
+// byService is what caches find the resources of a service by, whatever their number.
+const byService = "service"
+
+func indexByService(ctx context.Context, m ctrl.Manager) error {
+	for _, o := range []client.Object{&autoscalingv2.HorizontalPodAutoscaler{}, &policyv1.PodDisruptionBudget{}, &appsv1.Deployment{}, &corev1.Service{}} {
+		of := func(o client.Object) []string { return []string{o.GetLabels()[render.LabelService]} }
+		if err := m.GetFieldIndexer().IndexField(ctx, o, byService, of); err != nil {
+			return fmt.Errorf("find resources by service: %w", err)
+		}
+	}
+	return nil
+}
+
 func (a applier) list(ctx context.Context, ms *v1alpha1.MicroService, list client.ObjectList) ([]client.Object, error) {
-	if err := a.client.List(ctx, list, client.InNamespace(ms.Namespace), client.MatchingLabels{render.LabelService: ms.Name}); err != nil {
+	if err := a.client.List(ctx, list, client.InNamespace(ms.Namespace), client.MatchingFields{byService: ms.Name}); err != nil {
 		return nil, fmt.Errorf("list resources: %w", err)
 	}
 	var out []client.Object

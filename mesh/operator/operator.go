@@ -120,6 +120,9 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := indexByService(ctx, m); err != nil {
+		return err
+	}
 	provider := deps.Tracing
 	if provider == nil {
 		provider = noop.NewTracerProvider()
