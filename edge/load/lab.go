@@ -16,7 +16,7 @@ import (
 )
 
 // setupTime bounds registering, logging in and connecting of all groups.
-const setupTime = 6 * time.Minute
+const setupTime = 10 * time.Minute
 
 // lab is a run: crowds that press, and what may be done to the product meanwhile.
 type lab struct {

@@ -300,7 +300,7 @@ func TestCounterNamesAreComplete(t *testing.T) {
 // panicking is the filter, panicking at each request after it has named the group.
 type panicking struct{ types.DefaultVMContext }
 
-func (panicking) NewPluginContext(uint32) types.PluginContext { return &panickingPlugin{} }
+func (*panicking) NewPluginContext(uint32) types.PluginContext { return &panickingPlugin{} }
 
 type panickingPlugin struct{ plugin }
 
@@ -319,7 +319,7 @@ func (s *panickingStream) OnHttpRequestHeaders(n int, end bool) types.Action {
 // TestPanic: a request at which the filter panics carries nothing of it, is counted, and
 // only the first is logged.
 func TestPanic(t *testing.T) {
-	host := start(t, panicking{}, policy, proxytest.NewEmulatorOption())
+	host := start(t, &panicking{}, policy, proxytest.NewEmulatorOption())
 	if host.StartPlugin() != types.OnPluginStartStatusOK {
 		t.Fatal("the plugin does not start")
 	}
