@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tracegate/tracegate/edge/envoytest"
+	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -19,7 +19,7 @@ func TestDeadEndpointGetsNoRequests(t *testing.T) {
 	dead := newUpstream(t, semconv.PoolBaseline)
 	s := bare(t)
 	s.endpoints.Services["core"][semconv.PoolBaseline] = []string{s.pools[semconv.PoolBaseline].addr(), dead.addr()}
-	s.control = startControlPlane(t, envoytest.FreeAddr(t))
+	s.control = startControlPlane(t, freeport.ForTest(t))
 	s.control.Set(s.snapshot())
 	s.startEnvoy(s.control.addr)
 	s.apply()
