@@ -122,11 +122,11 @@ func TestCtlSettings(t *testing.T) {
 	}
 	says(settings(), key, "one is enough", "core baseline-", "what it started with")
 
-	out, err := p.ctl(t, "settings", "put", key, file("lmits: {conversations: 2}\n"))
+	out, err := p.ctl(t, "settings", "put", key, file("lgo: {level: debug}\n"))
 	if err == nil {
 		t.Error("a document with an unknown key is taken")
 	}
-	says(out, `lmits: unknown key, did you mean "limits"?`)
+	says(out, `lgo: unknown key, did you mean "log"?`)
 	if history := settings("history", key); strings.Contains(history, "invalid") {
 		t.Errorf("what ctl refuses has a revision:\n%s", history)
 	}
