@@ -92,6 +92,8 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"two parts on one address":          {"observe: {console: '127.0.0.1:8080'}", "is also the address of"},
 		"no baseline pool":                  {"core: {pools: [{name: canary, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}]}", "baseline"},
 		"a pool twice":                      {"core: {pools: [{name: baseline, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}, {name: baseline, listen: '127.0.0.1:3', admin: '127.0.0.1:4'}]}", "core.pools[1].name"},
+		"an open search service":            {"identity: x\nsearch: {listen: '0.0.0.0:9301'}", "search.listen: \"0.0.0.0:9301\" is not a loopback address"},
+		"an open rate limit service":        {"identity: x\nratelimit: {listen: '10.0.0.5:18002'}", "ratelimit.listen: \"10.0.0.5:18002\" is not a loopback address"},
 		"open xDS without an identity":      {"controlplane: {xds: '10.0.0.1:1'}", "unless parts prove who they are: identity"},
 		"open OTLP by name":                 {"identity: x\nobserve: {otlp: 'observe:1'}", "observe.otlp: \"observe:1\" is not an IP address and port"},
 		"open OTLP over HTTP":               {"observe: {otlp_http: ':4318'}", "observe.otlp_http: \":4318\" is not a loopback address, and this interface must not be open, unless parts prove who they are: identity"},

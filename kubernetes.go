@@ -53,7 +53,7 @@ func runOperator(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	deps.Tracing = tracing.Tracer
-	return withTracing(ctx, tracing, func() error { return operateMeasured(ctx, cfg, c, deps, log) })
+	return withTracing(ctx, tracing, log, func() error { return operateMeasured(ctx, cfg, c, deps, log) })
 }
 
 // operateMeasured gives the operator statistics, and answers autoscalers with them, where it shall.

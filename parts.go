@@ -164,7 +164,7 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	deps.Tracing = tracing.Tracer
-	return withTracing(ctx, tracing, func() error { return controlplane.Run(ctx, c, deps, log) })
+	return withTracing(ctx, tracing, log, func() error { return controlplane.Run(ctx, c, deps, log) })
 }
 
 func runRateLimit(ctx context.Context, cfg Config, log *slog.Logger) error {
@@ -199,7 +199,7 @@ func runCore(ctx context.Context, cfg Config, pool string, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	return withTracing(ctx, tracing, func() error {
+	return withTracing(ctx, tracing, log, func() error {
 		return registered(ctx, cfg.Discovery, semconv.ServiceCore, pool, log, func(ctx context.Context, ready func(addr string)) error {
 			return core.Run(ctx, c, core.Deps{
 				Key: key, Placements: control, Settings: hands, Page: page.Handler(), Ready: func(listen, _ string) { ready(listen) },
@@ -225,12 +225,16 @@ func setupTracing(ctx context.Context, cfg Config, part identity.Part, service, 
 	return telemetry.Setup(ctx, t, reg, log)
 }
 
-// withTracing sends the last spans after run has ended.
-func withTracing(ctx context.Context, tracing telemetry.Providers, run func() error) error {
+// withTracing sends the last spans after run has ended. That the receiver is away then is
+// no failure of the service: what is lost is counted.
+func withTracing(ctx context.Context, tracing telemetry.Providers, log *slog.Logger, run func() error) error {
 	err := run()
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainGrace)
 	defer cancel()
-	return errors.Join(err, tracing.Shutdown(flush))
+	if lost := tracing.Shutdown(flush); lost != nil {
+		log.Warn("the last spans were not handed over", "error", lost)
+	}
+	return err
 }
 
 // coreConfig is the configuration of the core process that serves pool.

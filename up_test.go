@@ -269,18 +269,25 @@ func circle(t *testing.T, p product) {
 	}
 }
 
+// ctl is what an operator's command says, and why it fails.
+func (p product) ctl(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := p.command(t.Context(), append([]string{"ctl"}, args...)...)
+	cmd.Stdin = blockingInput(t)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
 // operate does what an operator does with a policy.
 func operate(t *testing.T, p product) {
 	t.Helper()
 	ctl := func(args ...string) string {
 		t.Helper()
-		cmd := p.command(t.Context(), append([]string{"ctl"}, args...)...)
-		cmd.Stdin = blockingInput(t)
-		out, err := cmd.CombinedOutput()
+		out, err := p.ctl(t, args...)
 		if err != nil {
 			t.Fatalf("ctl %v: %v\n%s", args, err, out)
 		}
-		return string(out)
+		return out
 	}
 	says := func(out string, words ...string) {
 		t.Helper()

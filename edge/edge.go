@@ -102,8 +102,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return l.run(ctx)
 }
 
-// watchUncolored says so while requests pass without a group: the filter is missing
-// or died, and the policy lets them pass. Envoy itself logs neither.
+// watchUncolored says so while requests pass without a group: the filter is missing,
+// died or panicked, and the policy lets them pass. Envoy logs only the last.
 func watchUncolored(ctx context.Context, admin *envoy.Admin, log *slog.Logger) {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
@@ -115,7 +115,7 @@ func watchUncolored(ctx context.Context, admin *envoy.Admin, log *slog.Logger) {
 		}
 		n, err := admin.Sum(ctx, xds.UncoloredStat)
 		if err == nil && n > seen {
-			log.Error("requests pass uncolored, the edge filter does not run: see its NACK in /v1/status, or change the policy to load it again", "requests", n-seen)
+			log.Error("requests pass uncolored: the edge filter panicked (see Envoy's log), does not run (see its NACK in /v1/status), or died (change the policy to load it again)", "requests", n-seen)
 			seen = n
 		}
 	}

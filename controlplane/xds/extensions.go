@@ -133,11 +133,14 @@ func wasm(s filterSource) (*anypb.Any, error) {
 	}})
 }
 
-// onCrash says what a worker does whose virtual machine died. Open: it serves
-// baseline, uncolored, until the next update of the filter makes a new machine;
-// [UncoloredStat] shows it. Closed: the request is refused and a new machine made,
-// which is right only where refusing is what the policy wants, because a filter that
-// dies with every request then refuses every request.
+// onCrash says what a worker does whose virtual machine died, of something that Go cannot
+// recover from; a panic ends no machine (wasm/stockgo). Open: it serves baseline, uncolored,
+// until the next update of the filter makes a new machine; [UncoloredStat] shows it. Closed:
+// the request is refused and a new machine made.
+//
+// To make new machines where the policy says open as well lost: while one cannot be made
+// (Envoy waits longer each time it dies again) Envoy refuses requests as for FAIL_CLOSED,
+// and whoever knows a deadly request could have all others refused.
 //
 // The back-off is short because requests are refused while it lasts; below 2 ms
 // Envoy 1.40 dies of it (it divides by half of it).

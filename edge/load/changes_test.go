@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tracegate/tracegate/controlplane/decide"
 	controlpolicy "github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/edge/client/coretest"
@@ -87,6 +88,32 @@ func TestChangesRefusesAPolicyItCannotChange(t *testing.T) {
 	for _, document := range []string{"", "color: {}", "color: {cohorts: 3}", "- 1", ":"} {
 		if _, err := Changes(deadline(t), p.config(), 1, []byte(document), &bytes.Buffer{}, quiet()); err == nil || !strings.Contains(err.Error(), "policy") {
 			t.Errorf("policy %q: %v, want an error that names the policy", document, err)
+		}
+	}
+}
+
+// TestObserving: nobody's policy acts during the run, whatever stands in it.
+func TestObserving(t *testing.T) {
+	for name, document := range map[string]string{
+		"as it comes": string(controlpolicy.Default),
+		"acts":        policy,
+		"no section":  "services: [{name: core, pools: [{name: baseline}], routes: [{prefix: /}]}]\n",
+		"for a group": policy[:strings.Index(policy, "decide:")] + "decide: {mode: recommend, groups: [{name: a, env: prod, tenant: acme, mode: act}, {name: b, env: prod, tenant: other}]}\n",
+	} {
+		got, err := observing([]byte(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := controlpolicy.Parse(got)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, got)
+		}
+		acts := p.Decide.Mode != decide.ModeObserve
+		for _, g := range p.Decide.Groups {
+			acts = acts || g.Mode != "" && g.Mode != decide.ModeObserve
+		}
+		if acts {
+			t.Errorf("%s: the policy does not only observe:\n%s", name, got)
 		}
 	}
 }

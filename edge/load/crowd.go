@@ -71,15 +71,10 @@ func gather(ctx context.Context, cfg Config, spec Group, prefix string) (*crowd,
 	return c, nil
 }
 
-// enrollTime is how long a group may take to register and log in.
-const enrollTime = 2 * time.Minute
-
 // enroll registers and logs in. Core hashes passwords slowly on purpose and refuses
-// whom it cannot serve soon, so only a few at a time, and patiently.
+// whom it cannot serve soon, so only a few at a time, and patiently: until ctx ends.
 func enroll(ctx context.Context, cl *client.Client, n int, prefix string) ([]*person, error) {
 	people := make([]*person, n)
-	ctx, cancel := context.WithTimeout(ctx, enrollTime)
-	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
 	for i := range n {
@@ -90,7 +85,8 @@ func enroll(ctx context.Context, cl *client.Client, n int, prefix string) ([]*pe
 					people[i] = p
 					return nil
 				}
-				if refused, ok := errors.AsType[*protocol.Error](err); !ok || !refused.Temporary || ctx.Err() != nil {
+				refused, ok := errors.AsType[*protocol.Error](err)
+				if again := ok && refused.Temporary || errors.Is(err, client.ErrUnknownOutcome); !again || ctx.Err() != nil {
 					return err
 				}
 			}

@@ -79,7 +79,7 @@ func Decisions(ctx context.Context, cfg Config, only []string, policy []byte, ou
 	r := DecisionsReport{Schema: DecisionsSchema, Settings: settings(cfg)}
 	l, err := run(ctx, cfg, log, func(ctx context.Context, l *lab) error {
 		b := &bench{lab: l, policy: quick}
-		return b.within(ctx, policy, func() error {
+		return l.within(ctx, quick, policy, "a run of load decisions", func() error {
 			for _, f := range faults {
 				one, err := b.play(ctx, f)
 				if err != nil {
@@ -114,37 +114,6 @@ type bench struct {
 // quickLong is the long window of the quick policy, and for how long an update counts; see
 // quickPolicy.
 const quickLong = 15 * time.Second
-
-// within puts the policy of the run into force, and the one before back at the end.
-func (b *bench) within(ctx context.Context, before []byte, do func() error) (err error) {
-	defer func() {
-		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTime)
-		defer cancel()
-		if rerr := b.control.PutPolicy(clean, before, operator, "as it was"); rerr != nil {
-			err = errors.Join(err, fmt.Errorf("put the policy back: %w", rerr))
-		}
-	}()
-	if err := b.putPolicy(ctx, b.policy, "a run of load decisions"); err != nil {
-		return err
-	}
-	return do()
-}
-
-// putPolicy returns when the document is in force at every edge.
-func (b *bench) putPolicy(ctx context.Context, document []byte, reason string) error {
-	if err := b.control.PutPolicy(ctx, document, operator, reason); err != nil {
-		return fmt.Errorf("put a policy: %w", err)
-	}
-	digest := ctlapi.DigestOf(document)
-	if !poll(ctx, time.Now().Add(b.cfg.Wait), func() bool {
-		p, err := b.control.Policy(ctx)
-		s, serr := b.control.Status(ctx)
-		return err == nil && serr == nil && ctlapi.DigestOf([]byte(p.Document)) == digest && s.Version == s.LastGood
-	}) {
-		return errors.New("put a policy: it did not come into force")
-	}
-	return nil
-}
 
 // known says whether the control plane has heard of every group: it does from telemetry,
 // some time after the first requests.

@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -32,6 +33,45 @@ func edited(policy []byte, kind string, turn int) ([]byte, error) {
 		return nil, errors.New("is empty")
 	}
 	if err := edits()[kind](doc.Content[0], turn); err != nil {
+		return nil, err
+	}
+	return yaml.Marshal(&doc)
+}
+
+// observing is the policy in which the decision engine only looks on, for every group.
+func observing(policy []byte) ([]byte, error) {
+	return deciding(policy, func(section *yaml.Node) error {
+		observe := string(decide.ModeObserve)
+		if groups := child(section, "groups"); groups != nil {
+			for _, g := range groups.Content {
+				if child(g, "mode") == nil {
+					continue
+				}
+				if err := set(g, "mode", observe); err != nil {
+					return err
+				}
+			}
+		}
+		return set(section, "mode", observe)
+	})
+}
+
+// deciding is the policy with another section decide.
+func deciding(policy []byte, edit func(section *yaml.Node) error) ([]byte, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(policy, &doc); err != nil {
+		return nil, err
+	}
+	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, errors.New("is no mapping")
+	}
+	root := doc.Content[0]
+	section := child(root, "decide")
+	if section == nil {
+		section = &yaml.Node{Kind: yaml.MappingNode}
+		root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "decide"}, section)
+	}
+	if err := edit(section); err != nil {
 		return nil, err
 	}
 	return yaml.Marshal(&doc)
@@ -143,6 +183,21 @@ func add(list *yaml.Node, item any) error {
 		return err
 	}
 	list.Content = append(list.Content, &n)
+	return nil
+}
+
+// set gives a key of a mapping its value, and leaves its comment.
+func set(mapping *yaml.Node, key string, to any) error {
+	var value yaml.Node
+	if err := value.Encode(to); err != nil {
+		return err
+	}
+	if at := child(mapping, key); at != nil {
+		value.LineComment = at.LineComment
+		*at = value
+		return nil
+	}
+	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, &value)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -14,8 +15,8 @@ import (
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 )
 
-// setupTime bounds registering, logging in and connecting.
-const setupTime = 2 * time.Minute
+// setupTime bounds registering, logging in and connecting of all groups.
+const setupTime = 10 * time.Minute
 
 // lab is a run: crowds that press, and what may be done to the product meanwhile.
 type lab struct {
@@ -112,6 +113,37 @@ func (l *lab) crowd(name string) *crowd {
 		if c.Name == name {
 			return c
 		}
+	}
+	return nil
+}
+
+// within puts a policy into force while do runs, and the one before back at the end.
+func (l *lab) within(ctx context.Context, policy, before []byte, reason string, do func() error) (err error) {
+	defer func() {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTime)
+		defer cancel()
+		if rerr := l.control.PutPolicy(clean, before, operator, "as it was"); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("put the policy back: %w", rerr))
+		}
+	}()
+	if err := l.putPolicy(ctx, policy, reason); err != nil {
+		return err
+	}
+	return do()
+}
+
+// putPolicy returns when the document is in force at every edge.
+func (l *lab) putPolicy(ctx context.Context, document []byte, reason string) error {
+	if err := l.control.PutPolicy(ctx, document, operator, reason); err != nil {
+		return fmt.Errorf("put a policy: %w", err)
+	}
+	digest := ctlapi.DigestOf(document)
+	if !poll(ctx, time.Now().Add(l.cfg.Wait), func() bool {
+		p, err := l.control.Policy(ctx)
+		s, serr := l.control.Status(ctx)
+		return err == nil && serr == nil && ctlapi.DigestOf([]byte(p.Document)) == digest && s.Version == s.LastGood
+	}) {
+		return errors.New("put a policy: it did not come into force")
 	}
 	return nil
 }

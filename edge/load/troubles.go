@@ -277,36 +277,19 @@ func flap(ctx context.Context, s *scene) (func(context.Context) error, error) {
 // quickPolicy is the policy with shorter times, and an objective of latency that the
 // machine keeps.
 func quickPolicy(policy []byte, objective time.Duration) ([]byte, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(policy, &doc); err != nil {
-		return nil, err
-	}
-	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, errors.New("is no mapping")
-	}
-	root := doc.Content[0]
-	section := child(root, "decide")
-	if section == nil {
-		section = &yaml.Node{Kind: yaml.MappingNode}
-		root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "decide"}, section)
-	}
-	for _, s := range []struct {
-		key   string
-		value any
-	}{
-		{"mode", string(decide.ModeAct)}, {"maxP95", objective.String()}, {"longWindow", quickLong.String()},
-		{"isolateFor", "8s"}, {"isolateForMax", "1m"}, {"releaseSteps", []int{10}}, {"releaseStepFor", "3s"},
-		{"rollbackWithin", quickLong.String()}, {"shedFactor", 3},
-	} {
-		var value yaml.Node
-		if err := value.Encode(s.value); err != nil {
-			return nil, err
+	return deciding(policy, func(section *yaml.Node) error {
+		for _, s := range []struct {
+			key   string
+			value any
+		}{
+			{"mode", string(decide.ModeAct)}, {"maxP95", objective.String()}, {"longWindow", quickLong.String()},
+			{"isolateFor", "8s"}, {"isolateForMax", "1m"}, {"releaseSteps", []int{10}}, {"releaseStepFor", "3s"},
+			{"rollbackWithin", quickLong.String()}, {"shedFactor", 3},
+		} {
+			if err := set(section, s.key, s.value); err != nil {
+				return err
+			}
 		}
-		if at := child(section, s.key); at != nil {
-			*at = value
-			continue
-		}
-		section.Content = append(section.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: s.key}, &value)
-	}
-	return yaml.Marshal(&doc)
+		return nil
+	})
 }

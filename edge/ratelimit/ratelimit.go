@@ -44,10 +44,22 @@ type Config struct {
 // DefaultConfig needs Redis to be filled in.
 func DefaultConfig() Config { return Config{Listen: "127.0.0.1:18002", Timeout: 50 * time.Millisecond} }
 
+// Validate names the key that is wrong.
+func (c Config) Validate() error {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return errors.New("listen: must be a loopback address, edges do not prove who they are")
+	}
+	return nil
+}
+
 // Run serves until ctx is done. listener may be nil, then it listens on cfg.Listen.
 func Run(ctx context.Context, cfg Config, listener net.Listener, reg prometheus.Registerer, log *slog.Logger) error {
 	if listener == nil {
-		var err error
+		err := cfg.Validate()
+		if err != nil {
+			return fmt.Errorf("rate limit service: %w", err)
+		}
 		if listener, err = net.Listen("tcp", cfg.Listen); err != nil {
 			return fmt.Errorf("listen for edges: %w", err)
 		}

@@ -234,3 +234,17 @@ func TestBadDescriptors(t *testing.T) {
 		t.Error("another domain is served")
 	}
 }
+
+// TestListensOnLoopbackOnly: whoever reaches it can use up everybody's limits.
+func TestListensOnLoopbackOnly(t *testing.T) {
+	for _, addr := range []string{"0.0.0.0:0", ":0", "[::]:0", "10.0.0.5:0", "localhost:0"} {
+		cfg := DefaultConfig()
+		cfg.Listen = addr
+		if err := Run(t.Context(), cfg, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "listen: must be a loopback address") {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	if err := DefaultConfig().Validate(); err != nil {
+		t.Error(err)
+	}
+}

@@ -7,6 +7,13 @@
 // etcd ends lost: etcd has no such thing, and a client that connects anew would go and
 // come.)
 //
+// Edges do not wait for that. Envoy's health checks find a process that refuses connections
+// within a second, and outlier detection finds it at the third connection that fails; what
+// was sent until then goes to another instance (controlplane/xds; edge/e2e tests it). A
+// connect probe of the control plane lost: it may not reach what edges reach, it is one more
+// opinion of who is alive, and it would tell Envoy later what Envoy knows by then. gRPC
+// clients without an edge leave out what they cannot connect to by themselves.
+//
 // Its users are main, for services, and controlplane/source, which reads.
 package discovery
 

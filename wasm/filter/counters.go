@@ -6,7 +6,7 @@ import (
 	"github.com/tracegate/tracegate/wasm/color"
 )
 
-// counter indexes the metrics. Every request is one assigned or one baseline.
+// counter indexes the metrics. Every request is one assigned, one baseline or one panic.
 type counter int
 
 const (
@@ -19,6 +19,7 @@ const (
 	valuesRejected
 	claimsRejected
 	configErrors
+	panics
 	countersEnd
 )
 
@@ -34,6 +35,7 @@ func names() [countersEnd]string {
 		valuesRejected:        "traffic_value_rejected",
 		claimsRejected:        "traffic_claims_rejected",
 		configErrors:          "traffic_config_errors",
+		panics:                "traffic_panics",
 	}
 }
 

@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime/debug"
 
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
@@ -23,6 +25,7 @@ type plugin struct {
 	random   *randomness
 	counters counters
 	stream   stream
+	panicked bool // and it has been said
 }
 
 // flushMillis is how often counters are handed to Envoy.
@@ -58,6 +61,17 @@ func (p *plugin) start() error {
 		proxywasm.LogWarn("no ticks, so each request pays for its counters: " + err.Error())
 	}
 	return nil
+}
+
+// OnPanic makes the request one without a group: baseline's, or refused by the routes where
+// the policy says closed. Only the first is logged, since a client may have found out how.
+func (p *plugin) OnPanic(reason any) {
+	route.Clear(headers{})
+	p.counters.add(panics)
+	if !p.panicked {
+		p.panicked = true
+		proxywasm.LogCritical(fmt.Sprintf("a request has no group, the filter panicked: %v\n%s", reason, debug.Stack()))
+	}
 }
 
 func (p *plugin) OnTick() { p.counters.flush() }

@@ -296,3 +296,46 @@ func TestCounterNamesAreComplete(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// panicking is the filter, panicking at each request after it has named the group.
+type panicking struct{ types.DefaultVMContext }
+
+func (*panicking) NewPluginContext(uint32) types.PluginContext { return &panickingPlugin{} }
+
+type panickingPlugin struct{ plugin }
+
+func (p *panickingPlugin) NewHttpContext(uint32) types.HttpContext {
+	return &panickingStream{stream: stream{plugin: &p.plugin}}
+}
+
+type panickingStream struct{ stream }
+
+func (s *panickingStream) OnHttpRequestHeaders(n int, end bool) types.Action {
+	defer func() { s.plugin.OnPanic(recover()) }() // as wasm/stockgo does
+	s.stream.OnHttpRequestHeaders(n, end)
+	panic("asked to")
+}
+
+// TestPanic: a request at which the filter panics carries nothing of it, is counted, and
+// only the first is logged.
+func TestPanic(t *testing.T) {
+	host := start(t, &panicking{}, policy, proxytest.NewEmulatorOption())
+	if host.StartPlugin() != types.OnPluginStartStatusOK {
+		t.Fatal("the plugin does not start")
+	}
+	for range 3 {
+		got := send(t, host, [2]string{"x-traffic-claims", jwt(`{"tenant":"acme"}`)})
+		for _, name := range []string{"x-traffic-group", "x-traffic-place", "x-traffic-claims"} {
+			if value, ok := got[name]; ok {
+				t.Errorf("%s: %s is left", name, value)
+			}
+		}
+	}
+	host.Tick()
+	if n, err := host.GetCounterMetric("traffic_panics"); err != nil || n != 3 {
+		t.Errorf("%d panics are counted, %v", n, err)
+	}
+	if logs := host.GetCriticalLogs(); len(logs) != 1 || !strings.Contains(logs[0], "asked to") {
+		t.Errorf("logs: %q", logs)
+	}
+}

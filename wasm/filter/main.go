@@ -9,6 +9,9 @@
 // cannot be compiled is refused, so that Envoy keeps the configuration it has and
 // says so to the control plane; it is also logged and counted.
 //
+// A request at which the code panics passes without a group, counted as traffic_panics;
+// the next one is colored again.
+//
 // Counters go through Envoy's Wasm stats as wasmcustom.traffic_*. An increment is a
 // call to the host, so they are added up here and handed over once a second: per
 // request they cost nothing, and at most a second of counts is lost with a VM.

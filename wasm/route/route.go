@@ -43,3 +43,10 @@ func Apply(h Headers, a *color.Assignment) {
 		h.Remove(semconv.HeaderClaims)
 	}
 }
+
+// Clear makes the request carry nothing that the edge says of it.
+func Clear(h Headers) {
+	for _, name := range []string{semconv.HeaderGroup, semconv.HeaderPlace, semconv.HeaderClaims} {
+		h.Remove(name)
+	}
+}

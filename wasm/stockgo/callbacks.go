@@ -18,6 +18,10 @@ var (
 // it from an init function: a reactor's main is never called.
 func SetVMContext(c types.VMContext) { vm = c }
 
+// Panicked is a plugin context that wants to know of a panic in a request's callback. The
+// request goes on when OnPanic returns; until then its headers can be changed.
+type Panicked interface{ OnPanic(reason any) }
+
 //go:wasmexport proxy_abi_version_0_2_0
 func abiVersion() {}
 
@@ -47,10 +51,24 @@ func onTick(uint32) {
 	plugin.OnTick()
 }
 
+// onRequestHeaders lets a request go on that the filter panics at (the result is then
+// types.ActionContinue), so that the VM outlives it.
+//
 //go:wasmexport proxy_on_request_headers
 func onRequestHeaders(_, n, end uint32) uint32 {
 	memory.reset()
+	defer recovered()
 	return uint32(stream.OnHttpRequestHeaders(int(n), end != 0))
+}
+
+func recovered() {
+	reason := recover()
+	if reason == nil {
+		return
+	}
+	if p, ok := plugin.(Panicked); ok {
+		p.OnPanic(reason)
+	}
 }
 
 func asInt[T ~bool](ok T) uint32 {

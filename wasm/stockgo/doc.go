@@ -23,6 +23,9 @@
 //     a vm_id of their own.
 //   - A context's OnHttpRequestBody, OnHttpResponseHeaders, OnHttpStreamDone and so on
 //     are never called, nor are the functions for TCP.
+//   - A panic at a request is recovered and the request goes on ([Panicked]): for Envoy a
+//     VM that ends is one that no longer is there for anybody. What Go cannot recover
+//     from (out of memory, a stack without end) ends the VM.
 //   - Calls that are answered by a callback (HTTP callouts) are refused.
 //
 // Caller: wasm/filter. The alternatives that lost: TinyGo is one more toolchain,
