@@ -148,6 +148,9 @@ type ClickHouseConfig struct {
 	User     string `mapstructure:"user" doc:"user name"`
 	Password string `mapstructure:"password" doc:"password; empty: secrets/clickhouse.password in the data folder"`
 	Library  string `mapstructure:"library" doc:"path of libchdb.so; empty: a pinned download"`
+	Cluster  string `mapstructure:"cluster" doc:"cluster of the server's configuration, on all of whose nodes the tables are made, replicated and distributed; empty: tables are the server's own"`
+	Path     string `mapstructure:"replica_path" doc:"where the replicas of a table meet in Keeper, with ClickHouse's macros"`
+	Replica  string `mapstructure:"replica" doc:"name of a replica, with ClickHouse's macros"`
 }
 
 // KafkaConfig is the log that messages are accepted into.
@@ -240,7 +243,7 @@ func defaultConfig() Config {
 			Drain: 10 * time.Second, ScaleIn: time.Minute, EditWithin: 24 * time.Hour,
 		},
 		Observe:    ObserveConfig{OTLP: "127.0.0.1:4317", HTTP: "127.0.0.1:4318", Console: "127.0.0.1:8090", Admin: "127.0.0.1:9211"},
-		ClickHouse: ClickHouseConfig{Embedded: true, Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate"},
+		ClickHouse: ClickHouseConfig{Embedded: true, Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate", Path: "/clickhouse/tables/{shard}/{database}/{table}", Replica: "{replica}"},
 		Kafka:      KafkaConfig{Embedded: true, Brokers: []string{"127.0.0.1:9092"}},
 		Redis:      RedisConfig{Embedded: true, Addrs: []string{"127.0.0.1:6379"}},
 		Discovery:  DiscoveryConfig{Prefix: "/discovery", TTL: 2 * time.Second},

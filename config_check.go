@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -59,6 +60,7 @@ func (c Config) validate() error {
 		checkList("kafka.brokers", c.Kafka.Brokers, c.Kafka.Embedded),
 		checkList("redis.addrs", c.Redis.Addrs, c.Redis.Embedded),
 		checkEmbedded("clickhouse.addr", c.ClickHouse.Addr, c.ClickHouse.Embedded),
+		c.ClickHouse.check(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 		atLeast("edge.trusted_hops", int64(c.Edge.TrustedHops), 0),
@@ -341,4 +343,12 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// check is of what goes together; names and paths are the store's to check.
+func (c ClickHouseConfig) check() error {
+	if c.Embedded && c.Cluster != "" {
+		return errors.New("clickhouse.cluster: the embedded engine is a single node; use servers (clickhouse.embedded: false)")
+	}
+	return nil
 }

@@ -34,7 +34,7 @@ func yamlValue(v reflect.Value, indent string) string {
 	}
 	switch v.Kind() {
 	case reflect.String:
-		if s := v.String(); s == "" || strings.Contains(s, " ") {
+		if s := v.String(); s == "" || strings.Contains(s, " ") || strings.HasPrefix(s, "{") {
 			return fmt.Sprintf(" %q", s)
 		}
 		return " " + v.String()

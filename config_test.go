@@ -89,6 +89,7 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"an open admin interface":           {"edge: {admin: '0.0.0.0:9901'}", "edge.admin"},
 		"an open control API":               {"controlplane: {api: ':18001'}", "controlplane.api"},
 		"an embedded queue on all networks": {"kafka: {brokers: ['0.0.0.0:9092']}", "kafka.brokers"},
+		"a cluster of the embedded engine":  {"clickhouse: {cluster: main}", "clickhouse.cluster"},
 		"two parts on one address":          {"observe: {console: '127.0.0.1:8080'}", "is also the address of"},
 		"no baseline pool":                  {"core: {pools: [{name: canary, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}]}", "baseline"},
 		"a pool twice":                      {"core: {pools: [{name: baseline, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}, {name: baseline, listen: '127.0.0.1:3', admin: '127.0.0.1:4'}]}", "core.pools[1].name"},

@@ -437,6 +437,7 @@ func storeConfig(cfg Config) (store.Config, error) {
 	c.Database = cfg.ClickHouse.Database
 	c.User = cfg.ClickHouse.User
 	c.Password = secret.Text(password)
+	c.Cluster = store.Cluster{Name: cfg.ClickHouse.Cluster, Path: cfg.ClickHouse.Path, Replica: cfg.ClickHouse.Replica}
 	return c, nil
 }
 

@@ -32,6 +32,9 @@ type Config struct {
 	MaxQueries, MaxWaiting int
 	// MaxMemory bounds what all statements together may use, in bytes.
 	MaxMemory int64
+	// File is a configuration file of ClickHouse's own (XML or YAML), for what is not said
+	// here, such as clusters; empty: none.
+	File string
 	// Drain is how long running statements may go on after the context's end.
 	Drain time.Duration
 }

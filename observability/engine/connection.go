@@ -12,6 +12,9 @@ import (
 // connect opens a connection with the settings of every connection and those given.
 func (s *server) connect(settings ...string) (*chdb.Conn, error) {
 	args := []string{"--path=" + s.cfg.DataDir, fmt.Sprintf("--max_memory_usage_for_user=%d", s.cfg.MaxMemory)}
+	if s.cfg.File != "" {
+		args = append(args, "--config-file="+s.cfg.File)
+	}
 	return s.lib.Connect(append(args, settings...)...)
 }
 

@@ -87,10 +87,16 @@ func (b *block[T]) encode(lz4 *pool[*compress.Writer], rows []T) ([]byte, error)
 
 // post sends one insert and returns once ClickHouse has the rows.
 func (s *Store) post(ctx context.Context, sql, token string, body []byte) error {
-	q := url.Values{
-		"database": {s.cfg.Database}, "query": {sql}, "decompress": {"1"},
-		"async_insert": {"0"}, "wait_end_of_query": {"1"}, // acknowledged means written
-		"insert_deduplicate": {"1"}, "insert_deduplication_token": {token}, "deduplicate_blocks_in_dependent_materialized_views": {"1"},
+	q := url.Values{}
+	for name, value := range s.cfg.Cluster.settings() {
+		q.Set(name, fmt.Sprint(value))
+	}
+	for name, value := range map[string]string{
+		"database": s.cfg.Database, "query": sql, "decompress": "1",
+		"async_insert": "0", "wait_end_of_query": "1", // acknowledged means written
+		"insert_deduplicate": "1", "insert_deduplication_token": token, "deduplicate_blocks_in_dependent_materialized_views": "1",
+	} {
+		q.Set(name, value)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.cfg.Addr+"/?"+q.Encode(), bytes.NewReader(body))
 	if err != nil {

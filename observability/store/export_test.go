@@ -1,5 +1,31 @@
 package store
 
+// MigrationStatements are all statements of migrations as they are run, upwards, then those
+// that undo them.
+func MigrationStatements(c Cluster, database string) ([]string, error) {
+	all, err := readMigrations(migrations)
+	if err != nil {
+		return nil, err
+	}
+	out := []string{c.migrationsTable()}
+	for _, undone := range []bool{false, true} {
+		for _, m := range all {
+			list := m.statements
+			if undone {
+				list = m.down
+			}
+			for _, sql := range list {
+				statements, err := c.statements(database, sql)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, statements...)
+			}
+		}
+	}
+	return out, nil
+}
+
 // ColumnTypes are the columns of inserts with their types, by table.
 func ColumnTypes() map[string][]string {
 	out := map[string][]string{"otel_traces": types(spanColumns()), "otel_logs": types(logColumns())}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 //go:embed migrations/*.sql
@@ -35,8 +36,11 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.createDatabase(ctx); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, createMigrations); err != nil {
+	if err := s.define(ctx, s.cfg.Cluster.migrationsTable()); err != nil {
 		return fmt.Errorf("create table of migrations: %w", err)
+	}
+	if err := s.checkLayout(ctx); err != nil {
+		return err
 	}
 	applied, err := s.Schema(ctx)
 	if err != nil {
@@ -84,7 +88,7 @@ func (s *Store) Downgrade(ctx context.Context, version uint32) error {
 		if err := s.run(ctx, m.name+" undone", m.down); err != nil {
 			return err
 		}
-		if err := s.exec(ctx, "ALTER TABLE schema_migrations DELETE WHERE Version = ? SETTINGS mutations_sync = 1", m.version); err != nil {
+		if err := s.exec(ctx, "ALTER TABLE schema_migrations DELETE WHERE Version = ? SETTINGS "+s.waitForMutation(), m.version); err != nil {
 			return fmt.Errorf("record downgrade of %s: %w", m.name, err)
 		}
 	}
@@ -95,6 +99,11 @@ func (s *Store) Downgrade(ctx context.Context, version uint32) error {
 func (s *Store) Schema(ctx context.Context) (uint32, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
+	if s.cfg.Cluster.Name != "" { // another node may have just written it
+		if err := s.conn.Exec(ctx, "SYSTEM SYNC REPLICA schema_migrations"); err != nil {
+			return 0, fmt.Errorf("read schema version: %w", err)
+		}
+	}
 	var version uint32
 	if err := s.conn.QueryRow(ctx, "SELECT max(Version) FROM schema_migrations").Scan(&version); err != nil {
 		return 0, fmt.Errorf("read schema version: %w", err)
@@ -104,11 +113,58 @@ func (s *Store) Schema(ctx context.Context) (uint32, error) {
 
 func (s *Store) run(ctx context.Context, name string, statements []string) error {
 	for _, sql := range statements {
-		if err := s.exec(ctx, sql); err != nil {
+		all, err := s.cfg.Cluster.statements(s.cfg.Database, sql)
+		if err != nil {
 			return fmt.Errorf("migration %s: %w", name, err)
+		}
+		for _, sql := range all {
+			if err := s.define(ctx, sql); err != nil {
+				return fmt.Errorf("migration %s: %w", name, err)
+			}
 		}
 	}
 	return nil
+}
+
+// clusterTimeout bounds a statement that all nodes run, which takes as long as the slowest.
+const clusterTimeout = 90 * time.Second
+
+// define runs a statement of a migration.
+func (s *Store) define(ctx context.Context, sql string) error {
+	timeout := s.cfg.Timeout
+	if s.cfg.Cluster.Name != "" {
+		timeout = max(timeout, clusterTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return s.conn.Exec(ctx, sql)
+}
+
+// checkLayout refuses tables of one node where there should be those of a cluster, and the
+// other way round: neither becomes the other by itself.
+func (s *Store) checkLayout(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	var tables, distributed uint64
+	err := s.conn.QueryRow(ctx, "SELECT count(), countIf(engine = 'Distributed') FROM system.tables WHERE database = ? AND name = 'otel_traces'", s.cfg.Database).Scan(&tables, &distributed)
+	if err != nil {
+		return fmt.Errorf("look at tables: %w", err)
+	}
+	switch clustered := s.cfg.Cluster.Name != ""; {
+	case tables == 0 || clustered == (distributed > 0):
+		return nil
+	case clustered:
+		return fmt.Errorf("database %s has tables of a single node: for cluster %s use another database", s.cfg.Database, s.cfg.Cluster.Name)
+	default:
+		return fmt.Errorf("database %s has tables of a cluster: say which (clickhouse.cluster)", s.cfg.Database)
+	}
+}
+
+func (s *Store) waitForMutation() string {
+	if s.cfg.Cluster.Name != "" {
+		return "mutations_sync = 2"
+	}
+	return waitForMutation
 }
 
 // createDatabase connects without one, as a database that is not there refuses clients.
@@ -120,7 +176,7 @@ func (s *Store) createDatabase(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+s.cfg.Database); err != nil {
+	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+s.cfg.Database+s.cfg.Cluster.on()); err != nil {
 		return fmt.Errorf("create database %s: %w", s.cfg.Database, err)
 	}
 	return nil

@@ -11,8 +11,8 @@
 // many spans it had. Counting raw spans on each read is simpler and lost: its cost grows
 // with traffic, and the decision loop asks four times a second.
 //
-// The tables are MergeTree, not replicated: on a cluster, create them with the
-// Replicated engines under the same names before the first start.
+// On one node the tables are MergeTree. On a [Cluster] they are Replicated ones, under
+// Distributed ones that have their names.
 package store
 
 import (
@@ -41,11 +41,12 @@ type Config struct {
 	Password secret.Text
 	// Timeout bounds each statement but inserts of spans and points.
 	Timeout time.Duration
+	Cluster Cluster
 }
 
 // DefaultConfig is the embedded engine, without its password.
 func DefaultConfig() Config {
-	return Config{Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate", Timeout: 10 * time.Second}
+	return Config{Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate", Timeout: 10 * time.Second, Cluster: DefaultCluster()}
 }
 
 var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -63,7 +64,7 @@ func (c Config) Validate() error {
 	case c.Timeout <= 0:
 		return errors.New("timeout: must be positive")
 	}
-	return nil
+	return c.Cluster.Validate()
 }
 
 // Store is safe for concurrent use.
@@ -132,6 +133,7 @@ func connect(cfg Config, database string) (driver.Conn, error) {
 		ReadTimeout:  10 * time.Minute, // contexts bound every call
 		MaxOpenConns: 8,
 		MaxIdleConns: 8,
+		Settings:     cfg.Cluster.settings(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open clickhouse client: %w", err)

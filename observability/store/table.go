@@ -16,15 +16,16 @@ type Table struct {
 	Days   uint64    `json:"days,omitempty"` // that a row is kept, the longest of the table's rules; 0: for ever
 }
 
-// Tables says what every table with rows takes on disk, largest first. A row counts until
-// ClickHouse has removed it, which can be some time after its end.
+// Tables says what every table with rows takes on disk, largest first; of a cluster, one
+// replica of each shard. A row counts until ClickHouse has removed it, which can be some
+// time after its end.
 func (s *Store) Tables(ctx context.Context) ([]Table, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	const sql = `SELECT p.table, p.rows, p.bytes, p.parts, p.oldest, arrayMax(arrayPushBack(arrayMap(d -> toUInt64OrZero(d), extractAll(t.engine_full, 'toIntervalDay\\((\\d+)\\)')), 0))
+	sql := `SELECT p.table, p.rows, p.bytes, p.parts, p.oldest, arrayMax(arrayPushBack(arrayMap(d -> toUInt64OrZero(d), extractAll(t.engine_full, 'toIntervalDay\\((\\d+)\\)')), 0))
 FROM (
     SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts, minIf(min_time, min_time > toDateTime(0)) AS oldest
-    FROM system.parts WHERE active AND database = ? GROUP BY table
+    FROM ` + s.cfg.Cluster.system("parts") + ` WHERE active AND database = ? GROUP BY table
 ) AS p LEFT JOIN (SELECT name, engine_full FROM system.tables WHERE database = ?) AS t ON t.name = p.table
 ORDER BY p.bytes DESC, p.table`
 	rows, err := s.conn.Query(ctx, sql, s.cfg.Database, s.cfg.Database)
@@ -38,6 +39,7 @@ ORDER BY p.bytes DESC, p.table`
 		if err := rows.Scan(&t.Name, &t.Rows, &t.Bytes, &t.Parts, &t.Oldest, &t.Days); err != nil {
 			return nil, fmt.Errorf("read sizes of tables: %w", err)
 		}
+		t.Name = s.cfg.Cluster.nameOf(t.Name)
 		if t.Oldest.Unix() <= 0 {
 			t.Oldest = time.Time{} // a table without days
 		}
@@ -61,7 +63,7 @@ func (s *Store) Disk(ctx context.Context) (Disk, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	var d Disk
-	if err := s.conn.QueryRow(ctx, "SELECT sum(unreserved_space), sum(total_space) FROM system.disks WHERE type = 'Local'").Scan(&d.Free, &d.Total); err != nil {
+	if err := s.conn.QueryRow(ctx, "SELECT sum(unreserved_space), sum(total_space) FROM "+s.cfg.Cluster.system("disks")+" WHERE type = 'Local'").Scan(&d.Free, &d.Total); err != nil {
 		return Disk{}, fmt.Errorf("read room on disk: %w", err)
 	}
 	return d, nil
