@@ -151,6 +151,14 @@ type ClickHouseConfig struct {
 	Cluster  string `mapstructure:"cluster" doc:"cluster of the server's configuration, on all of whose nodes the tables are made, replicated and distributed; empty: tables are the server's own"`
 	Path     string `mapstructure:"replica_path" doc:"where the replicas of a table meet in Keeper, with ClickHouse's macros"`
 	Replica  string `mapstructure:"replica" doc:"name of a replica, with ClickHouse's macros"`
+
+	Quotas []QuotaConfig `mapstructure:"quotas" doc:"bytes that tables may take on disk, as {table: otel_traces, bytes: 50000000000}; beyond that their oldest days go, never today. Tables that are not named are bounded by their days alone"`
+}
+
+// QuotaConfig is what a table may take on disk.
+type QuotaConfig struct {
+	Table string `mapstructure:"table" doc:"otel_traces, otel_logs, otel_metrics_gauge and its like, traffic_group, traffic_call or traffic_decisions"`
+	Bytes int64  `mapstructure:"bytes" doc:"bytes; of a cluster, of all shards together, one replica each"`
 }
 
 // KafkaConfig is the log that messages are accepted into.

@@ -16,6 +16,7 @@ import (
 	"github.com/tracegate/tracegate/mesh/webhook"
 	"github.com/tracegate/tracegate/observability/remotewrite"
 	"github.com/tracegate/tracegate/observability/semconv"
+	"github.com/tracegate/tracegate/observability/store"
 )
 
 // validate checks every key; the error starts with the key's name.
@@ -349,6 +350,18 @@ func sortedKeys[V any](m map[string]V) []string {
 func (c ClickHouseConfig) check() error {
 	if c.Embedded && c.Cluster != "" {
 		return errors.New("clickhouse.cluster: the embedded engine is a single node; use servers (clickhouse.embedded: false)")
+	}
+	named := map[string]bool{}
+	for i, q := range c.Quotas {
+		switch {
+		case !store.Bounded(q.Table):
+			return fmt.Errorf("clickhouse.quotas[%d].table: %q is not a table that can have a quota", i, q.Table)
+		case named[q.Table]:
+			return fmt.Errorf("clickhouse.quotas[%d].table: %s has a quota already", i, q.Table)
+		case q.Bytes <= 0:
+			return fmt.Errorf("clickhouse.quotas[%d].bytes: must be positive", i)
+		}
+		named[q.Table] = true
 	}
 	return nil
 }

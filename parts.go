@@ -438,6 +438,10 @@ func storeConfig(cfg Config) (store.Config, error) {
 	c.User = cfg.ClickHouse.User
 	c.Password = secret.Text(password)
 	c.Cluster = store.Cluster{Name: cfg.ClickHouse.Cluster, Path: cfg.ClickHouse.Path, Replica: cfg.ClickHouse.Replica}
+	c.Quotas = map[string]uint64{}
+	for _, q := range cfg.ClickHouse.Quotas {
+		c.Quotas[q.Table] = uint64(q.Bytes)
+	}
 	return c, nil
 }
 

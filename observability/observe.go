@@ -38,6 +38,8 @@ type Config struct {
 	Migrate time.Duration
 	// Sizes is how often the tables are asked what they take.
 	Sizes time.Duration
+	// Quotas is how often they are held to what they may take.
+	Quotas time.Duration
 	// Drain bounds how long the listeners take to end.
 	Drain time.Duration
 }
@@ -46,7 +48,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Admin: "127.0.0.1:9211", Console: "127.0.0.1:8090", Store: store.DefaultConfig(), Ingest: ingest.DefaultConfig(),
-		Migrate: time.Second, Sizes: 15 * time.Second, Drain: 5 * time.Second,
+		Migrate: time.Second, Sizes: 15 * time.Second, Quotas: time.Minute, Drain: 5 * time.Second,
 	}
 }
 
@@ -57,8 +59,8 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%s: %w", a[0], err)
 		}
 	}
-	if c.Migrate <= 0 || c.Sizes <= 0 || c.Drain <= 0 {
-		return errors.New("migrate, sizes and drain: must be positive")
+	if min(c.Migrate, c.Sizes, c.Quotas, c.Drain) <= 0 {
+		return errors.New("migrate, sizes, quotas and drain: must be positive")
 	}
 	if err := c.Store.Validate(); err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -103,6 +105,10 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	bounds, err := newQuotas(s.Shrink, cfg.Store.Quotas, time.Now, deps.Registry, log)
+	if err != nil {
+		return err
+	}
 	var writer *remotewrite.Writer
 	if cfg.RemoteWrite.URL != "" {
 		if writer, err = remotewrite.New(cfg.RemoteWrite, deps.Registry, deps.Registry, log); err != nil {
@@ -135,6 +141,9 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		g.Go(func() error { return migrate(gctx, sink, cfg.Migrate, log) })
 		g.Go(func() error { return in.Mark(gctx, cfg.Ingest.Addr, sink) })
 		g.Go(func() error { return sizes.run(gctx, s.Tables, cfg.Sizes) })
+		if len(cfg.Store.Quotas) > 0 {
+			g.Go(func() error { return bounds.run(gctx, cfg.Quotas) })
+		}
 		if writer != nil {
 			g.Go(func() error { return writer.Run(gctx) })
 		}

@@ -99,6 +99,7 @@ func TestBoardIsLive(t *testing.T) {
 	tab.UntilText("#storage-note", "68.8 MB of tables, 41.2 GB of 120.0 GB free")
 	tab.UntilText(`#storage [data-key="otel_traces"]`, "3 d")
 	tab.UntilText(`#storage [data-key="otel_traces"]`, "31 h")
+	tab.UntilText(`#storage [data-key="otel_traces"] [data-tone="bad"]`, "66.8 MB of 64.0 MB")
 	tab.UntilText(`#storage [data-key="schema_migrations"]`, "for ever")
 	s.do(func() { s.statsErr = errAway })
 	tab.UntilText("#storage-empty", "ClickHouse does not say")

@@ -396,7 +396,7 @@ func (f *fakes) Tables(context.Context) ([]store.Table, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return []store.Table{
-		{Name: "otel_traces", Rows: 1_284_031, Bytes: 66_769_612, Parts: 7, Days: 3, Oldest: time.Now().Add(-31 * time.Hour)},
+		{Name: "otel_traces", Rows: 1_284_031, Bytes: 66_769_612, Quota: 64_000_000, Parts: 7, Days: 3, Oldest: time.Now().Add(-31 * time.Hour)},
 		{Name: "traffic_group", Rows: 70_112, Bytes: 2_004_118, Parts: 5, Days: 90, Oldest: time.Now().Add(-20 * 24 * time.Hour)},
 		{Name: "schema_migrations", Rows: 8, Bytes: 812, Parts: 1},
 	}, f.statsErr

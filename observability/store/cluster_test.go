@@ -264,7 +264,9 @@ func TestClusterOfOne(t *testing.T) {
 		t.Error(err)
 	}
 	tables, err := s.Tables(t.Context())
-	if err != nil || !slices.ContainsFunc(tables, func(t store.Table) bool { return t.Name == "otel_traces" && t.Rows == uint64(len(spans)) && t.Days == 3 }) {
+	if err != nil || !slices.ContainsFunc(tables, func(t store.Table) bool {
+		return t.Name == "otel_traces" && t.Rows == uint64(len(spans)) && t.Days == 3
+	}) {
 		t.Errorf("tables: %+v, %v", tables, err)
 	}
 	if disk, err := s.Disk(t.Context()); err != nil || disk.Total == 0 {

@@ -42,6 +42,8 @@ type Config struct {
 	// Timeout bounds each statement but inserts of spans and points.
 	Timeout time.Duration
 	Cluster Cluster
+	// Quotas are bytes that tables may take, by name; see [Store.Shrink].
+	Quotas map[string]uint64
 }
 
 // DefaultConfig is the embedded engine, without its password.
@@ -63,6 +65,9 @@ func (c Config) Validate() error {
 		return errors.New("user: must not be empty")
 	case c.Timeout <= 0:
 		return errors.New("timeout: must be positive")
+	}
+	if err := checkQuotas(c.Quotas); err != nil {
+		return err
 	}
 	return c.Cluster.Validate()
 }

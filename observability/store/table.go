@@ -13,7 +13,8 @@ type Table struct {
 	Bytes  uint64    `json:"bytes"` // on disk, compressed
 	Parts  uint64    `json:"parts"` // many small ones are slow to read
 	Oldest time.Time `json:"oldest,omitzero"`
-	Days   uint64    `json:"days,omitempty"` // that a row is kept, the longest of the table's rules; 0: for ever
+	Days   uint64    `json:"days,omitempty"`  // that a row is kept, the longest of the table's rules; 0: for ever
+	Quota  uint64    `json:"quota,omitempty"` // bytes it may take, beyond which its oldest days go; 0: any
 }
 
 // Tables says what every table with rows takes on disk, largest first; of a cluster, one
@@ -22,7 +23,7 @@ type Table struct {
 func (s *Store) Tables(ctx context.Context) ([]Table, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	sql := `SELECT p.table, p.rows, p.bytes, p.parts, p.oldest, arrayMax(arrayPushBack(arrayMap(d -> toUInt64OrZero(d), extractAll(t.engine_full, 'toIntervalDay\\((\\d+)\\)')), 0))
+	sql := `SELECT p.table, p.rows, p.bytes, p.parts, p.oldest, ` + keptDays + `
 FROM (
     SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts, minIf(min_time, min_time > toDateTime(0)) AS oldest
     FROM ` + s.cfg.Cluster.system("parts") + ` WHERE active AND database = ? GROUP BY table
@@ -40,6 +41,7 @@ ORDER BY p.bytes DESC, p.table`
 			return nil, fmt.Errorf("read sizes of tables: %w", err)
 		}
 		t.Name = s.cfg.Cluster.nameOf(t.Name)
+		t.Quota = s.cfg.Quotas[t.Name]
 		if t.Oldest.Unix() <= 0 {
 			t.Oldest = time.Time{} // a table without days
 		}
@@ -51,8 +53,7 @@ ORDER BY p.bytes DESC, p.table`
 	return out, nil
 }
 
-// Disk is the room for tables, in bytes: no quota bounds them but their days, so what is
-// free is what is left.
+// Disk is the room for tables, in bytes.
 type Disk struct {
 	Free  uint64 `json:"free"`
 	Total uint64 `json:"total"`

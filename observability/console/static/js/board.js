@@ -170,7 +170,10 @@ export class Board {
     const cell = (name, cls = "num") => h("td", { role: "cell", "data-label": name, class: cls });
     list($("storage"), rows, (t) => t.name,
       (t) => h("tr", { role: "row" }, h("th", { scope: "row", role: "rowheader" }, h("code", {}, t.name)), cell("On disk"), cell("Rows"), cell("Kept"), cell("Oldest")),
-      (el, t) => [bytes(t.bytes), count(t.rows), t.days ? `${t.days} d` : "for ever", t.oldest ? span(Date.now() - new Date(t.oldest)) : "–"].forEach((text, i) => put(el.children[i + 1], text)));
+      (el, t) => [t.quota ? `${bytes(t.bytes)} of ${bytes(t.quota)}` : bytes(t.bytes), count(t.rows), t.days ? `${t.days} d` : "for ever", t.oldest ? span(Date.now() - new Date(t.oldest)) : "–"].forEach((text, i) => {
+        put(el.children[i + 1], text);
+        if (i === 0) el.children[1].dataset.tone = t.quota && t.bytes > t.quota ? "bad" : "";
+      }));
     put($("storage-note"), rows.length ? `${bytes(rows.reduce((sum, t) => sum + t.bytes, 0))} of tables, ${bytes(disk.free)} of ${bytes(disk.total)} free` : "");
     $("storage-note").dataset.tone = rows.length && disk.free < disk.total / 10 ? "bad" : "";
     $("storage-empty").hidden = rows.length > 0;
