@@ -54,6 +54,9 @@ func (b *block[T]) send(ctx context.Context, s *Store, table, token string, rows
 	return nil
 }
 
+// maxMessage bounds what is read of what ClickHouse says to an insert.
+const maxMessage = 64 << 10
+
 // chunk is how much is compressed at once; ClickHouse's own are up to 1 MiB.
 const chunk = 1 << 20
 
@@ -87,42 +90,47 @@ func (b *block[T]) encode(lz4 *pool[*compress.Writer], rows []T) ([]byte, error)
 
 // post sends one insert and returns once ClickHouse has the rows.
 func (s *Store) post(ctx context.Context, sql, token string, body []byte) error {
-	q := url.Values{}
+	_, err := s.request(ctx, url.Values{
+		"query": {sql}, "decompress": {"1"},
+		"async_insert": {"0"}, "wait_end_of_query": {"1"}, // acknowledged means written
+		"insert_deduplicate": {"1"}, "insert_deduplication_token": {token}, "deduplicate_blocks_in_dependent_materialized_views": {"1"},
+	}, body, maxMessage)
+	return err
+}
+
+// request posts body and returns the answer, of which it reads most bytes at most.
+func (s *Store) request(ctx context.Context, q url.Values, body []byte, most int64) ([]byte, error) {
+	q.Set("database", s.cfg.Database)
 	for name, value := range s.cfg.Cluster.settings() {
-		q.Set(name, fmt.Sprint(value))
-	}
-	for name, value := range map[string]string{
-		"database": s.cfg.Database, "query": sql, "decompress": "1",
-		"async_insert": "0", "wait_end_of_query": "1", // acknowledged means written
-		"insert_deduplicate": "1", "insert_deduplication_token": token, "deduplicate_blocks_in_dependent_materialized_views": "1",
-	} {
-		q.Set(name, value)
+		if !q.Has(name) {
+			q.Set(name, fmt.Sprint(value))
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.cfg.Addr+"/?"+q.Encode(), bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.SetBasicAuth(s.cfg.User, string(s.cfg.Password))
 	resp, err := s.http.Do(req)
 	if err != nil {
 		var of *url.Error // it repeats the whole statement
 		if errors.As(err, &of) {
-			return of.Err
+			return nil, of.Err
 		}
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, most))
 	if err != nil {
-		return fmt.Errorf("read answer: %w", err)
+		return nil, fmt.Errorf("read answer: %w", err)
 	}
 	if code, err := strconv.ParseInt(resp.Header.Get("X-ClickHouse-Exception-Code"), 10, 32); err == nil {
-		return &clickhouse.Exception{Code: int32(code), Message: strings.TrimSpace(string(text))}
+		return nil, &clickhouse.Exception{Code: int32(code), Message: strings.TrimSpace(string(answer))}
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d: %s", resp.StatusCode, strings.TrimSpace(string(text)))
+		return nil, fmt.Errorf("status %d: %s", resp.StatusCode, strings.TrimSpace(string(answer)))
 	}
-	return nil
+	return answer, nil
 }
 
 // pool keeps what is costly to make for a later use, a few of each.

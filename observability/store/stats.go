@@ -18,8 +18,8 @@ import (
 // keySQL is what statistics are by, beside a time.
 const keySQL = "TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool"
 
-// sumsSQL are the columns that scanSums reads; it has a place for the time.
-const sumsSQL = "SELECT %s AS Start, " + keySQL + ", sum(Requests), sum(Errors), sumMap(Latency), max(Newest) FROM traffic_group"
+// sumsSQL are the columns that sums and scanSums read; it has a place for the time.
+const sumsSQL = "SELECT %s AS Start, " + keySQL + ", sum(Requests), sum(Errors), sumMap(Latency), max(Newest)::DateTime64(9, 'UTC') FROM traffic_group"
 
 // statsSQL has a place for a key by time and for the rows to read. One thread is the
 // quickest for some thousand rows; to be planned takes longer than to run, so it is plain
@@ -122,25 +122,18 @@ func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, key st
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
+	params := map[string]string{}
 	if len(ignore) > 0 {
 		where = "(" + where + ") AND NOT has({ignore:Array(String)}, TrafficRoute)"
-		ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"ignore": array(ignore)}))
+		params["ignore"] = array(ignore)
 	}
-	rows, err := s.conn.Query(ctx, fmt.Sprintf(statsSQL, key, where, MaxStats+1))
-	if err != nil {
-		return nil, fmt.Errorf("read group statistics: %w", err)
-	}
-	defer rows.Close()
 	var out []sli.Stats
-	for rows.Next() {
-		st, err := scanStats(rows)
-		if err != nil {
-			return nil, fmt.Errorf("read group statistics: %w", err)
-		}
+	err := s.readSums(ctx, fmt.Sprintf(statsSQL, key, where, MaxStats+1), params, func(st sli.Stats, h sli.Histogram) {
+		st.P50, st.P95, st.P99 = h.Quantile(0.5), h.Quantile(0.95), h.Quantile(0.99)
 		st.Window.To = st.Window.From.Add(length)
 		out = append(out, st)
-	}
-	if err := rows.Err(); err != nil {
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read group statistics: %w", err)
 	}
 	if len(out) > MaxStats {
@@ -197,12 +190,6 @@ func (s *Store) seconds(ctx context.Context, from, to int64, ignore []string, ea
 		}
 	}
 	return rows.Err()
-}
-
-func scanStats(rows driver.Rows) (sli.Stats, error) {
-	st, h, err := scanSums(rows)
-	st.P50, st.P95, st.P99 = h.Quantile(0.5), h.Quantile(0.95), h.Quantile(0.99)
-	return st, err
 }
 
 // scanSums reads one row of sums: statistics without quantiles, and what those are of.
