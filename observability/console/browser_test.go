@@ -451,6 +451,21 @@ func TestRecommendation(t *testing.T) {
 	looks(tab, "viewer", browsertest.Desktop())
 }
 
+// linesBehindParts counts points of lines that a part hides, but for their ends.
+const linesBehindParts = `(() => {
+  const parts = [...document.querySelectorAll("#map .part")].map((el) => el.getBoundingClientRect());
+  const frame = document.getElementById("map-parts").getBoundingClientRect();
+  let behind = 0;
+  for (const wire of document.querySelectorAll("#map-lines .wire")) {
+    const length = wire.getTotalLength();
+    for (let at = 2; at < length - 2; at += 2) {
+      const p = wire.getPointAtLength(at), x = p.x + frame.x, y = p.y + frame.y;
+      if (parts.some((r) => x > r.left + 1 && x < r.right - 1 && y > r.top + 1 && y < r.bottom - 1)) behind++;
+    }
+  }
+  return behind;
+})()`
+
 // TestServiceMapIsLive: parts and their pools are drawn, a part that is chosen shows its
 // calls, the table says all that the drawing does, and all of it goes by keyboard.
 func TestServiceMapIsLive(t *testing.T) {
@@ -466,6 +481,11 @@ func TestServiceMapIsLive(t *testing.T) {
 		tab.Until(`[...document.querySelectorAll("#map-lines .link[data-tone=bad]")].length === 2`)
 		tab.Eval(`document.getElementById("map").scrollIntoView({block: "start"}), scrollBy(0, -64)`, nil)
 		looks(tab, "map", size)
+		var behind int
+		tab.Eval(linesBehindParts, &behind)
+		if behind > 0 {
+			t.Errorf("%s: %d points of lines are behind parts", size.Name, behind)
+		}
 
 		tab.Eval(`document.querySelector('`+part("service:push", "")+`').focus()`, nil)
 		tab.Press(kb.Enter)
