@@ -56,9 +56,10 @@ func loadCommand(opts *options) *cobra.Command {
 			return r.OK, err
 		})
 	changes.Flags().IntVar(&n, "changes", 1000, "how many changes")
-	changes.Long = "Makes changes while three groups ask for 2,000 requests a second and hold 504 WebSockets open (--rate, --users). What the machine\n" +
-		"does not carry is not started, and the report says what was reached. Whether the machine is quick enough is not asked: for the\n" +
-		"run the policy is in mode observe. Certificates are renewed too where edge.tls.listen is set, as it is in a tracegate of its own."
+	changes.Long = "Makes changes while three groups ask for 2,000 requests a second, three of twenty of them messages, and hold 504 WebSockets open\n" +
+		"(--rate, --users). What the machine does not carry is not started, and the report says what was reached. Whether the machine is\n" +
+		"quick enough is not asked: for the run the policy is in mode observe. Certificates are renewed too where edge.tls.listen is set,\n" +
+		"as it is in a tracegate of its own."
 	changes.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if !cmd.Flags().Changed("rate") {
 			cfg.Rate = 667

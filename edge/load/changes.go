@@ -59,7 +59,7 @@ const applyTime = 10 * time.Second
 // changesUnderWay bounds the requests of a group that wait for an answer. Where the machine
 // cannot keep the rate it is then pressed as hard as it can be, and not buried: the report
 // says what rate was reached.
-const changesUnderWay = 32
+const changesUnderWay = 128
 
 // Changes makes n mixed changes while crowds press, each when the one before has been
 // acknowledged: groups nobody belongs to are isolated and released; cohorts, rules,
@@ -89,7 +89,7 @@ func Changes(ctx context.Context, cfg Config, n int, policy []byte, out io.Write
 			return ChangesReport{}, fmt.Errorf("load changes: policy: %w", err)
 		}
 	}
-	cfg.MaxInFlight = min(cfg.MaxInFlight, changesUnderWay)
+	cfg.MaxInFlight, cfg.Reading = min(cfg.MaxInFlight, changesUnderWay), true
 	r := ChangesReport{Schema: ChangesSchema, Asked: n, Mode: string(decide.ModeObserve), Settings: settings(cfg)}
 	c := newChanger(n, observed, cfg.Renew != nil)
 	var before, after map[string]int64

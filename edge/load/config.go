@@ -27,6 +27,8 @@ type Config struct {
 	// Rate is requests per second and group; Users is people per group, in pairs.
 	Rate  float64
 	Users int
+	// Reading lets people mostly read, so that rather the edge is pressed than the log on disk.
+	Reading bool
 	// MaxInFlight bounds the requests of a group that wait for an answer. More are not
 	// started and counted as shed.
 	MaxInFlight int

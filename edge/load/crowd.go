@@ -18,8 +18,14 @@ import (
 // patience bounds one request of the schedule, its repetitions included.
 const patience = 30 * time.Second
 
-// mix is what users do, in turn: half of it is sending by WebSocket.
-var mix = []string{"ws", "rest", "ws", "me", "ws", "history", "ws", "rest", "ws", "me"} //nolint:gochecknoglobals // a constant
+// What users do, in turn: half of talking is sending by WebSocket; those who read send three
+// of twenty.
+//
+//nolint:gochecknoglobals // constants
+var (
+	talking = []string{"ws", "rest", "ws", "me", "ws", "history", "ws", "rest", "ws", "me"}
+	reading = append([]string{"ws", "rest", "ws", "history"}, slices.Repeat([]string{"me"}, 16)...)
+)
 
 // crowd is one group's users and what they saw.
 type crowd struct {
@@ -164,10 +170,14 @@ func (c *crowd) ready(ctx context.Context) error {
 // They are given their own time: a request cut off by us would look like a fault.
 func (c *crowd) press(ctx context.Context, cfg Config, start time.Time) {
 	work := context.WithoutCancel(ctx)
+	mix := talking
+	if cfg.Reading {
+		mix = reading
+	}
 	pace(ctx, start, cfg.Rate, cfg.MaxInFlight, func(i int, due time.Time) {
 		ctx, cancel := context.WithTimeout(work, patience)
 		defer cancel()
-		err := c.request(ctx, i)
+		err := c.request(ctx, mix, i)
 		c.record.add(sample{due: due, took: time.Since(due), failed: err != nil})
 	}, func(_ int, due time.Time) {
 		c.record.add(sample{due: due, shed: true})
@@ -175,7 +185,7 @@ func (c *crowd) press(ctx context.Context, cfg Config, start time.Time) {
 }
 
 // request is the ith of the schedule: users take turns, and go through the mix.
-func (c *crowd) request(ctx context.Context, i int) error {
+func (c *crowd) request(ctx context.Context, mix []string, i int) error {
 	p := c.people[i%len(c.people)]
 	switch mix[i/len(c.people)%len(mix)] {
 	case "ws":
