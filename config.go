@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/tracegate/tracegate/controlplane/notify"
+	"github.com/tracegate/tracegate/observability/store"
 )
 
 // Config is tracegate.yaml. The `doc` tags are its documentation: `tracegate config`
@@ -250,8 +251,11 @@ func defaultConfig() Config {
 			},
 			Drain: 10 * time.Second, ScaleIn: time.Minute, EditWithin: 24 * time.Hour,
 		},
-		Observe:    ObserveConfig{OTLP: "127.0.0.1:4317", HTTP: "127.0.0.1:4318", Console: "127.0.0.1:8090", Admin: "127.0.0.1:9211"},
-		ClickHouse: ClickHouseConfig{Embedded: true, Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate", Path: "/clickhouse/tables/{shard}/{database}/{table}", Replica: "{replica}"},
+		Observe: ObserveConfig{OTLP: "127.0.0.1:4317", HTTP: "127.0.0.1:4318", Console: "127.0.0.1:8090", Admin: "127.0.0.1:9211"},
+		ClickHouse: ClickHouseConfig{
+			Embedded: true, Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate",
+			Path: store.DefaultCluster().Path, Replica: store.DefaultCluster().Replica,
+		},
 		Kafka:      KafkaConfig{Embedded: true, Brokers: []string{"127.0.0.1:9092"}},
 		Redis:      RedisConfig{Embedded: true, Addrs: []string{"127.0.0.1:6379"}},
 		Discovery:  DiscoveryConfig{Prefix: "/discovery", TTL: 2 * time.Second},

@@ -97,8 +97,16 @@ func (c Cluster) system(table string) string {
 	return "cluster('" + c.Name + "', system." + table + ")"
 }
 
-// waitForMutation is for a change of rows that must be done everywhere before the next.
-const waitForMutation = "mutations_sync = 1"
+// waitForOne is what migrations set for a change of rows that must be done before the next.
+const waitForOne = "mutations_sync = 1"
+
+// waitForMutation is that, for all replicas.
+func (c Cluster) waitForMutation() string {
+	if c.Name == "" {
+		return waitForOne
+	}
+	return "mutations_sync = 2"
+}
 
 // migrationsTable is the statement that makes the table of migrations. On a cluster it is
 // one table with a replica on every node of every shard.
@@ -156,7 +164,7 @@ func (c Cluster) statements(database, sql string) ([]string, error) {
 		return []string{gone(m[2]), gone(c.local(m[2]))}, nil
 	}
 	if m := alter.FindStringSubmatch(sql); m != nil {
-		rest := strings.Replace(m[2], waitForMutation, "mutations_sync = 2", 1)
+		rest := strings.Replace(m[2], waitForOne, c.waitForMutation(), 1)
 		out := []string{"ALTER TABLE " + c.local(m[1]) + c.on() + " " + rest}
 		if alterColumns.MatchString(rest) {
 			out = append(out, "ALTER TABLE "+m[1]+c.on()+" "+rest)

@@ -88,7 +88,7 @@ func (s *Store) Downgrade(ctx context.Context, version uint32) error {
 		if err := s.run(ctx, m.name+" undone", m.down); err != nil {
 			return err
 		}
-		if err := s.exec(ctx, "ALTER TABLE schema_migrations DELETE WHERE Version = ? SETTINGS "+s.waitForMutation(), m.version); err != nil {
+		if err := s.exec(ctx, "ALTER TABLE schema_migrations DELETE WHERE Version = ? SETTINGS "+s.cfg.Cluster.waitForMutation(), m.version); err != nil {
 			return fmt.Errorf("record downgrade of %s: %w", m.name, err)
 		}
 	}
@@ -158,13 +158,6 @@ func (s *Store) checkLayout(ctx context.Context) error {
 	default:
 		return fmt.Errorf("database %s has tables of a cluster: say which (clickhouse.cluster)", s.cfg.Database)
 	}
-}
-
-func (s *Store) waitForMutation() string {
-	if s.cfg.Cluster.Name != "" {
-		return "mutations_sync = 2"
-	}
-	return waitForMutation
 }
 
 // createDatabase connects without one, as a database that is not there refuses clients.
