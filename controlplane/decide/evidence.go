@@ -14,6 +14,12 @@ const (
 	slowAllowance  = 0.001 // of requests above the objective, which allows one in twenty
 )
 
+// stallChance is how improbable the requests above the objective must be for a slower
+// median to count in the quick window. A pool that stands still for a few tenths of a second
+// delays half of what it is asked within one, and the test takes that for many requests that
+// are slow each by itself; but few of them break the objective, which a fault does with all.
+const stallChance = 0.001
+
 // chances are how probable it is that a group which is like what it is compared with
 // looks as bad; infinite, so that no significance lets it pass, where it is not worse.
 type chances struct {

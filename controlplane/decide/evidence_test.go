@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/sli"
 )
 
@@ -116,5 +118,48 @@ func TestHealthyGroupsAreSeldomSurelyBad(t *testing.T) {
 	}
 	if most := int(looks*significance + 4*math.Sqrt(looks*significance)); errors > most || slow > most {
 		t.Errorf("of %d looks, surely more errors in %d and surely slower in %d, at most %d expected", looks, errors, slow, most)
+	}
+}
+
+// TestOneStallIsNoFault: a pool that stood still for some tenths of a second is not taken
+// for a group that is slow, however improbable its median is; a fault is as before.
+func TestOneStallIsNoFault(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	well := sli.Stats{Requests: 60, P50: 60 * ms, P95: 170 * ms, P99: 230 * ms}
+	for _, tt := range []struct {
+		name  string
+		quick sli.Stats     // of the canary group
+		seen  time.Duration // of the window, until the newest request
+		moved bool
+	}{
+		{"most are slower, few too slow", sli.Stats{Requests: 39, P50: 259 * ms, P95: 505 * ms, P99: 612 * ms}, 1200 * ms, false},
+		{"the window is young", sli.Stats{Requests: 39, P50: 300 * ms, P95: 560 * ms, P99: 900 * ms}, 786 * ms, false},
+		{"a fault", sli.Stats{Requests: 39, P50: 300 * ms, P95: 900 * ms, P99: 1200 * ms}, 1200 * ms, true},
+		{"beyond doubt in a young window", sli.Stats{Requests: 39, P50: 600 * ms, P95: 1600 * ms, P99: 2 * time.Second}, 786 * ms, true},
+		{"errors in a young window", sli.Stats{Requests: 39, Errors: 20, P50: 60 * ms, P95: 170 * ms, P99: 230 * ms}, 786 * ms, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := DefaultPolicy()
+			p.BadEvaluations, p.SlowEvaluations = 1, 1
+			w := sli.Window{From: start, To: start.Add(2 * time.Second)}
+			canary, baseline := identity("canary", "canary", "shop"), identity("", "prod", "shop")
+			of := func(g group.Group, pool string, st sli.Stats) sli.Stats {
+				st.Group, st.Color, st.Env, st.Tenant, st.Service, st.Pool, st.Window = g.ID(), g.Color, g.Env, g.Tenant, semconv.ServiceCore, pool, w
+				return st
+			}
+			in := Input{
+				Now: start.Add(1500 * ms), Newest: start.Add(tt.seen), Isolatable: map[string]bool{semconv.ServiceCore: true},
+				Homes: map[group.Color]string{canary.Color: semconv.PoolCanary},
+				Quick: []sli.Stats{of(canary, semconv.PoolCanary, tt.quick), of(baseline, semconv.PoolBaseline, well)},
+				Short: []sli.Stats{of(canary, semconv.PoolCanary, well), of(baseline, semconv.PoolBaseline, well)},
+			}
+			in.Long = in.Short
+			ds, _ := Decide(p, State{}, in)
+			if moved := len(ds) == 1 && ds[0].Action == Isolate; moved != tt.moved {
+				t.Errorf("isolated: %v, want %v (%+v)", moved, tt.moved, ds)
+			}
+		})
 	}
 }

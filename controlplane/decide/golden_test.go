@@ -166,7 +166,7 @@ func play(s scenario) string {
 			write(&out, at, names, d)
 		}
 		in := Input{Now: now, Homes: homes, Isolatable: map[string]bool{semconv.ServiceCore: !s.NoIsolatedPool}}
-		in.Quick = s.measure(at, s.Policy.QuickWindow, state, homes)
+		in.Quick = s.measure(at, s.Policy.QuickWindow+at%time.Second, state, homes) // from a whole second on, as the store has it
 		in.Short = s.measure(at, s.Policy.ShortWindow, state, homes)
 		in.Long = s.measure(at, s.Policy.LongWindow, state, homes)
 		if len(in.Long) > 0 {

@@ -20,6 +20,7 @@ type finding struct {
 	baseline *sli.Stats // nil: nothing to compare with
 	global   bool       // baseline breaks the same objective
 	doubtful bool       // only latency is bad, and that by its median and not beyond doubt
+	brief    bool       // only latency is bad, and that by its median, which one stall may explain
 	chance   float64    // of what was found, where it was compared with something
 	test     string     // see [Evidence]
 	words    string
@@ -34,9 +35,9 @@ func (f finding) evidence() *Evidence {
 }
 
 // judge compares a group with its baseline, service by service, and returns the
-// first bad finding: over the quick window, over the short one, or over the long one where
-// the short one has too little to be sure, but breaks an objective too: what is over is
-// not judged.
+// first bad finding: over the quick window, unless one stall may be all of it; over the
+// short one; or over the long one where the short one has too little to be sure, but breaks
+// an objective too: what is over is not judged.
 // Bad without a baseline, or with a bad one, is bad all the same: [evaluation.mayNot]
 // says then why nothing moves.
 func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, bool) {
@@ -60,7 +61,7 @@ func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, boo
 		}
 		if quick, enough := e.measured(e.quick[id], service, pool); enough && g.Share == 0 && e.breaks(quick, 1) && e.alone(id, quick) {
 			f, bad := e.compare(id, g, quick, e.Quick, e.Short, e.Long)
-			if f.from = quick.Window.From; bad {
+			if f.from = quick.Window.From; bad && !f.brief {
 				return f, true
 			}
 			suspect(f)
@@ -117,7 +118,9 @@ func (e *evaluation) compare(id group.ID, g GroupState, st sli.Stats, windows ..
 	c := e.chances(st, base, ref)
 	f.chance, f.test = c.best()
 	f.words += odds(f.chance)
-	f.doubtful = !e.sure(c.errors) && !e.sure(2*c.above) && c.slow() > e.Significance*e.Significance
+	median := !e.sure(c.errors) && !e.sure(2*c.above)
+	f.doubtful = median && c.slow() > e.Significance*e.Significance
+	f.brief = median && (c.above > stallChance || e.Newest.Sub(st.Window.From) < e.QuickWindow)
 	return f, e.sure(f.chance)
 }
 

@@ -264,6 +264,19 @@ func TestRegression(t *testing.T) {
 	}
 }
 
+// TestPausesAreNoFaults plays runs in which the quick window alone took a pause of a pool for
+// a fault of one group.
+func TestPausesAreNoFaults(t *testing.T) {
+	t.Parallel()
+	ours := []Method{Engine("ours", decide.DefaultPolicy())}
+	pauses := Spec{Shape: Pauses, Length: 20 * time.Minute, Pipeline: ProductPipeline()}
+	for _, seed := range []uint64{247, 280, 458, 495, 951, 1437, 1552, 1674, 2255, 2656, 3410, 3883} {
+		if out := Replay(pauses, Seeds{Tuning + seed, 1}, ours, 1); out[0][0].Wrong > 0 {
+			t.Errorf("seed %d: %d isolations without a fault", seed, out[0][0].Wrong)
+		}
+	}
+}
+
 func TestUpTo(t *testing.T) {
 	t.Parallel()
 	for count, want := range map[int]float64{0: 2.996, 1: 4.744, 10: 16.962, 1000: 1054} {
