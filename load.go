@@ -56,10 +56,11 @@ func loadCommand(opts *options) *cobra.Command {
 			return r.OK, err
 		})
 	changes.Flags().IntVar(&n, "changes", 1000, "how many changes")
-	changes.Long = "Makes changes while three groups ask for 2,000 requests a second, three of twenty of them messages, and hold 504 WebSockets open\n" +
-		"(--rate, --users). What the machine does not carry is not started, and the report says what was reached. Whether the machine is\n" +
-		"quick enough is not asked: for the run the policy is in mode observe. Certificates are renewed too where edge.tls.listen is set,\n" +
-		"as it is in a tracegate of its own."
+	changes.Flags().DurationVar(&cfg.Every, "every", cfg.Every, "the least time from one change to the next; 0: each when every edge has the one before")
+	changes.Long = "Makes changes while three groups ask for 2,000 requests a second, one of forty of them a message, and hold 504 WebSockets open\n" +
+		"(--rate, --users); --every leaves time between changes. What the machine does not carry is not started, and the report says what\n" +
+		"was reached. Whether the machine is quick enough is not asked: for the run the policy is in mode observe. Certificates are\n" +
+		"renewed too where edge.tls.listen is set, as it is in a tracegate of its own."
 	changes.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if !cmd.Flags().Changed("rate") {
 			cfg.Rate = 667

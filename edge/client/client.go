@@ -152,7 +152,7 @@ func New(cfg Config) (*Client, error) {
 			Transport: &http.Transport{
 				Proxy:               http.ProxyFromEnvironment,
 				DialContext:         d.DialContext,
-				MaxIdleConnsPerHost: 64,
+				MaxIdleConnsPerHost: 256,              // fewer than are in use at once are opened again and again
 				IdleConnTimeout:     30 * time.Second, // below the edge's own, so that it is us who close
 				TLSHandshakeTimeout: cfg.Timeout,
 			},

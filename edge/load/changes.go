@@ -71,12 +71,13 @@ const changesUnderWay = 128
 // late whatever is changed, and an update that is taken back for that is not what is asked
 // here. ([Decisions] asks for that.)
 //
-// Config.Duration does not bound it: a second for each change does.
+// A change is begun at most each Config.Every. Config.Duration does not bound the run: a
+// second, or Config.Every, for each change does.
 func Changes(ctx context.Context, cfg Config, n int, policy []byte, out io.Writer, log *slog.Logger) (ChangesReport, error) {
 	if n < 1 {
 		return ChangesReport{}, errors.New("load changes: n: must be at least 1")
 	}
-	cfg.Duration = max(time.Duration(n)*time.Second, time.Second)
+	cfg.Duration = time.Duration(n) * max(time.Second, cfg.Every)
 	if err := cfg.Validate(); err != nil {
 		return ChangesReport{}, fmt.Errorf("load changes: %w", err)
 	}
@@ -146,8 +147,9 @@ func newChanger(n int, policy []byte, renews bool) *changer {
 }
 
 func (c *changer) change(ctx context.Context) error {
-	limit := c.start.Add(c.cfg.Duration)
-	for i := 0; i < c.n && time.Now().Before(limit); i++ {
+	limit, next := c.start.Add(c.cfg.Duration), time.Now()
+	for i := 0; i < c.n && time.Now().Before(limit) && until(ctx, next); i++ {
+		next = time.Now().Add(c.cfg.Every)
 		kind := c.kinds[i%len(c.kinds)]
 		c.asked[kind]++
 		took, err := c.apply(ctx, kind, i/len(c.kinds))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -80,6 +81,47 @@ func TestChanges(t *testing.T) {
 				t.Log("\n" + out.String())
 			}
 		})
+	}
+}
+
+// TestChangesArePaced: a change begins at most each Config.Every.
+func TestChangesArePaced(t *testing.T) {
+	cfg := newProduct(t).config()
+	cfg.Every = 50 * time.Millisecond
+	r, err := Changes(deadline(t), cfg, 11, []byte(policy), &bytes.Buffer{}, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := r.Ended.Sub(r.Started); took < 400*time.Millisecond {
+		t.Errorf("11 changes took %v, want 10 times %v", took, cfg.Every)
+	}
+}
+
+// TestTurns: everybody does all of the mix, and in no round more do the same than it says.
+func TestTurns(t *testing.T) {
+	const people = 168
+	did, times := map[int]map[string]int{}, map[string]int{}
+	for _, what := range reading {
+		times[what]++
+	}
+	for round := range len(reading) {
+		at := map[string]int{}
+		for i := range people {
+			who, what := turn(reading, people, round*people+i)
+			if did[who] == nil {
+				did[who] = map[string]int{}
+			}
+			did[who][what]++
+			at[what]++
+		}
+		if most := times["ws"] * (people/len(reading) + 1); at["ws"] > most {
+			t.Errorf("round %d: %d send at once, want at most %d", round, at["ws"], most)
+		}
+	}
+	for who, got := range did {
+		if diff := cmp.Diff(times, got); diff != "" {
+			t.Errorf("person %d (-want +got):\n%s", who, diff)
+		}
 	}
 }
 

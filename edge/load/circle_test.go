@@ -48,7 +48,7 @@ func TestCircle(t *testing.T) {
 		{"another group suffers", func(p *product, c *Config) {
 			n := 0
 			p.core.Misbehave(coretest.Chaos{Send: func(int) coretest.Verdict {
-				if n++; n > 20 && n < 30 { // of all groups
+				if n++; n > 10 && n < 20 { // of all groups, and before the group is isolated
 					return coretest.Refuse
 				}
 				return coretest.Take

@@ -54,6 +54,9 @@ type Config struct {
 	// Calm is how long Faults waits before the first kill and after each part has healed.
 	Calm time.Duration
 
+	// Every is the least time from one of [Changes] to the next; 0: each begins when every
+	// edge has the one before.
+	Every time.Duration
 	// Renew, where not nil, renews a certificate of the edge; turn counts from 0.
 	Renew func(turn int) error
 
@@ -165,6 +168,8 @@ func (c Config) Validate() error {
 		return errors.New("settle, wait: must be positive")
 	case c.ReleaseWait < 0 || c.Calm < 0 || c.Forget < 0:
 		return errors.New("release wait, calm: must not be negative")
+	case c.Every < 0:
+		return errors.New("every: must not be negative")
 	case c.Limits.Decision <= 0 || c.Limits.Programmed <= 0 || c.Limits.Heal <= 0:
 		return errors.New("limits: must be positive")
 	case !(c.FaultErrors >= 0 && c.FaultErrors <= 1):

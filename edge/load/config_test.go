@@ -32,6 +32,7 @@ func TestValidate(t *testing.T) {
 		{"settle, wait", func(c *Config) { c.Settle = 0 }},
 		{"objective", func(c *Config) { c.Objective = 0 }},
 		{"release wait, calm", func(c *Config) { c.ReleaseWait = -1 }},
+		{"every", func(c *Config) { c.Every = -1 }},
 		{"limits", func(c *Config) { c.Limits.Heal = 0 }},
 		{"fault errors", func(c *Config) { c.FaultErrors = 1.5 }},
 		{"fault latency", func(c *Config) { c.FaultLatency = -1 }},

@@ -18,13 +18,13 @@ import (
 // patience bounds one request of the schedule, its repetitions included.
 const patience = 30 * time.Second
 
-// What users do, in turn: half of talking is sending by WebSocket; those who read send three
-// of twenty.
+// What users do, in turn: half of talking is sending by WebSocket; those who read send one
+// of forty.
 //
 //nolint:gochecknoglobals // constants
 var (
 	talking = []string{"ws", "rest", "ws", "me", "ws", "history", "ws", "rest", "ws", "me"}
-	reading = append([]string{"ws", "rest", "ws", "history"}, slices.Repeat([]string{"me"}, 16)...)
+	reading = append([]string{"ws", "history"}, slices.Repeat([]string{"me"}, 38)...)
 )
 
 // crowd is one group's users and what they saw.
@@ -184,10 +184,19 @@ func (c *crowd) press(ctx context.Context, cfg Config, start time.Time) {
 	})
 }
 
-// request is the ith of the schedule: users take turns, and go through the mix.
+// turn is who makes the ith request of the schedule, and what it is. People take turns, and
+// each goes through the mix from another place, so that at any time it is the mix that is
+// asked for, and not one thing by all.
+func turn(mix []string, people, i int) (who int, what string) {
+	who = i % people
+	return who, mix[(who+i/people)%len(mix)]
+}
+
+// request is the ith of the schedule.
 func (c *crowd) request(ctx context.Context, mix []string, i int) error {
-	p := c.people[i%len(c.people)]
-	switch mix[i/len(c.people)%len(mix)] {
+	who, what := turn(mix, len(c.people), i)
+	p := c.people[who]
+	switch what {
 	case "ws":
 		return c.send(ctx, p, i, p.session.Send)
 	case "rest":
