@@ -594,6 +594,16 @@ FROM
 ARRAY JOIN [1, 10, 60, 101, 110, 160]::Array(UInt8) AS Grain
 GROUP BY Grain, Second, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool, TrafficRoute, StatusClass;
 
+ALTER TABLE otel_traces_local ON CLUSTER 'main' MODIFY SETTING merge_selector_base = 20;
+
+ALTER TABLE otel_metrics_sum_local ON CLUSTER 'main' MODIFY SETTING merge_selector_base = 20;
+
+ALTER TABLE otel_metrics_histogram_local ON CLUSTER 'main' MODIFY SETTING merge_selector_base = 20;
+
+ALTER TABLE traffic_group_local ON CLUSTER 'main' MODIFY SETTING merge_selector_base = 20;
+
+ALTER TABLE traffic_call_local ON CLUSTER 'main' MODIFY SETTING merge_selector_base = 20;
+
 DROP VIEW IF EXISTS traffic_group_stats ON CLUSTER 'main' SYNC;
 
 DROP VIEW IF EXISTS traffic_group_mv ON CLUSTER 'main' SYNC;
@@ -698,3 +708,13 @@ FROM
 ) AS s
 ARRAY JOIN [1, 10, 60]::Array(UInt8) AS Grain
 GROUP BY Grain, Second, TrafficGroup, TrafficColor, TrafficEnv, TrafficTenant, TrafficService, TrafficPool, TrafficRoute, StatusClass;
+
+ALTER TABLE otel_traces_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
+
+ALTER TABLE otel_metrics_sum_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
+
+ALTER TABLE otel_metrics_histogram_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
+
+ALTER TABLE traffic_group_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
+
+ALTER TABLE traffic_call_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
