@@ -76,7 +76,9 @@ func (f *Follower) follow(ctx context.Context, each func(context.Context, []stri
 		kgo.HeartbeatInterval(min(f.cfg.Session/4, time.Second)),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
-		kgo.FetchMaxWait(time.Second),
+		// What comes is gathered for a moment: a batch costs its taker much the same whatever
+		// is in it.
+		kgo.FetchMinBytes(64<<10), kgo.FetchMaxWait(250*time.Millisecond),
 		kgo.FetchMaxPartitionBytes(1<<20),
 		kgo.WithLogger(franzLogger{f.log}),
 	)
