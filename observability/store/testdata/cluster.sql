@@ -600,8 +600,6 @@ ALTER TABLE otel_metrics_sum_local ON CLUSTER 'main' MODIFY SETTING merge_select
 
 ALTER TABLE otel_metrics_histogram_local ON CLUSTER 'main' MODIFY SETTING merge_selector_base = 20;
 
-ALTER TABLE traffic_group_local ON CLUSTER 'main' MODIFY SETTING merge_selector_base = 20;
-
 ALTER TABLE traffic_call_local ON CLUSTER 'main' MODIFY SETTING merge_selector_base = 20;
 
 DROP VIEW IF EXISTS traffic_group_stats ON CLUSTER 'main' SYNC;
@@ -714,7 +712,5 @@ ALTER TABLE otel_traces_local ON CLUSTER 'main' RESET SETTING merge_selector_bas
 ALTER TABLE otel_metrics_sum_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
 
 ALTER TABLE otel_metrics_histogram_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
-
-ALTER TABLE traffic_group_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
 
 ALTER TABLE traffic_call_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
