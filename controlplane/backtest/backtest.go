@@ -31,7 +31,7 @@ type Player struct {
 	quick, short, long window
 	at                 time.Time    // start of the second that is being collected; zero: none yet
 	current            []sli.Second // what was counted in it
-	newest             time.Time
+	newest             time.Time    // until when requests were counted
 	state              decide.State
 	decided            []decide.Decision
 }
@@ -66,13 +66,11 @@ func (p *Player) Until(t time.Time) {
 		p.quick.push(p.current)
 		p.short.push(p.current)
 		p.long.push(p.current)
-		for _, s := range p.current {
-			if s.Newest.After(p.newest) {
-				p.newest = s.Newest
-			}
+		p.at = p.at.Add(time.Second)
+		if len(p.current) > 0 {
+			p.newest = p.at // all of it is known
 		}
 		p.current = nil
-		p.at = p.at.Add(time.Second)
 		p.decide(p.at)
 	}
 }

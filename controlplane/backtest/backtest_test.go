@@ -35,9 +35,14 @@ func setup(p decide.Policy) backtest.Setup {
 	return backtest.Setup{Policy: p, Homes: map[group.Color]string{group.ColorOf("canary"): semconv.PoolCanary}, Isolatable: map[string]bool{semconv.ServiceCore: true}}
 }
 
-// play has two groups in baseline and one in canary, which is slow from 20 s on, until it
-// is over or, as moved says, isolated.
+// play has two groups in baseline and one in canary, which takes a second from 20 s on, until
+// it is over or, as moved says, isolated.
 func play(p decide.Policy, moved time.Duration, until time.Duration) []decide.Decision {
+	return playSlow(p, time.Second, moved, until)
+}
+
+// playSlow is play with another latency.
+func playSlow(p decide.Policy, slow, moved, until time.Duration) []decide.Decision {
 	r := rand.New(rand.NewPCG(1, 2))
 	player := backtest.New(setup(p))
 	sick := group.Group{Color: group.ColorOf("canary"), Env: "canary", Tenant: "payment"}
@@ -50,7 +55,7 @@ func play(p decide.Policy, moved time.Duration, until time.Duration) []decide.De
 		case at >= moved:
 			pool = semconv.PoolIsolated
 		case at >= 20*time.Second:
-			took = time.Second
+			took = slow
 		}
 		player.Add(second(r, sick, pool, at, 50, took, 0))
 	}
@@ -76,6 +81,19 @@ func TestFaultIsFound(t *testing.T) {
 	lax.MaxP95 = 5 * time.Second
 	if ds := play(lax, 24*time.Second, 30*time.Second); len(ds) != 0 {
 		t.Errorf("a lax policy decides %+v", ds)
+	}
+}
+
+// TestQuickWindowIsWhole: what a second has is known to its end, so that a median that is
+// slower counts in the quick window.
+func TestQuickWindowIsWhole(t *testing.T) {
+	t.Parallel()
+	ds := playSlow(decide.DefaultPolicy(), 390*time.Millisecond, 24*time.Second, 30*time.Second)
+	if len(ds) == 0 || ds[0].Action != decide.Isolate || ds[0].Evidence == nil || ds[0].Evidence.Test != "slower requests" {
+		t.Fatalf("decisions: %+v", ds)
+	}
+	if after := ds[0].Time.Sub(start.Add(20 * time.Second)); after >= 2*time.Second {
+		t.Errorf("isolated %s after the fault, want within the second after its first: %s", after, ds[0].Reason)
 	}
 }
 
