@@ -212,7 +212,8 @@ spec:
 	})
 }
 
-// plane plays the control plane: it takes policies, and says what became of them.
+// plane plays the control plane: it takes policies, and says what became of them. As a control
+// plane it keeps nobody waiting: the same policy may come twice, also when nobody asks for it.
 type plane struct {
 	t        *testing.T
 	cl       client.Client
@@ -236,7 +237,7 @@ func overlaidBy(t *testing.T, namespace string, calls *kubetest.Calls) *plane {
 	}
 	p := &plane{
 		t: t, cl: start(t, namespace), base: base, file: make(chan source.Update[policy.Policy], 1),
-		policies: make(chan source.Update[policy.Policy]), fates: make(chan source.Fate),
+		policies: make(chan source.Update[policy.Policy], 64), fates: make(chan source.Fate, 64),
 	}
 	p.user = user(t, p.cl, namespace)
 	p.user.Wrap(calls.Wrap)
