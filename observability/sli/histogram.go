@@ -96,3 +96,40 @@ func (h Histogram) Add(o Histogram) Histogram {
 	}
 	return out
 }
+
+// HistogramSum adds up histograms in place. Its zero value is empty.
+type HistogramSum struct {
+	first  int // bucket of count[0]
+	counts []uint64
+}
+
+// Add adds h, of which nothing is kept.
+func (s *HistogramSum) Add(h Histogram) {
+	if len(h.Index) == 0 {
+		return
+	}
+	low, high := int(h.Index[0]), int(h.Index[len(h.Index)-1])
+	if len(s.counts) == 0 {
+		s.first = low
+	}
+	if before := s.first - low; before > 0 {
+		s.first, s.counts = low, append(make([]uint64, before, before+len(s.counts)), s.counts...)
+	}
+	if more := high - s.first + 1 - len(s.counts); more > 0 {
+		s.counts = append(s.counts, make([]uint64, more)...)
+	}
+	for i, c := range h.Count {
+		s.counts[int(h.Index[i])-s.first] += c
+	}
+}
+
+// Histogram is the sum so far.
+func (s *HistogramSum) Histogram() Histogram {
+	var h Histogram
+	for i, c := range s.counts {
+		if c > 0 {
+			h.Index, h.Count = append(h.Index, int16(s.first+i)), append(h.Count, c)
+		}
+	}
+	return h
+}

@@ -76,5 +76,13 @@ func TestAddIsExact(t *testing.T) {
 				t.Fatalf("sum (-want +got):\n%s", diff)
 			}
 		}
+		var sum sli.HistogramSum
+		for _, i := range r.Perm(len(durations)) {
+			sum.Add(histogram(durations[i : i+1]))
+		}
+		sum.Add(sli.Histogram{})
+		if diff := cmp.Diff(want, sum.Histogram()); diff != "" {
+			t.Fatalf("sum in place (-want +got):\n%s", diff)
+		}
 	}
 }

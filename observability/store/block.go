@@ -54,7 +54,7 @@ func (b *block[T]) send(ctx context.Context, s *Store, table, token string, rows
 	return nil
 }
 
-// maxMessage bounds what is read of what ClickHouse says to an insert.
+// maxMessage bounds what is read of what ClickHouse says of an error.
 const maxMessage = 64 << 10
 
 // chunk is how much is compressed at once; ClickHouse's own are up to 1 MiB.
@@ -90,16 +90,20 @@ func (b *block[T]) encode(lz4 *pool[*compress.Writer], rows []T) ([]byte, error)
 
 // post sends one insert and returns once ClickHouse has the rows.
 func (s *Store) post(ctx context.Context, sql, token string, body []byte) error {
-	_, err := s.request(ctx, url.Values{
+	return s.request(ctx, url.Values{
 		"query": {sql}, "decompress": {"1"},
 		"async_insert": {"0"}, "wait_end_of_query": {"1"}, // acknowledged means written
 		"insert_deduplicate": {"1"}, "insert_deduplication_token": {token}, "deduplicate_blocks_in_dependent_materialized_views": {"1"},
-	}, body, maxMessage)
-	return err
+	}, body, func(answer io.Reader) error { // to its end: only then all is well, and the connection is free
+		if _, err := io.Copy(io.Discard, answer); err != nil {
+			return fmt.Errorf("read answer: %w", err)
+		}
+		return nil
+	})
 }
 
-// request posts body and returns the answer, of which it reads most bytes at most.
-func (s *Store) request(ctx context.Context, q url.Values, body []byte, most int64) ([]byte, error) {
+// request posts body and hands the answer to read, if it is not an error.
+func (s *Store) request(ctx context.Context, q url.Values, body []byte, read func(io.Reader) error) error {
 	q.Set("database", s.cfg.Database)
 	for name, value := range s.cfg.Cluster.settings() {
 		if !q.Has(name) {
@@ -108,29 +112,31 @@ func (s *Store) request(ctx context.Context, q url.Values, body []byte, most int
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.cfg.Addr+"/?"+q.Encode(), bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	req.SetBasicAuth(s.cfg.User, string(s.cfg.Password))
 	resp, err := s.http.Do(req)
 	if err != nil {
 		var of *url.Error // it repeats the whole statement
 		if errors.As(err, &of) {
-			return nil, of.Err
+			return of.Err
 		}
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	refused, code := strconv.ParseInt(resp.Header.Get("X-ClickHouse-Exception-Code"), 10, 32)
+	if code != nil && resp.StatusCode == http.StatusOK {
+		return read(resp.Body)
+	}
+	said, err := io.ReadAll(io.LimitReader(resp.Body, maxMessage))
 	if err != nil {
-		return nil, fmt.Errorf("read answer: %w", err)
+		return fmt.Errorf("read answer: %w", err)
 	}
-	if code, err := strconv.ParseInt(resp.Header.Get("X-ClickHouse-Exception-Code"), 10, 32); err == nil {
-		return nil, &clickhouse.Exception{Code: int32(code), Message: strings.TrimSpace(string(answer))}
+	message := strings.TrimSpace(string(said))
+	if code == nil {
+		return &clickhouse.Exception{Code: int32(refused), Message: message}
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %d: %s", resp.StatusCode, strings.TrimSpace(string(answer)))
-	}
-	return answer, nil
+	return fmt.Errorf("status %d: %s", resp.StatusCode, message)
 }
 
 // pool keeps what is costly to make for a later use, a few of each.

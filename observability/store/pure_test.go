@@ -78,21 +78,22 @@ func TestPieces(t *testing.T) {
 
 func TestRowsSQL(t *testing.T) {
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
-	if got := rowsSQL(sli.Window{From: at(0), To: at(6001)}, 0, together); got != "Grain = 160 AND Second BETWEEN 0 AND 5999 OR (Grain, Second) IN ((101,6000))" {
+	if got, _ := rowsSQL(sli.Window{From: at(0), To: at(6001)}, 0, together); got != "Grain = 160 AND Second BETWEEN 0 AND 5999 OR (Grain, Second) IN ((101,6000))" {
 		t.Errorf("of all routes: %s", got)
 	}
 	for _, tc := range []struct {
 		from, to, step int64
 		want           string
+		listed         bool
 	}{
-		{59, 122, 0, "(Grain, Second) IN ((1,59),(60,60),(1,120),(1,121))"},
-		{60, 120, 10, "(Grain, Second) IN ((10,60),(10,70),(10,80),(10,90),(10,100),(10,110))"},
-		{0, 100, 1, "Grain = 1 AND Second BETWEEN 0 AND 99"},
-		{0, 6001, 0, "Grain = 60 AND Second BETWEEN 0 AND 5999 OR (Grain, Second) IN ((1,6000))"},
-		{60, 60, 0, ""},
+		{59, 122, 0, "(Grain, Second) IN ((1,59),(60,60),(1,120),(1,121))", true},
+		{60, 120, 10, "(Grain, Second) IN ((10,60),(10,70),(10,80),(10,90),(10,100),(10,110))", true},
+		{0, 100, 1, "Grain = 1 AND Second BETWEEN 0 AND 99", false},
+		{0, 6001, 0, "Grain = 60 AND Second BETWEEN 0 AND 5999 OR (Grain, Second) IN ((1,6000))", false},
+		{60, 60, 0, "", false},
 	} {
-		if got := rowsSQL(sli.Window{From: at(tc.from), To: at(tc.to)}, tc.step, 0); got != tc.want {
-			t.Errorf("%d to %d by %d: %s, want %s", tc.from, tc.to, tc.step, got, tc.want)
+		if got, listed := rowsSQL(sli.Window{From: at(tc.from), To: at(tc.to)}, tc.step, 0); got != tc.want || listed != tc.listed {
+			t.Errorf("%d to %d by %d: %s, all listed %t; want %s, %t", tc.from, tc.to, tc.step, got, listed, tc.want, tc.listed)
 		}
 	}
 }

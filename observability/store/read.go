@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,10 +14,10 @@ import (
 	"github.com/tracegate/tracegate/observability/sli"
 )
 
-// maxAnswer bounds what is read of an answer at once.
+// maxAnswer bounds what is read of an answer.
 const maxAnswer = 512 << 20
 
-// sums are the columns of sumsSQL. Statistics are asked for all the time and are mostly
+// sums are the columns of sumsSQL and listSQL. Statistics are asked for all the time and are mostly
 // maps, which clickhouse-go boxes value by value: that took a fifth of a window of minutes.
 type sums struct {
 	start                                    proto.ColDateTime
@@ -39,7 +38,7 @@ func newSums() *sums {
 	return s
 }
 
-// target are the columns in the order of sumsSQL; what they are called does not count.
+// target are the columns in their order; what they are called does not count.
 func (s *sums) target() proto.Results {
 	columns := []proto.ColResult{&s.start, s.group, s.color, s.env, s.tenant, s.service, s.pool, &s.requests, &s.errors, s.latency, s.newest}
 	out := make(proto.Results, len(columns))
@@ -65,31 +64,31 @@ func (s *sums) row(i int) (sli.Stats, sli.Histogram) {
 	return st, sli.Histogram{Index: s.index[from:to], Count: s.count[from:to]} // sumMap gives keys in their order
 }
 
-// readSums runs sql, which begins with sumsSQL, and calls each with every row; the histogram
-// is valid during the call only.
-func (s *Store) readSums(ctx context.Context, sql string, params map[string]string, each func(sli.Stats, sli.Histogram)) error {
+// readSums runs sql, which is of [sums], calls each with every row, whose histogram is valid
+// during the call only, and returns how many there were.
+func (s *Store) readSums(ctx context.Context, sql string, params map[string]string, each func(sli.Stats, sli.Histogram)) (read int, err error) {
 	q := url.Values{}
 	for name, value := range params {
 		q.Set("param_"+name, value)
 	}
 	q.Set("wait_end_of_query", "1") // an error is the status, not a part of the answer
 	q.Set("default_format", "Native")
-	raw, err := s.request(ctx, q, []byte(sql), maxAnswer)
-	if err != nil {
-		return err
-	}
-	rows := newSums()
-	target := rows.target()
-	for r := proto.NewReader(bytes.NewReader(raw)); ; {
-		var b proto.Block
-		if err := b.DecodeRawBlock(r, 0, target); err != nil {
-			if b.Columns == 0 && errors.Is(err, io.EOF) {
-				return nil
+	err = s.request(ctx, q, []byte(sql), func(answer io.Reader) error {
+		rows := newSums()
+		target := rows.target()
+		for r := proto.NewReader(io.LimitReader(answer, maxAnswer)); ; {
+			var b proto.Block
+			if err := b.DecodeRawBlock(r, 0, target); err != nil {
+				if b.Columns == 0 && errors.Is(err, io.EOF) {
+					return nil
+				}
+				return fmt.Errorf("decode answer: %w", err)
 			}
-			return fmt.Errorf("decode answer: %w", err)
+			read += b.Rows
+			for i := range b.Rows {
+				each(rows.row(i))
+			}
 		}
-		for i := range b.Rows {
-			each(rows.row(i))
-		}
-	}
+	})
+	return read, err
 }

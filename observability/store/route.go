@@ -32,7 +32,7 @@ func (s *Store) SlowestRoutes(ctx context.Context, id group.ID, w sli.Window, li
 	if limit < 1 || limit > MaxTraces {
 		return nil, fmt.Errorf("read routes: limit %d is not between 1 and %d", limit, MaxTraces)
 	}
-	where := rowsSQL(Whole(w), 0, 0)
+	where, _ := rowsSQL(Whole(w), 0, 0)
 	if where == "" {
 		return nil, nil
 	}
