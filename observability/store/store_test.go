@@ -438,6 +438,28 @@ func TestRetryMakesUpForTheView(t *testing.T) {
 	}
 }
 
+// TestManyRowsOfStatistics: more rows than are added up here, which ClickHouse then does, and
+// more groups than are given.
+func TestManyRowsOfStatistics(t *testing.T) {
+	s, c, _ := open(t)
+	insert := func(second int, pool string) {
+		t.Helper()
+		if err := c.Exec(t.Context(), fmt.Sprintf(`INSERT INTO traffic_group (Grain, Second, TrafficGroup, TrafficPool, TrafficRoute, Requests, Errors, Latency, Newest)
+SELECT 101, toDateTime(%d, 'UTC'), 'aaaaaa', %s, toString(number), 2, 1, map(800::Int16, 2::UInt64), fromUnixTimestamp64Nano(number, 'UTC') FROM numbers(100001)`, at(0).Unix()+int64(second), pool)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	insert(0, "'baseline'")
+	got, err := s.GroupStats(t.Context(), sli.Window{From: at(0), To: at(time.Second)})
+	if err != nil || len(got) != 1 || got[0].Requests != 200_002 || got[0].Errors != 100_001 || got[0].Newest.UnixNano() != 100_000 || sli.BucketOf(got[0].P95) != 800 {
+		t.Errorf("statistics %+v, %v", got, err)
+	}
+	insert(1, "toString(number)")
+	if got, err := s.GroupStats(t.Context(), sli.Window{From: at(time.Second), To: at(2 * time.Second)}); err == nil || !strings.Contains(err.Error(), "more than 100000 rows") {
+		t.Errorf("%d statistics, %v", len(got), err)
+	}
+}
+
 func TestLateSpanLandsInItsSecond(t *testing.T) {
 	s, _, _ := open(t)
 	for i, start := range []time.Time{at(30 * time.Second), at(10 * time.Second), at(10*time.Second + 999_999_999), at(11 * time.Second)} {
