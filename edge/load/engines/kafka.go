@@ -53,7 +53,7 @@ func (s *starter) kafka() error {
 		"offsets.topic.num.partitions=4",
 		"group.initial.rebalance.delay.ms=0",
 		"auto.create.topics.enable=false",
-		"broker.session.timeout.ms=2000", // or a broker that was killed waits for its own ghost
+		"broker.session.timeout.ms=2000", "broker.heartbeat.interval.ms=500", // or a broker that was killed waits for its own ghost
 		"log.cleaner.dedupe.buffer.size=8388608",
 		"",
 	}, "\n")
