@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/tracegate/tracegate/controlplane/notify"
+	"github.com/tracegate/tracegate/core/fanout"
+	"github.com/tracegate/tracegate/core/queue"
 	"github.com/tracegate/tracegate/observability/store"
 )
 
@@ -166,6 +168,16 @@ type QuotaConfig struct {
 type KafkaConfig struct {
 	Embedded bool     `mapstructure:"embedded" doc:"run kfake here, else use the brokers"`
 	Brokers  []string `mapstructure:"brokers" doc:"host:port; the first is where the embedded one listens"`
+
+	Topic       string        `mapstructure:"topic" doc:"topic of messages, made where it is missing; records that cannot be stored are in the one with .dead at the end"`
+	Partitions  int           `mapstructure:"partitions" doc:"partitions of a topic that is made; as many processes may store at once; one that is there keeps its own"`
+	Replication int           `mapstructure:"replication" doc:"copies of a topic that is made; from 3 on min.insync.replicas is 2: no message is accepted that only one broker has; -1: the broker's default; one that is there keeps its own"`
+	Retention   time.Duration `mapstructure:"retention" doc:"how long a topic that is made keeps records; must outlast any outage of the database; one that is there keeps its own"`
+
+	Group   string        `mapstructure:"group" doc:"consumer group that stores; those that search and notify begin with its name"`
+	Session time.Duration `mapstructure:"session" doc:"a process that is silent for so long leaves storing to others; brokers take 6s to 30m as they come"`
+	Batch   int           `mapstructure:"batch" doc:"records that are stored at a time, at most"`
+	Linger  time.Duration `mapstructure:"linger" doc:"how long a message waits for others, to be sent to the broker with them"`
 }
 
 // RedisConfig is what joins the core processes.
@@ -173,6 +185,8 @@ type RedisConfig struct {
 	Embedded bool     `mapstructure:"embedded" doc:"run miniredis here, else use the servers"`
 	Addrs    []string `mapstructure:"addrs" doc:"host:port of one server, or of cluster nodes; the first is where the embedded one listens"`
 	Password string   `mapstructure:"password" doc:"password; empty: secrets/redis.password in the data folder"`
+
+	PresenceTTL time.Duration `mapstructure:"presence_ttl" doc:"how long the users of a process that was killed are seen as connected; each is said again after a third of it"`
 }
 
 // DatabaseConfig is where accounts and messages are stored.
@@ -236,6 +250,7 @@ type KubernetesConfig struct {
 }
 
 func defaultConfig() Config {
+	log := queue.DefaultConfig()
 	return Config{
 		Data: ".tracegate",
 		Log:  LogConfig{Level: "info", Format: "text"},
@@ -256,8 +271,12 @@ func defaultConfig() Config {
 			Embedded: true, Addr: "127.0.0.1:8123", Database: "tracegate", User: "tracegate",
 			Path: store.DefaultCluster().Path, Replica: store.DefaultCluster().Replica,
 		},
-		Kafka:      KafkaConfig{Embedded: true, Brokers: []string{"127.0.0.1:9092"}},
-		Redis:      RedisConfig{Embedded: true, Addrs: []string{"127.0.0.1:6379"}},
+		Kafka: KafkaConfig{
+			Embedded: true, Brokers: log.Brokers,
+			Topic: log.Topic, Partitions: log.Partitions, Replication: log.Replication, Retention: log.Retention,
+			Group: log.Group, Session: log.Session, Batch: log.Batch, Linger: log.Linger,
+		},
+		Redis:      RedisConfig{Embedded: true, Addrs: []string{"127.0.0.1:6379"}, PresenceTTL: fanout.DefaultConfig().PresenceTTL},
 		Discovery:  DiscoveryConfig{Prefix: "/discovery", TTL: 2 * time.Second},
 		Files:      FilesConfig{Region: "us-east-1", Bucket: "tracegate", MaxSize: 100 << 20, Quota: 5 << 30},
 		Search:     SearchConfig{Enabled: true, Listen: "127.0.0.1:9301", MaxMessages: 100_000_000},

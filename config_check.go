@@ -60,6 +60,7 @@ func (c Config) validate() error {
 		c.Discovery.check(),
 		checkList("kafka.brokers", c.Kafka.Brokers, c.Kafka.Embedded),
 		checkList("redis.addrs", c.Redis.Addrs, c.Redis.Embedded),
+		c.checkEngines(),
 		checkEmbedded("clickhouse.addr", c.ClickHouse.Addr, c.ClickHouse.Embedded),
 		c.ClickHouse.check(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
@@ -279,6 +280,20 @@ func checkList(key string, addrs []string, embedded bool) error {
 		}
 	}
 	return checkEmbedded(key, addrs[0], embedded)
+}
+
+// checkEngines is about Kafka and Redis, beside their addresses.
+func (c Config) checkEngines() error {
+	if err := c.queueConfig().Validate(); err != nil {
+		return fmt.Errorf("kafka.%w", err)
+	}
+	if c.Kafka.Embedded && c.Kafka.Replication > 1 {
+		return errors.New("kafka.replication: the embedded one is a single broker; use brokers (kafka.embedded: false)")
+	}
+	if err := c.fanoutConfig().Validate(); err != nil {
+		return fmt.Errorf("redis.%w", err)
+	}
+	return nil
 }
 
 func checkDatabase(url string) error {

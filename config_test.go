@@ -2,15 +2,23 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"flag"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/core/fanout"
+	"github.com/tracegate/tracegate/core/queue"
 )
 
 var update = flag.Bool("update", false, "rewrite generated documentation")
@@ -107,6 +115,17 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"TLS where there is none":           {"edge: {tls: {listen: '127.0.0.1:8080'}}", "is also the address of"},
 		"a level there is not":              {"log: {level: loud}", "log.level"},
 		"a database of another kind":        {"database: {url: 'mysql://x'}", "database.url"},
+		"no topic":                          {"kafka: {topic: ''}", "kafka.topic: "},
+		"a topic that Kafka refuses":        {"kafka: {topic: 'of messages'}", "kafka.topic: "},
+		"no partitions":                     {"kafka: {partitions: 0}", "kafka.partitions: "},
+		"no copies":                         {"kafka: {embedded: false, replication: 0}", "kafka.replication: must be -1 or 1 to"},
+		"copies on one broker":              {"kafka: {replication: 3}", "kafka.replication: the embedded one is a single broker"},
+		"a log of a minute":                 {"kafka: {retention: 1m}", "kafka.retention: "},
+		"no group":                          {"kafka: {group: ''}", "kafka.group: "},
+		"a session of an hour":              {"kafka: {session: 1h}", "kafka.session: "},
+		"a batch of nothing":                {"kafka: {batch: 0}", "kafka.batch: "},
+		"a linger of a minute":              {"kafka: {linger: 1m}", "kafka.linger: "},
+		"presence of a second":              {"redis: {presence_ttl: 1s}", "redis.presence_ttl: "},
 		"yaml that is none":                 {"edge: [", "read configuration"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,6 +134,77 @@ func TestLoadConfigRefuses(t *testing.T) {
 				t.Errorf("error = %v, want one that contains %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestKafkaAndRedisKeysReachWhoeverUsesThem: core, search and `tracegate core dead`.
+func TestKafkaAndRedisKeysReachWhoeverUsesThem(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	data := t.TempDir()
+	file := write(t, "data: "+data+`
+kafka:
+  embedded: false
+  brokers: [`+cluster.ListenAddrs()[0]+`]
+  topic: other
+  partitions: 24
+  replication: 3
+  retention: 48h
+  group: others
+  session: 9s
+  batch: 100
+  linger: 1ms
+redis: {addrs: ['127.0.0.1:7000'], presence_ttl: 2m}
+`)
+	wantQueue := queue.DefaultConfig()
+	wantQueue.Brokers, wantQueue.Topic, wantQueue.DeadTopic = cluster.ListenAddrs()[:1], "other", "other.dead"
+	wantQueue.Partitions, wantQueue.Replication, wantQueue.Retention = 24, 3, 48*time.Hour
+	wantQueue.Group, wantQueue.Session, wantQueue.Batch, wantQueue.Linger = "others", 9*time.Second, 100, time.Millisecond
+	wantFanout := fanout.DefaultConfig()
+	wantFanout.Addrs, wantFanout.PresenceTTL = []string{"127.0.0.1:7000"}, 2*time.Minute
+
+	cfg, err := loadConfig(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := makeSecrets(cfg.secrets()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cfg.policyFile(), policy.Default, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if wantFanout.Password, err = cfg.redisPassword(); err != nil {
+		t.Fatal(err)
+	}
+	ofCore, err := coreConfig(cfg, "baseline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofSearch, err := searchConfig(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := queue.EnsureTopics(t.Context(), wantQueue, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	var ofDead queue.Config
+	err = withLetters(t.Context(), &options{config: file}, "", func(_ context.Context, c queue.Config, _ []queue.Letter) error {
+		ofDead = c
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string]queue.Config{"core": ofCore.Queue, "search": ofSearch.Queue, "core dead": ofDead} {
+		if diff := cmp.Diff(wantQueue, got); diff != "" {
+			t.Errorf("queue of %s (-want +got):\n%s", name, diff)
+		}
+	}
+	if diff := cmp.Diff(wantFanout, ofCore.Fanout); diff != "" {
+		t.Errorf("fanout of core (-want +got):\n%s", diff)
 	}
 }
 

@@ -62,8 +62,7 @@ func withLetters(ctx context.Context, opts *options, reason string, do func(cont
 	if err != nil {
 		return err
 	}
-	cfg := queue.DefaultConfig()
-	cfg.Brokers = product.Kafka.Brokers
+	cfg := product.queueConfig()
 	ctx, cancel := context.WithTimeout(ctx, deadTime)
 	defer cancel()
 	letters, err := queue.Letters(ctx, cfg)

@@ -157,6 +157,7 @@ func chatProduct(product Config, dir string, ports *engines.Ports) (Config, erro
 	cfg.Data = filepath.Join(dir, "data")
 	cfg.ControlPlane.Policy = ""
 	cfg.Kafka.Embedded, cfg.Redis.Embedded, cfg.ClickHouse.Embedded, cfg.Probe.Enabled = false, false, false, false
+	cfg.Kafka.Replication = -1 // its broker is the only one
 	cfg.Core.Pools, cfg.Observe.HTTP = nil, ""
 	addrs := []*string{
 		&cfg.Edge.Listen, &cfg.Edge.Admin, &cfg.ControlPlane.XDS, &cfg.ControlPlane.API,

@@ -27,8 +27,10 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core"
 	"github.com/tracegate/tracegate/core/account"
+	"github.com/tracegate/tracegate/core/fanout"
 	"github.com/tracegate/tracegate/core/file"
 	"github.com/tracegate/tracegate/core/page"
+	"github.com/tracegate/tracegate/core/queue"
 	"github.com/tracegate/tracegate/core/search"
 	"github.com/tracegate/tracegate/edge"
 	"github.com/tracegate/tracegate/edge/artifact"
@@ -258,8 +260,8 @@ func coreConfig(cfg Config, pool string) (core.Config, error) {
 	if err != nil {
 		return core.Config{}, err
 	}
-	c.Queue.Brokers = cfg.Kafka.Brokers
-	c.Fanout.Addrs, c.Fanout.Password = cfg.Redis.Addrs, redisPassword
+	c.Queue, c.Fanout = cfg.queueConfig(), cfg.fanoutConfig()
+	c.Fanout.Password = redisPassword
 	c.Store.URL = cfg.databaseURL()
 	c.File, c.FilePlace.S3 = cfg.fileConfig(), cfg.s3Config()
 	c.FilePlace.Folder = filepath.Join(cfg.Data, "files")
@@ -291,19 +293,42 @@ func coreConfig(cfg Config, pool string) (core.Config, error) {
 
 // runSearch runs a search process; anew makes its index anew first.
 func runSearch(ctx context.Context, cfg Config, anew bool, log *slog.Logger) error {
-	token, err := readSecret(cfg.secrets(), secretSearch)
+	c, err := searchConfig(cfg)
 	if err != nil {
 		return err
 	}
-	c := search.DefaultConfig()
-	c.Listen, c.Dir, c.MaxMessages, c.Token = cfg.Search.Listen, filepath.Join(cfg.Data, "search"), cfg.Search.MaxMessages, secret.Text(token)
-	c.Store.URL, c.Queue.Brokers = cfg.databaseURL(), cfg.Kafka.Brokers
 	c.Anew = anew
 	return search.Run(ctx, c, newRegistry(), nil, log)
 }
 
+func searchConfig(cfg Config) (search.Config, error) {
+	token, err := readSecret(cfg.secrets(), secretSearch)
+	if err != nil {
+		return search.Config{}, err
+	}
+	c := search.DefaultConfig()
+	c.Listen, c.Dir, c.MaxMessages, c.Token = cfg.Search.Listen, filepath.Join(cfg.Data, "search"), cfg.Search.MaxMessages, secret.Text(token)
+	c.Store.URL, c.Queue = cfg.databaseURL(), cfg.queueConfig()
+	return c, nil
+}
+
 func (c Config) databaseURL() string {
 	return cmp.Or(c.Database.URL, "sqlite:"+filepath.Join(c.Data, "core.db"))
+}
+
+func (c Config) queueConfig() queue.Config {
+	k, out := c.Kafka, queue.DefaultConfig()
+	out.Brokers, out.Topic, out.DeadTopic = k.Brokers, k.Topic, k.Topic+".dead"
+	out.Partitions, out.Replication, out.Retention = k.Partitions, k.Replication, k.Retention
+	out.Group, out.Session, out.Batch, out.Linger = k.Group, k.Session, k.Batch, k.Linger
+	return out
+}
+
+// fanoutConfig has no password yet: that may be a secret of the data folder.
+func (c Config) fanoutConfig() fanout.Config {
+	out := fanout.DefaultConfig()
+	out.Addrs, out.PresenceTTL = c.Redis.Addrs, c.Redis.PresenceTTL
+	return out
 }
 
 func (c Config) fileConfig() file.Config {

@@ -22,6 +22,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -70,19 +72,22 @@ func DefaultConfig() Config {
 	}
 }
 
+// topicRunes are what Kafka takes in the name of a topic.
+const topicRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
 // Validate names the key that is wrong.
 func (c Config) Validate() error {
 	switch {
 	case len(c.Brokers) == 0:
 		return errors.New("brokers: name at least one")
-	case c.Topic == "":
-		return errors.New("topic: must not be empty")
+	case c.Topic == "" || len(c.Topic) > 244 || strings.Trim(c.Topic, topicRunes) != "": // Kafka's 249, less those of a dead topic's end
+		return errors.New("topic: must be 1 to 244 of a-z A-Z 0-9 . _ -")
 	case c.DeadTopic == "" || c.DeadTopic == c.Topic:
 		return errors.New("dead_topic: must be another one than topic")
-	case c.Partitions < 1:
-		return errors.New("partitions: must be at least 1")
-	case c.Replication < -1 || c.Replication == 0:
-		return errors.New("replication: must be -1 or at least 1")
+	case c.Partitions < 1 || c.Partitions > math.MaxInt32:
+		return errors.New("partitions: must be 1 to 2147483647")
+	case c.Replication < -1 || c.Replication == 0 || c.Replication > math.MaxInt16:
+		return errors.New("replication: must be -1 or 1 to 32767")
 	case c.Retention < time.Hour:
 		return errors.New("retention: must be at least 1h")
 	case c.Linger < 0 || c.Linger > time.Second:
@@ -95,8 +100,8 @@ func (c Config) Validate() error {
 		return errors.New("timeout: must be at least 1s")
 	case c.Group == "":
 		return errors.New("group: must not be empty")
-	case c.Session < time.Second:
-		return errors.New("session: must be at least 1s")
+	case c.Session < time.Second || c.Session > 30*time.Minute:
+		return errors.New("session: must be 1s to 30m")
 	case c.Batch < 1:
 		return errors.New("batch: must be at least 1")
 	case c.Backoff <= 0:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/propagation"
@@ -477,6 +480,38 @@ func TestEmbeddedKeepsRecordsAndOffsets(t *testing.T) {
 	r.inOrder(t, 1, 3)
 	if r.repeats != 0 {
 		t.Errorf("%d records came again: offsets were lost", r.repeats)
+	}
+}
+
+func TestThreeCopiesNeedTwoInSync(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for replication, want := range map[int]string{-1: "1", 3: "2"} {
+		cfg := queue.DefaultConfig()
+		cfg.Brokers, cfg.Replication = cluster.ListenAddrs(), replication
+		cfg.Topic = fmt.Sprintf("copies.%d", replication)
+		cfg.DeadTopic = cfg.Topic + ".dead"
+		if err := queue.EnsureTopics(t.Context(), cfg, quiet()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := kadm.NewClient(client).DescribeTopicConfigs(t.Context(), cfg.Topic, cfg.DeadTopic)
+		if err != nil || len(got) != 2 {
+			t.Fatal(got, err)
+		}
+		for _, topic := range got {
+			i := slices.IndexFunc(topic.Configs, func(c kadm.Config) bool { return c.Key == "min.insync.replicas" })
+			if i < 0 || topic.Configs[i].MaybeValue() != want {
+				t.Errorf("replication %d: %s has %v, want min.insync.replicas %s", replication, topic.Name, topic.Configs, want)
+			}
+		}
 	}
 }
 
