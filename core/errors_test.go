@@ -279,6 +279,7 @@ func (n *node) closes(ann string) string {
 		{"no id", websocket.TextMessage, `{"ping":{}}`},
 		{"an unknown command", websocket.TextMessage, `{"id":1,"pong":{}}`},
 		{"half a command", websocket.TextMessage, `{"id":2,`},
+		{"more than 16 objects and lists in each other", websocket.TextMessage, `{"id":1,"ping":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + `}`},
 		{"binary, without the subprotocol for it", websocket.BinaryMessage, "\x01\x02\x03"},
 		{"not UTF-8", websocket.TextMessage, "{\"id\":1,\"ping\":\"\xff\"}"},
 		{"more than 32 KiB", websocket.TextMessage, strings.Repeat("x", 33<<10)},

@@ -48,6 +48,7 @@ func badRequests(id, ann, eve string) []badRequest {
 		{"no json", "POST", "/v1/users", "", `name`, protocol.CodeInvalidArgument, "body"},
 		{"no body", "POST", "/v1/users", "", ``, protocol.CodeInvalidArgument, "body"},
 		{"two values", "POST", "/v1/users", "", `{}{}`, protocol.CodeInvalidArgument, "body"},
+		{"too deep", "POST", "/v1/users", "", `{"name":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + `}`, protocol.CodeInvalidArgument, "body"},
 		{"field without a name", "POST", "/v1/users", "", `{"":1}`, protocol.CodeInvalidArgument, "body"},
 		{"unknown field", "POST", "/v1/users", "", `{"nick":"cid"}`, protocol.CodeInvalidArgument, "nick"},
 		{"wrong type", "POST", "/v1/users", "", `{"name":1}`, protocol.CodeInvalidArgument, "name"},

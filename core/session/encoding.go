@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"sync/atomic"
 	"unicode/utf8"
@@ -63,7 +64,8 @@ func (r *recoder) protobuf(frame []byte) []byte {
 }
 
 // decode handles a message: commands in JSON with nothing or white space between, or in
-// protobuf, each behind its length. Those before a mistake are handled too.
+// protobuf, each behind its length. Those before a mistake are handled too, unless the
+// text is refused as a whole: it is not UTF-8, or too deep.
 func (c *conn) decode(kind int, b []byte) {
 	switch {
 	case c.binary && kind != websocket.BinaryMessage:
@@ -74,6 +76,8 @@ func (c *conn) decode(kind int, b []byte) {
 		c.refuse(protocol.CloseProtocol, "frame must be text")
 	case !utf8.Valid(b): // the JSON decoder would replace what is not
 		c.refuse(websocket.CloseInvalidFramePayloadData, "frame is not valid UTF-8")
+	case wire.TooDeep(b):
+		c.refuse(protocol.CloseProtocol, fmt.Sprintf("frame has more than %d objects and lists in each other", wire.MaxDepth))
 	default:
 		c.readJSON(b)
 	}

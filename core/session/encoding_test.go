@@ -106,6 +106,22 @@ func TestCommandsOfOneMessage(t *testing.T) {
 	}
 }
 
+// TestDepthOfText: brackets that are said in a text are not counted, and others are before
+// anything of the message is handled.
+func TestDepthOfText(t *testing.T) {
+	c := newRig(t, nil).open("")
+	id := c.write(protocol.Command{Send: &protocol.Send{Conversation: "a", ClientID: "1", Text: strings.Repeat("[{", 100)}})
+	if f := c.next(); f.ID != id || f.Accepted == nil {
+		t.Errorf("got %+v", f)
+	}
+	if err := c.ws.WriteMessage(websocket.TextMessage, []byte(`{"id":9,"ping":{}}{"id":10,"ping":`+strings.Repeat("[", 16)+strings.Repeat("]", 16)+"}")); err != nil {
+		t.Fatal(err)
+	}
+	if f := c.next(); f.ID != 0 || f.Error == nil || f.Error.Field != "frame" || !strings.Contains(f.Error.Message, "more than 16 ") {
+		t.Errorf("got %+v", f)
+	}
+}
+
 // TestBadProtobufClosesOneConnectionOnly, with what JSON is closed with; what came before
 // a mistake is answered.
 func TestBadProtobufClosesOneConnectionOnly(t *testing.T) {

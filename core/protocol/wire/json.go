@@ -103,11 +103,41 @@ func appendString(b []byte, s string) []byte {
 	return append(b, text...)
 }
 
+// MaxDepth is how many objects and lists a client's JSON may have in each other. Nothing in
+// the API needs more than three.
+const MaxDepth = 16
+
+// TooDeep says whether JSON passes MaxDepth before its first mistake, where its decoder
+// stops anyway. Decoders themselves go down thousands of levels.
+func TooDeep(b []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+			if c == '\\' {
+				i++
+			}
+		case c == '{', c == '[':
+			if depth++; depth > MaxDepth {
+				return true
+			}
+		case c == '}', c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
 // ReadJSON reads one JSON object into a message strictly: right types, valid UTF-8, no
-// unknown field, nothing after it. Its error names the field.
+// unknown field, nothing after it, no more than MaxDepth levels. Its error names the field.
 func ReadJSON(b []byte, m proto.Message) *protocol.Error {
 	if !utf8.Valid(b) { // the decoder would replace what is not
 		return invalid("body", "body is not valid UTF-8")
+	}
+	if TooDeep(b) {
+		return invalid("body", fmt.Sprintf("body has more than %d objects and lists in each other", MaxDepth))
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(b, &fields); err != nil {

@@ -213,7 +213,8 @@ func TestReadJSON(t *testing.T) {
 		"an object for text":  {`{"text":{}}`, "text"},
 		"several wrong":       {`{"text":1,"client_id":2}`, "client_id"},
 		"nested without end":  {strings.Repeat(`{"text":`, 5000), "body"},
-		"nested where a text": {`{"text":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`, "text"},
+		"nested where a text": {`{"text":` + strings.Repeat("[", 15) + strings.Repeat("]", 15) + `}`, "text"},
+		"nested too deep":     {`{"text":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + `}`, "body"},
 	} {
 		if err := wire.ReadJSON([]byte(c.text), &chatv1.SendMessageRequest{}); err == nil || err.Field != c.field || err.Code != protocol.CodeInvalidArgument || err.Message == "" {
 			t.Errorf("%s: %+v", name, err)
@@ -225,6 +226,33 @@ func TestReadJSON(t *testing.T) {
 	}
 	if err := wire.ReadJSON([]byte(`{"members":["a",1]}`), &chatv1.AddMembersRequest{}); err == nil || err.Message != "members must be a list" {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestTooDeep(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		want bool
+	}{
+		"as deep as may be":        {strings.Repeat(`{"a":[`, 8) + strings.Repeat("]}", 8), false},
+		"one more":                 {strings.Repeat(`{"a":[`, 8) + "{" + strings.Repeat("]}", 8), true},
+		"many side by side":        {"[" + strings.Repeat("[{}],", 100) + "{}]", false},
+		"several values":           {strings.Repeat(`{"a":{}}`+"\n", 100), false},
+		"brackets of a text":       {`{"a":"` + strings.Repeat("[{", 100) + `"}`, false},
+		"behind a quote of a text": {`{"a":"\"` + strings.Repeat("[{", 100) + `"}`, false},
+		"behind a text":            {`{"a":"\\","b":` + strings.Repeat("[", 16), true},
+		"deep after a deep one":    {strings.Repeat("[", 16) + strings.Repeat("]", 16) + strings.Repeat("[", 17), true},
+		"a text that does not end": {`{"a":"\`, false},
+		"closed more than once":    {strings.Repeat("]", 100), false},
+		"nothing":                  {"", false},
+	} {
+		if got := wire.TooDeep([]byte(c.text)); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	text := []byte(`{"id":1,"send":{"text":"[[["}}`)
+	if n := testing.AllocsPerRun(100, func() { wire.TooDeep(text) }); n != 0 {
+		t.Errorf("allocates %v times", n)
 	}
 }
 
