@@ -338,17 +338,25 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 	return &Handler{Handler: s.handler(), server: s}, nil
 }
 
-// handler is the route table. What the proto has no words for stands here: files
-// and sockets.
+// byHand are the routes of what the proto has no words for: files and sockets. What clients
+// call of it is described in openapi/generate/files.json.
+func (s *server) byHand() map[string]handler {
+	routes := map[string]handler{"GET /v1/ws": s.authedBy(rule{once: true}, s.getSocket)}
+	for pattern, h := range s.fileRoutes() {
+		routes[pattern] = s.faulty(h)
+	}
+	return routes
+}
+
+// handler is the route table.
 func (s *server) handler() http.Handler {
 	api := http.NewServeMux()
 	for pattern, rule := range routes(s.rules) {
 		api.Handle(pattern, s.serve(pattern, rest(s.gateway, rule)))
 	}
-	for pattern, h := range s.fileRoutes() {
-		api.Handle(pattern, s.serve(pattern, s.faulty(h)))
+	for pattern, h := range s.byHand() {
+		api.Handle(pattern, s.serve(pattern, h))
 	}
-	api.Handle("GET /v1/ws", s.serve("GET /v1/ws", s.authedBy(rule{once: true}, s.getSocket)))
 	api.Handle("/v1/", s.serve("unknown", func(http.ResponseWriter, *http.Request) error { return noSuchOperation() }))
 
 	traced := func(next http.Handler) http.Handler {

@@ -1,5 +1,6 @@
 // Package openapi describes the REST part of the API: a document, which is generated from
-// the API's proto (see the command beside it), and a page that shows it to people.
+// the API's proto and a description of files (see the command beside it), and a page that
+// shows it to people.
 //
 // The page is our own: viewers that could be embedded are a megabyte or more of somebody
 // else's script, and none of them runs under the policy of the other pages (no inline

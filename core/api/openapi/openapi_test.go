@@ -104,6 +104,7 @@ func TestPage(t *testing.T) {
 			tab.Until(`!document.getElementById("errors").hidden`)
 			tab.Until(`document.querySelectorAll("article").length >= 25`)
 			tab.Until(`document.querySelector("#SendMessage h4 + table").textContent.includes("conversation")`)
+			tab.Until(`document.querySelector("#UploadFile").textContent.includes("-F file=@FILE") && document.querySelector("#UploadFile").textContent.includes("413")`)
 			tab.Until(`document.documentElement.scrollWidth <= document.documentElement.clientWidth`)
 			for theme, dark := range map[string]bool{"light": false, "dark": true} {
 				tab.Dark(dark)

@@ -1,7 +1,7 @@
 // Command generate finishes what protoc-gen-openapiv2 has made of the API's proto, where
 // the server does more than that can know: 64-bit numbers are numbers, an operation has
-// the status and the need for a token that its options say, and all fail with the same
-// Error. `go tool task generate` runs it, in core/protocol.
+// the status and the need for a token that its options say, all fail with the same Error,
+// and files (files.json) have paths too. `go tool task generate` runs it, in core/protocol.
 package main
 
 import (
@@ -58,7 +58,7 @@ func finish(swagger []byte) ([]byte, error) {
 	numbers(doc)
 	doc["info"] = object{
 		"title": "Tracegate chat", "version": "v1", "license": object{"name": "Apache-2.0"},
-		"description": "What a client can ask core for, by REST. The same operations are served by gRPC (package tracegate.chat.v1, with reflection), " +
+		"description": "What a client can ask core for, by REST. The same operations, but for files, are served by gRPC (package tracegate.chat.v1, with reflection), " +
 			"and what happens is pushed on a WebSocket (/v1/ws) or by the gRPC stream Subscribe.",
 	}
 	doc["consumes"], doc["produces"] = []string{"application/json"}, []string{"application/json"}
@@ -74,6 +74,9 @@ func finish(swagger []byte) ([]byte, error) {
 			return nil, fmt.Errorf("%s %s is in the proto and not in what the plugin has made", o.method, o.path)
 		}
 		o.finish(described)
+	}
+	if err := addFiles(doc); err != nil {
+		return nil, fmt.Errorf("add files: %w", err)
 	}
 	definitions, _ := doc["definitions"].(object)
 	definitions["Error"] = errorSchema()
@@ -152,11 +155,13 @@ func (o operation) finish(described object) {
 		delete(success, "schema")
 	}
 	responses[strconv.Itoa(o.status)] = success
-	responses["default"] = object{"description": "What went wrong.", "schema": object{"$ref": "#/definitions/Error"}}
+	responses["default"] = object{"description": "What went wrong.", "schema": errorRef()}
 	if o.public {
 		described["security"] = []object{}
 	}
 }
+
+func errorRef() object { return object{"$ref": "#/definitions/Error"} }
 
 // errorSchema says which status each code has, too.
 func errorSchema() object {

@@ -52,16 +52,20 @@ class Page {
   #operation(op) {
     const parameters = op.parameters ?? [];
     const body = parameters.find((p) => p.in === "body");
+    const form = parameters.filter((p) => p.in === "formData");
     const [status, success] = Object.entries(op.responses).find(([code]) => code !== "default");
+    const refusals = Object.entries(op.responses).filter(([code]) => code >= "400" && code !== "default");
     return h("article", { id: op.operationId },
       h("h3", {}, name(op)),
       h("p", { class: "path" }, h("span", { class: `method ${op.method}` }, op.method.toUpperCase()), " ", h("code", {}, op.path)),
       h("p", {}, [op.summary, op.description].filter(Boolean).join("\n")),
       op.security?.length === 0 ? h("p", { class: "muted" }, "Needs no token.") : undefined,
-      this.#fields("In the path and the query", parameters.filter((p) => p !== body).map((p) => ({ name: p.name, note: p.in, ...p }))),
+      this.#fields("In the path and the query", parameters.filter((p) => p !== body && !form.includes(p)).map((p) => ({ name: p.name, note: p.in, ...p }))),
       body && this.#fields("Body", this.#properties(body.schema)),
-      this.#fields(`Answer ${status} ${success.description}`, this.#properties(success.schema), "Nothing."),
-      h("details", {}, h("summary", {}, "curl"), h("pre", { tabindex: "0" }, h("code", {}, this.#curl(op, body)))));
+      this.#fields("Form", form),
+      this.#fields(`Answer ${status} ${success.description}`, this.#properties(success.schema), success.schema?.type === "file" ? "The content." : "Nothing."),
+      this.#refusals(refusals),
+      h("details", {}, h("summary", {}, "curl"), h("pre", { tabindex: "0" }, h("code", {}, this.#curl(op, body, form)))));
   }
 
   #resolve(schema) {
@@ -99,13 +103,21 @@ class Page {
     return h("div", {}, h("h4", {}, title), h("table", {}, h("tbody", {}, ...rows)));
   }
 
-  #curl(op, body) {
-    const lines = [`curl ${op.method === "get" || (op.method === "post" && body) ? "" : `-X ${op.method.toUpperCase()} `}${location.origin}${op.path}`];
+  /** Which answers mean what, where an operation says more than all do. */
+  #refusals(list) {
+    if (list.length === 0) return undefined;
+    const rows = list.map(([code, r]) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, code)), h("td", {}, r.description)));
+    return h("div", {}, h("h4", {}, "Refused with"), h("table", {}, h("tbody", {}, ...rows)));
+  }
+
+  #curl(op, body, form) {
+    const lines = [`curl ${op.method === "get" || (op.method === "post" && (body || form.length > 0)) ? "" : `-X ${op.method.toUpperCase()} `}${location.origin}${op.path}`];
     if (op.security?.length !== 0) lines.push(`-H "Authorization: Bearer $TOKEN"`);
     if (body) {
       const example = Object.fromEntries(this.#properties(body.schema).map((p) => [p.name, this.#example(p)]));
       lines.push(`--json '${JSON.stringify(example)}'`);
     }
+    for (const p of form) lines.push(`-F ${p.name}=@FILE`);
     return lines.join(" \\\n  ");
   }
 
