@@ -178,6 +178,8 @@ type KafkaConfig struct {
 	Session time.Duration `mapstructure:"session" doc:"a process that is silent for so long leaves storing to others; brokers take 6s to 30m as they come"`
 	Batch   int           `mapstructure:"batch" doc:"records that are stored at a time, at most"`
 	Linger  time.Duration `mapstructure:"linger" doc:"how long a message waits for others, to be sent to the broker with them"`
+
+	MaxUnstored int64 `mapstructure:"max_unstored" doc:"messages that may be accepted and not stored yet, of all processes together; beyond it senders are refused (rate_limited) until a tenth less is left; 0: no bound"`
 }
 
 // RedisConfig is what joins the core processes.
@@ -274,7 +276,7 @@ func defaultConfig() Config {
 		Kafka: KafkaConfig{
 			Embedded: true, Brokers: log.Brokers,
 			Topic: log.Topic, Partitions: log.Partitions, Replication: log.Replication, Retention: log.Retention,
-			Group: log.Group, Session: log.Session, Batch: log.Batch, Linger: log.Linger,
+			Group: log.Group, Session: log.Session, Batch: log.Batch, Linger: log.Linger, MaxUnstored: log.MaxUnstored,
 		},
 		Redis:      RedisConfig{Embedded: true, Addrs: []string{"127.0.0.1:6379"}, PresenceTTL: fanout.DefaultConfig().PresenceTTL},
 		Discovery:  DiscoveryConfig{Prefix: "/discovery", TTL: 2 * time.Second},

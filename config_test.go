@@ -125,6 +125,7 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"a session of an hour":              {"kafka: {session: 1h}", "kafka.session: "},
 		"a batch of nothing":                {"kafka: {batch: 0}", "kafka.batch: "},
 		"a linger of a minute":              {"kafka: {linger: 1m}", "kafka.linger: "},
+		"a bound below none":                {"kafka: {max_unstored: -1}", "kafka.max_unstored: "},
 		"presence of a second":              {"redis: {presence_ttl: 1s}", "redis.presence_ttl: "},
 		"yaml that is none":                 {"edge: [", "read configuration"},
 	} {
@@ -157,12 +158,14 @@ kafka:
   session: 9s
   batch: 100
   linger: 1ms
+  max_unstored: 7000
 redis: {addrs: ['127.0.0.1:7000'], presence_ttl: 2m}
 `)
 	wantQueue := queue.DefaultConfig()
 	wantQueue.Brokers, wantQueue.Topic, wantQueue.DeadTopic = cluster.ListenAddrs()[:1], "other", "other.dead"
 	wantQueue.Partitions, wantQueue.Replication, wantQueue.Retention = 24, 3, 48*time.Hour
 	wantQueue.Group, wantQueue.Session, wantQueue.Batch, wantQueue.Linger = "others", 9*time.Second, 100, time.Millisecond
+	wantQueue.MaxUnstored = 7000
 	wantFanout := fanout.DefaultConfig()
 	wantFanout.Addrs, wantFanout.PresenceTTL = []string{"127.0.0.1:7000"}, 2*time.Minute
 

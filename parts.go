@@ -321,6 +321,7 @@ func (c Config) queueConfig() queue.Config {
 	out.Brokers, out.Topic, out.DeadTopic = k.Brokers, k.Topic, k.Topic+".dead"
 	out.Partitions, out.Replication, out.Retention = k.Partitions, k.Replication, k.Retention
 	out.Group, out.Session, out.Batch, out.Linger = k.Group, k.Session, k.Batch, k.Linger
+	out.MaxUnstored = k.MaxUnstored
 	return out
 }
 

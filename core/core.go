@@ -350,6 +350,7 @@ func (p *process) serve(ctx context.Context, deps Deps, listen, admin net.Listen
 	defer stopConsumer()
 	consumed := make(chan struct{})
 	g.Go(func() error { return p.fanout.Run(run, receiver{p.hub, p.accounts}) })
+	g.Go(func() error { return p.producer.Run(run) })
 	g.Go(func() error { return p.accounts.Run(run) })
 	g.Go(func() error { return p.hub.Run(run) })
 	g.Go(func() error { return p.signals.Run(run, p.hub) })

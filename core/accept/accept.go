@@ -8,7 +8,7 @@
 // is good. The store decides once more when it numbers, for what was on its way.
 //
 // While the store is down, messages of those who were members when they last sent one
-// are accepted all the same.
+// are accepted all the same, until the log says that too much waits to be stored.
 package accept
 
 import (
@@ -39,6 +39,8 @@ type Conversations interface {
 
 // Log makes records durable.
 type Log interface {
+	// Full says that too much waits to be stored: nothing more is accepted for now.
+	Full() bool
 	// Accept returns at once and calls done exactly once: with nil when the record is
 	// durable, else with an error, after which it may or may not become durable.
 	Accept(ctx context.Context, r chat.Record, done func(error))
@@ -130,6 +132,10 @@ func (a *Acceptor) accept(ctx context.Context, from chat.User, r chat.Record, tr
 	r.SentAt = a.now().UTC().Truncate(time.Microsecond)
 	if err := chat.CheckRecord(r); err != nil {
 		done(protocol.Accepted{}, err)
+		return
+	}
+	if a.log.Full() { // before the store is asked, which cannot keep up
+		done(protocol.Accepted{}, protocol.NewError(protocol.CodeRateLimited, "", "messages are not stored fast enough at the moment: send it again under the same client_id"))
 		return
 	}
 	accepted := protocol.Accepted{ClientID: r.ClientID, TraceID: traceID}

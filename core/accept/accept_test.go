@@ -86,7 +86,17 @@ func config(timeout time.Duration) accept.Config {
 // logFunc is a Log.
 type logFunc func(chat.Record, func(error))
 
+func (logFunc) Full() bool { return false }
+
 func (f logFunc) Accept(_ context.Context, r chat.Record, done func(error)) { f(r, done) }
+
+// fullLog is a Log that takes nothing for as long as it is full.
+type fullLog struct {
+	logFunc
+	full bool
+}
+
+func (l *fullLog) Full() bool { return l.full }
 
 type result struct {
 	accepted protocol.Accepted
@@ -406,5 +416,24 @@ func TestChangesThatAreDoneAlreadyWriteNothing(t *testing.T) {
 		if err := <-answers; code(err) != c.code || written != c.log || len(answers) != 0 {
 			t.Errorf("%s: %v, %d records", c.name, err, written)
 		}
+	}
+}
+
+// TestFullLogRefusesAtOnce: neither the store nor the log is asked for anything, and what
+// can never be accepted is still told apart.
+func TestFullLogRefusesAtOnce(t *testing.T) {
+	cs, written := &conversations{}, 0
+	log := &fullLog{logFunc: func(_ chat.Record, done func(error)) { written++; done(nil) }, full: true}
+	a := accept.New(cs, log, config(time.Minute), time.Now)
+	r := send(t, a, ann, good)
+	if code(r.err) != protocol.CodeRateLimited || cs.reads != 0 || written != 0 {
+		t.Errorf("%v, after %d reads and %d writes", r.err, cs.reads, written)
+	}
+	if r := send(t, a, ann, protocol.Send{Conversation: "c1", ClientID: "m1"}); code(r.err) != protocol.CodeInvalidArgument {
+		t.Errorf("without a text: %v", r.err)
+	}
+	log.full = false
+	if r := send(t, a, ann, good); r.err != nil || written != 1 {
+		t.Errorf("no longer full: %v, %d writes", r.err, written)
 	}
 }

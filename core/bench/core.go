@@ -182,6 +182,8 @@ func (store) File(context.Context, string, string) (chat.File, error) {
 	return chat.File{}, chat.ErrNotFound
 }
 
+func (store) Full() bool { return false }
+
 func (store) Accept(_ context.Context, _ chat.Record, done func(error)) { done(nil) }
 
 const redisPassword = "bench"

@@ -96,17 +96,7 @@ func letters(ctx context.Context, client *kgo.Client, cfg Config) ([]Letter, err
 
 // unread are the ends of partitions that have something.
 func unread(ctx context.Context, admin *kadm.Client, topic string) (map[int32]int64, error) {
-	starts, err := admin.ListStartOffsets(ctx, topic)
-	if err == nil {
-		err = starts.Error()
-	}
-	if err != nil {
-		return nil, err
-	}
-	ends, err := admin.ListEndOffsets(ctx, topic)
-	if err == nil {
-		err = ends.Error()
-	}
+	starts, ends, err := extent(ctx, admin, topic)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +107,20 @@ func unread(ctx context.Context, admin *kadm.Client, topic string) (map[int32]in
 		}
 	})
 	return left, nil
+}
+
+// extent is where the partitions of a topic start and end.
+func extent(ctx context.Context, admin *kadm.Client, topic string) (starts, ends kadm.ListedOffsets, err error) {
+	if starts, err = admin.ListStartOffsets(ctx, topic); err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if ends, err = admin.ListEndOffsets(ctx, topic); err == nil {
+		err = ends.Error()
+	}
+	return starts, ends, err
 }
 
 func readLetter(r *kgo.Record) Letter {

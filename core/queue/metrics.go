@@ -19,14 +19,14 @@ func newProducerMetrics(reg prometheus.Registerer, client *kgo.Client) (producer
 	m := producerMetrics{
 		accepted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "core_queue_accepted_total",
-			Help: "Records handed to the log by result: ok, full (refused, nothing sent) or error (not known to be durable).",
+			Help: "Records handed to the log by result: ok, full (refused, nothing sent), unstored (the same, because too much waits to be stored) or error (not known to be durable).",
 		}, []string{"result"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "core_queue_accept_seconds", Help: "Time until the log acknowledged a record.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}),
 	}
-	for _, result := range []string{"ok", "full", "error"} {
+	for _, result := range []string{"ok", "full", "unstored", "error"} {
 		m.accepted.WithLabelValues(result)
 	}
 	buffered := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/plugin/kotel"
 
@@ -18,8 +19,10 @@ import (
 // sent.
 var ErrFull = errors.New("too many messages are waiting for the log")
 
-// Producer accepts records. Close it.
+// Producer accepts records. Run looks at what is not stored yet, by which Full says whether
+// to accept more. Close it, once Run has ended.
 type Producer struct {
+	*Backlog
 	cfg     Config
 	client  *kgo.Client
 	metrics producerMetrics
@@ -52,7 +55,13 @@ func NewProducer(cfg Config, tracing Tracing, reg prometheus.Registerer, log *sl
 		client.Close()
 		return nil, fmt.Errorf("register producer metrics: %w", err)
 	}
-	return &Producer{cfg: cfg, client: client, metrics: m}, nil
+	read := func(ctx context.Context) (int64, error) { return unstored(ctx, kadm.NewClient(client), cfg) }
+	backlog, err := NewBacklog(cfg.MaxUnstored, read, m.accepted.WithLabelValues("unstored"), reg, log)
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	return &Producer{Backlog: backlog, cfg: cfg, client: client, metrics: m}, nil
 }
 
 // Accept hands a record to the log and returns at once. done is called exactly once:

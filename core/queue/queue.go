@@ -48,7 +48,10 @@ type Config struct {
 	// MaxBufferedBytes bounds the same by size: ten thousand long texts are a third of a
 	// gigabyte.
 	MaxBufferedBytes int
-	Timeout          time.Duration // after it a record that is not acknowledged fails; its outcome is unknown
+	// MaxUnstored bounds records that are accepted and not stored yet, by all processes
+	// together; beyond it senders are refused. 0: none.
+	MaxUnstored int64
+	Timeout     time.Duration // after it a record that is not acknowledged fails; its outcome is unknown
 
 	Group   string
 	Session time.Duration // a consumer that is silent for so long loses its partitions
@@ -66,7 +69,7 @@ func DefaultConfig() Config {
 	return Config{
 		Brokers: []string{"127.0.0.1:9092"}, Topic: "tracegate.messages", DeadTopic: "tracegate.messages.dead",
 		Partitions: 12, Replication: -1, Retention: 7 * 24 * time.Hour,
-		Linger: 5 * time.Millisecond, MaxBuffered: 10_000, MaxBufferedBytes: 64 << 20, Timeout: 10 * time.Second,
+		Linger: 5 * time.Millisecond, MaxBuffered: 10_000, MaxBufferedBytes: 64 << 20, MaxUnstored: 1_000_000, Timeout: 10 * time.Second,
 		Group: "tracegate.store", Session: 6 * time.Second, Batch: 500,
 		Backoff: 50 * time.Millisecond, GiveUp: 30 * time.Second,
 	}
@@ -96,6 +99,8 @@ func (c Config) Validate() error {
 		return errors.New("max_buffered: must be at least 1")
 	case c.MaxBufferedBytes < 64<<10:
 		return errors.New("max_buffered_bytes: must be at least 64 KiB")
+	case c.MaxUnstored < 0:
+		return errors.New("max_unstored: must not be negative")
 	case c.Timeout < time.Second:
 		return errors.New("timeout: must be at least 1s")
 	case c.Group == "":

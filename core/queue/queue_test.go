@@ -378,11 +378,12 @@ func TestFullBufferRefusesAtOnce(t *testing.T) {
 		t.Errorf("full %d, failed %d", full, failed)
 	}
 	want := fmt.Sprintf(`
-# HELP core_queue_accepted_total Records handed to the log by result: ok, full (refused, nothing sent) or error (not known to be durable).
+# HELP core_queue_accepted_total Records handed to the log by result: ok, full (refused, nothing sent), unstored (the same, because too much waits to be stored) or error (not known to be durable).
 # TYPE core_queue_accepted_total counter
 core_queue_accepted_total{result="error"} %d
 core_queue_accepted_total{result="full"} %d
 core_queue_accepted_total{result="ok"} 1
+core_queue_accepted_total{result="unstored"} 0
 `, failed, full)
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "core_queue_accepted_total"); err != nil {
 		t.Error(err)
@@ -526,6 +527,7 @@ func TestConfigNamesTheKey(t *testing.T) {
 		"linger":             func(c *queue.Config) { c.Linger = -1 },
 		"max_buffered":       func(c *queue.Config) { c.MaxBuffered = 0 },
 		"max_buffered_bytes": func(c *queue.Config) { c.MaxBufferedBytes = 1 },
+		"max_unstored":       func(c *queue.Config) { c.MaxUnstored = -1 },
 		"timeout":            func(c *queue.Config) { c.Timeout = 0 },
 		"group":              func(c *queue.Config) { c.Group = "" },
 		"session":            func(c *queue.Config) { c.Session = 0 },
