@@ -186,11 +186,22 @@ func TestGRPCSpeaksAllOfIt(t *testing.T) {
 	}
 	removed, err := conversations.RemoveMember(ann, &chatv1.RemoveMemberRequest{Conversation: g, Name: "cid"})
 	change(protocol.EventRemoved, removed.GetAccepted(), err)
+	cid := as(t.Context(), tokens["cid"])
+	_, err = conversations.JoinConversation(cid, &chatv1.JoinConversationRequest{Conversation: g})
+	if e, ok := api.ErrorOf(err); !ok || e.Code != protocol.CodeNotFound || e.Field != "conversation" {
+		t.Errorf("join what is not open: %v", err)
+	}
+	opened, err := conversations.RenameConversation(ann, &chatv1.RenameConversationRequest{Conversation: g, Open: proto.Bool(true)})
+	change(protocol.EventOpened, opened.GetAccepted(), err)
+	joined, err := conversations.JoinConversation(cid, &chatv1.JoinConversationRequest{Conversation: g, ClientId: "j"})
+	change(protocol.EventAdded, joined.GetAccepted(), err)
+	left, err := conversations.RemoveMember(cid, &chatv1.RemoveMemberRequest{Conversation: g, Name: "cid"})
+	change(protocol.EventRemoved, left.GetAccepted(), err)
 	muted, err := conversations.MuteConversation(bob, &chatv1.MuteConversationRequest{Conversation: g, Muted: proto.Bool(true)})
 	must(t, err)
 	one, err := conversations.GetConversation(bob, &chatv1.GetConversationRequest{Conversation: g})
 	must(t, err)
-	if !muted.GetConversation().GetMuted() || one.GetConversation().GetName() != "lunch" || one.GetConversation().GetMemberCount() != 2 {
+	if !muted.GetConversation().GetMuted() || one.GetConversation().GetName() != "lunch" || one.GetConversation().GetMemberCount() != 2 || !one.GetConversation().GetOpen() {
 		t.Errorf("%v, %v", muted, one)
 	}
 	all, err := conversations.ListConversations(bob, &chatv1.ListConversationsRequest{})
@@ -218,7 +229,6 @@ func TestGRPCSpeaksAllOfIt(t *testing.T) {
 	if f, _ := sub.until(func(f protocol.Frame) bool { return f.Friend != nil }); asked.GetState() != "outgoing" || f.Friend.User != "cid" || f.Friend.State != "outgoing" {
 		t.Errorf("%v, %+v", asked, f.Friend)
 	}
-	cid := as(t.Context(), tokens["cid"])
 	accepted, err := friends.AcceptFriend(cid, &chatv1.AcceptFriendRequest{Name: "bob"})
 	must(t, err)
 	mine, err := friends.ListFriends(cid, &chatv1.ListFriendsRequest{})

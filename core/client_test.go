@@ -91,6 +91,14 @@ func TestGoClientSpeaksAllOfIt(t *testing.T) {
 	cid.accepted(t, a, s, err)
 	a, s, err = bob.Rename(ctx, g.ID, "dinner")
 	cid.accepted(t, a, s, err)
+	a, s, err = bob.SetOpen(ctx, g.ID, true)
+	cid.accepted(t, a, s, err)
+	a, s, err = cid.Leave(ctx, g.ID)
+	bob.accepted(t, a, s, err)
+	a, s, err = cid.Join(ctx, g.ID)
+	if m := bob.accepted(t, a, s, err); m.Sender != "cid" || !m.Begins("cid") {
+		t.Errorf("got %+v", m)
+	}
 	reply := message("r1")
 	reply.ReplyTo = first.Seq
 	a, s, err = ann.Send(ctx, reply)
@@ -155,7 +163,7 @@ func TestGoClientSpeaksAllOfIt(t *testing.T) {
 	a, s, err = cid.Leave(ctx, g.ID)
 	bob.accepted(t, a, s, err)
 	got, _, err := bob.Conversation(ctx, g.ID)
-	want := client.Conversation{ID: g.ID, Kind: "group", Name: "dinner", Members: []string{}, Count: 2, Role: "admin", LastSeq: got.LastSeq, Read: first.Seq, Unread: 3, Muted: true}
+	want := client.Conversation{ID: g.ID, Kind: "group", Name: "dinner", Members: []string{}, Count: 2, Role: "admin", LastSeq: got.LastSeq, Read: first.Seq, Unread: 3, Muted: true, Open: true}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}

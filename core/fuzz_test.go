@@ -38,6 +38,7 @@ func FuzzREST(f *testing.F) {
 		{"POST", "/v1/conversations", `{"with":"bob"}`},
 		{"POST", "/v1/conversations", `{"name":"room","members":["bob"],"client_id":"1"}`},
 		{"PATCH", "/v1/conversations/{group}", `{"name":"hall"}`},
+		{"POST", "/v1/conversations/{group}/join", `{"client_id":"1"}`},
 		{"POST", "/v1/conversations/{group}/members", `{"members":["bob","nobody"]}`},
 		{"PUT", "/v1/conversations/{group}/members/bob", `{"role":"admin"}`},
 		{"DELETE", "/v1/conversations/{group}/members/bob?client_id=%00", ``},

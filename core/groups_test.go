@@ -107,6 +107,44 @@ func TestGroupOnTwoProcesses(t *testing.T) {
 	ofCid.until(t, id, func(m protocol.Message) bool { return m.ClientID == "back" })
 }
 
+// TestOpenGroupsAreJoined: by whoever knows the id, once, on whichever process; and no more
+// when the group is closed.
+func TestOpenGroupsAreJoined(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.start(w.config("baseline")), w.start(w.config("canary"))
+	ann, bob, cid := one.person("ann"), one.person("bob"), one.person("cid")
+	ofAnn, ofBob := newSeen(), newSeen()
+	one.connect(ann, ofAnn)
+	b, _ := two.connect(bob, ofBob)
+	var group struct {
+		ID   string
+		Open bool
+	}
+	must(t, one.call("POST", "/v1/conversations", ann, map[string]any{"name": "market", "open": true}, &group))
+	if !group.Open {
+		t.Errorf("got %+v", group)
+	}
+	joined := two.change("POST", "/join", bob, map[string]string{"client_id": "1"}, ofBob, group.ID)
+	want := &protocol.Event{Kind: protocol.EventAdded, Members: []string{"bob"}}
+	if diff := cmp.Diff(want, joined.Event); diff != "" || joined.Sender != "bob" || !joined.Begins("bob") {
+		t.Errorf("joined by %s: %s", joined.Sender, diff)
+	}
+	must(t, two.call("POST", "/v1/conversations/"+group.ID+"/join", bob, map[string]string{"client_id": "2"}, nil)) // is in already
+	must(t, b.send(group.ID, "hello"))
+	one.change("DELETE", "/members/bob", ann, nil, ofBob, group.ID)
+	two.change("POST", "/join", bob, map[string]string{"client_id": "3"}, ofBob, group.ID)
+	closed := one.change("PATCH", "", ann, map[string]bool{"open": false}, ofBob, group.ID)
+	if closed.Seq != 6 || closed.Event.Kind != protocol.EventClosed { // joining twice was one entry
+		t.Errorf("got %+v", closed)
+	}
+	for _, id := range []string{group.ID, "none"} {
+		if err := two.call("POST", "/v1/conversations/"+id+"/join", cid, map[string]string{}, nil); codeOf(err) != protocol.CodeNotFound {
+			t.Errorf("join %s: %v", id, err)
+		}
+	}
+	ofAnn.wait(t, group.ID, 6)
+}
+
 // TestOfflineDevicesConverge: a device that was away while messages were edited and
 // recalled shows in the end what one shows that was there.
 func TestOfflineDevicesConverge(t *testing.T) {

@@ -21,7 +21,7 @@ func conversationOf(c chat.Conversation) *chatv1.Conversation {
 		Id: c.ID, Kind: "direct", MemberCount: int32(c.Count), Role: c.Role.String(), LastSeq: c.LastSeq, Read: c.Read, Unread: int32(c.Unread), Muted: c.Muted,
 	}
 	if c.Group {
-		out.Kind, out.Name = "group", &c.Name
+		out.Kind, out.Name, out.Open = "group", &c.Name, c.Open
 	}
 	for _, m := range c.Members {
 		out.Members = append(out.Members, m.Name)
@@ -32,7 +32,7 @@ func conversationOf(c chat.Conversation) *chatv1.Conversation {
 func (s *service) CreateConversation(ctx context.Context, in *chatv1.CreateConversationRequest) (*chatv1.CreateConversationResponse, error) {
 	var c chat.Conversation
 	var err error
-	switch group := in.GetName() != "" || in.GetMembers() != nil || in.GetClientId() != ""; {
+	switch group := in.GetName() != "" || in.GetMembers() != nil || in.GetClientId() != "" || in.GetOpen(); {
 	case group && in.GetWith() != "":
 		return nil, protocol.NewError(protocol.CodeInvalidArgument, "with", "with is for a direct conversation, name and members are for a group")
 	case group:
@@ -99,7 +99,7 @@ func (s *service) createGroup(ctx context.Context, in *chatv1.CreateConversation
 	}
 	first, fresh, err := s.deps.Conversations.Group(ctx, chat.Record{
 		Conversation: conversation, ClientID: "created." + conversation, SenderID: me.ID, Sender: me.Name,
-		SentAt: s.now(), TraceID: traceID(ctx), Members: members, Name: in.GetName(),
+		SentAt: s.now(), TraceID: traceID(ctx), Members: members, Name: in.GetName(), Open: in.GetOpen(),
 	}, int(s.conversations.Load()))
 	if err != nil {
 		return chat.Conversation{}, creation(err, "members")

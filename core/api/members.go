@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -48,6 +49,32 @@ func (s *service) AddMembers(ctx context.Context, in *chatv1.AddMembersRequest) 
 	return &chatv1.AddMembersResponse{Accepted: a}, err
 }
 
+// JoinConversation makes the caller a member of an open group. Who is not in it yet must have
+// room for one more conversation, and is told so before anything about the group.
+func (s *service) JoinConversation(ctx context.Context, in *chatv1.JoinConversationRequest) (*chatv1.JoinConversationResponse, error) {
+	me := caller(ctx).User
+	if err := chat.CheckConversationID("conversation", in.GetConversation()); err != nil {
+		return nil, err
+	}
+	_, err := s.deps.Conversations.Conversation(ctx, me.ID, in.GetConversation())
+	if errors.Is(err, chat.ErrNotFound) {
+		err = s.hasRoom(ctx, me.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.change(ctx, in.GetConversation(), in.GetClientId(), chat.Record{Kind: protocol.EventAdded, Members: []chat.Member{{ID: me.ID, Name: me.Name}}})
+	return &chatv1.JoinConversationResponse{Accepted: a}, err
+}
+
+func (s *service) hasRoom(ctx context.Context, userID string) error {
+	full, err := s.deps.Conversations.Full(ctx, []string{userID}, int(s.conversations.Load()))
+	if err == nil && full[userID] {
+		return protocol.NewError(protocol.CodePermissionDenied, "conversation", "you have too many conversations")
+	}
+	return err
+}
+
 func (s *service) SetMemberRole(ctx context.Context, in *chatv1.SetMemberRoleRequest) (*chatv1.SetMemberRoleResponse, error) {
 	role, ok := chat.ParseRole(in.GetRole())
 	if !ok {
@@ -71,9 +98,20 @@ func (s *service) RemoveMember(ctx context.Context, in *chatv1.RemoveMemberReque
 	return &chatv1.RemoveMemberResponse{Accepted: a}, err
 }
 
-// RenameConversation names a group anew.
+// RenameConversation names a group anew, or opens or closes it: each is an entry, and a call
+// makes one.
 func (s *service) RenameConversation(ctx context.Context, in *chatv1.RenameConversationRequest) (*chatv1.RenameConversationResponse, error) {
-	a, err := s.change(ctx, in.GetConversation(), in.GetClientId(), chat.Record{Kind: protocol.EventRenamed, Name: in.GetName()})
+	record := chat.Record{Kind: protocol.EventRenamed, Name: in.GetName()}
+	switch {
+	case in.Open == nil:
+	case in.GetName() != "":
+		return nil, protocol.NewError(protocol.CodeInvalidArgument, "open", "open and name are changed one at a time")
+	case in.GetOpen():
+		record = chat.Record{Kind: protocol.EventOpened}
+	default:
+		record = chat.Record{Kind: protocol.EventClosed}
+	}
+	a, err := s.change(ctx, in.GetConversation(), in.GetClientId(), record)
 	return &chatv1.RenameConversationResponse{Accepted: a}, err
 }
 

@@ -13,6 +13,7 @@ type Standing struct {
 	LastSeq int64
 	Roster  *Roster
 	Count   int      // of members
+	Open    bool     // a group that anybody may join
 	Silent  []string // users of a direct conversation whom the other one blocks
 }
 
@@ -30,7 +31,11 @@ type Target struct {
 // answer, and when it is numbered, which decides.
 func Allow(s Standing, r Record) *protocol.Error {
 	actor, ok := s.Roster.Find(r.SenderID)
-	if !ok {
+	switch {
+	case ok:
+	case s.Open && r.joins():
+		return hasRoom(s.Roster, r.Members)
+	default:
 		return NoConversation()
 	}
 	switch r.Kind {
@@ -38,7 +43,7 @@ func Allow(s Standing, r Record) *protocol.Error {
 		return s.Speaks(actor.ID)
 	case protocol.EventRecalled, protocol.EventUnreacted:
 		return nil
-	case protocol.EventAdded, protocol.EventRemoved, protocol.EventRole, protocol.EventRenamed:
+	case protocol.EventAdded, protocol.EventRemoved, protocol.EventRole, protocol.EventRenamed, protocol.EventOpened, protocol.EventClosed:
 		if !s.Roster.Group {
 			return invalid("conversation", "is not a group: its members and name cannot change")
 		}
@@ -68,12 +73,10 @@ func denied(field, format string, args ...any) *protocol.Error {
 func allowChange(roster *Roster, actor Member, r Record) *protocol.Error {
 	switch r.Kind {
 	case protocol.EventAdded:
-		if actor.Role < RoleAdmin {
+		if actor.Role < RoleAdmin && !r.joins() {
 			return denied("members", "only an admin may add members")
 		}
-		if n := len(roster.Members) + len(newcomers(roster, r.Members)); n > MaxMembers {
-			return protocol.NewError(protocol.CodeTooLarge, "members", fmt.Sprintf("the group would have %d members, at most %d are allowed", n, MaxMembers))
-		}
+		return hasRoom(roster, r.Members)
 	case protocol.EventRemoved:
 		return allowRemove(roster, actor, r.Members[0])
 	case protocol.EventRole:
@@ -90,6 +93,18 @@ func allowChange(roster *Roster, actor Member, r Record) *protocol.Error {
 		if actor.Role < RoleAdmin {
 			return denied("name", "only an admin may rename the group")
 		}
+	case protocol.EventOpened, protocol.EventClosed:
+		if actor.Role < RoleAdmin {
+			return denied("open", "only an admin may open or close the group")
+		}
+	}
+	return nil
+}
+
+// hasRoom says whether a group may have these members too.
+func hasRoom(roster *Roster, more []Member) *protocol.Error {
+	if n := len(roster.Members) + len(newcomers(roster, more)); n > MaxMembers {
+		return protocol.NewError(protocol.CodeTooLarge, "members", fmt.Sprintf("the group would have %d members, at most %d are allowed", n, MaxMembers))
 	}
 	return nil
 }
@@ -133,6 +148,8 @@ func Already(s Standing, r Record, t Target) bool {
 	case protocol.EventRole:
 		m, _ := s.Roster.Find(r.Members[0].ID)
 		return m.Role == r.Role
+	case protocol.EventOpened, protocol.EventClosed:
+		return s.Open == (r.Kind == protocol.EventOpened)
 	case protocol.EventRecalled:
 		return t.Recalled
 	default:

@@ -71,6 +71,7 @@ type Conversation struct {
 	ID      string
 	Group   bool
 	Name    string // of a group
+	Open    bool   // of a group: anybody may join it
 	Members []User // of a direct conversation; a group's are listed in pages
 	Count   int    // of members
 	Role    Role
@@ -168,6 +169,12 @@ type Record struct {
 	Members []Member // who is added, removed or given Role; their own roles say nothing
 	Role    Role
 	Name    string // of a group
+	Open    bool   // of a group that is created; later it is EventOpened and EventClosed
+}
+
+// joins says that somebody adds itself, and nobody else.
+func (r Record) joins() bool {
+	return r.Kind == protocol.EventAdded && len(r.Members) == 1 && r.Members[0].ID == r.SenderID
 }
 
 // Key returns the idempotency key of r.

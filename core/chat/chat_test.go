@@ -142,6 +142,8 @@ func everyKind() []chat.Record {
 		of(protocol.EventRenamed, func(r *chat.Record) { r.Name = "昼食" }),
 		of(protocol.EventReacted, func(r *chat.Record) { r.Target, r.Emoji = 3, "👨‍👩‍👧‍👦" }),
 		of(protocol.EventUnreacted, func(r *chat.Record) { r.Target, r.Emoji = 3, "👍" }),
+		of(protocol.EventOpened, func(*chat.Record) {}),
+		of(protocol.EventClosed, func(*chat.Record) {}),
 	}
 }
 
@@ -180,6 +182,8 @@ func TestDecodeRefusesWhatCannotBeStored(t *testing.T) {
 		`{"v":3,"conversation":"c","client_id":"reacted.1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"reacted","target":1,"emoji":"👍"}`,
 		`{"v":4,"conversation":"c","client_id":"reacted.1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"reacted","target":1,"emoji":"ok"}`,
 		`{"v":4,"conversation":"c","client_id":"reacted.1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"reacted","emoji":"👍"}`,
+		`{"v":4,"conversation":"c","client_id":"opened.1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"opened"}`,
+		`{"v":5,"conversation":"c","client_id":"opened.1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"opened","name":"x"}`,
 		`{"v":4,"conversation":"c","client_id":"1","sender_id":"u","sender":"ann","text":"x","sent_at_us":1,"emoji":"👍"}`,
 		`{"v":2,"conversation":"c","client_id":"1","sender_id":"u","sender":"ann","text":"","sent_at_us":1,"kind":"role","members":[{"id":"u","name":"ann"}],"role":"king"}`} {
 		if _, err := chat.DecodeRecord([]byte(text)); !errors.Is(err, chat.ErrRecord) {

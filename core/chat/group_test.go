@@ -16,6 +16,7 @@ import (
 // and a list of texts. It judges what may be done by rules of its own.
 type room struct {
 	roles map[string]chat.Role
+	open  bool
 	said  []*said
 	keys  map[chat.Key]bool
 }
@@ -53,6 +54,8 @@ func (m *room) do(r chat.Record) bool {
 			m.roles[r.SenderID] = chat.RoleAdmin
 		}
 		m.roles[r.Members[0].ID] = r.Role
+	case protocol.EventOpened, protocol.EventClosed:
+		m.open = r.Kind == protocol.EventOpened
 	case protocol.EventEdited:
 		m.said[r.Target-1].text = r.Text
 	case protocol.EventRecalled:
@@ -64,7 +67,7 @@ func (m *room) do(r chat.Record) bool {
 func (m *room) may(r chat.Record) bool {
 	mine, in := m.roles[r.SenderID]
 	if !in {
-		return false
+		return m.open && r.Kind == protocol.EventAdded && len(r.Members) == 1 && r.Members[0].ID == r.SenderID
 	}
 	var theirs chat.Role
 	there := false
@@ -84,6 +87,10 @@ func (m *room) may(r chat.Record) bool {
 		return there && mine == chat.RoleOwner && (r.Members[0].ID != r.SenderID || r.Role == chat.RoleOwner)
 	case protocol.EventRenamed:
 		return mine >= chat.RoleAdmin
+	case protocol.EventOpened:
+		return mine >= chat.RoleAdmin && !m.open
+	case protocol.EventClosed:
+		return mine >= chat.RoleAdmin && m.open
 	case protocol.EventEdited, protocol.EventRecalled:
 		if int(r.Target) > len(m.said) || m.said[r.Target-1].event || m.said[r.Target-1].recalls {
 			return false
@@ -102,7 +109,7 @@ func randomRecord(r *rand.Rand, i int) chat.Record {
 	}
 	sender := user()
 	rec := chat.Record{Conversation: "g", SenderID: sender.ID, Sender: sender.Name, ClientID: fmt.Sprint(r.IntN(i + 1))}
-	switch r.IntN(20) {
+	switch r.IntN(24) {
 	case 0, 1:
 		rec.Kind, rec.Members = protocol.EventAdded, []chat.Member{user(), user()}
 	case 2:
@@ -115,6 +122,12 @@ func randomRecord(r *rand.Rand, i int) chat.Record {
 		rec.Kind, rec.Target, rec.Text = protocol.EventEdited, int64(1+r.IntN(i+2)), fmt.Sprint("edit ", i)
 	case 10, 11:
 		rec.Kind, rec.Target = protocol.EventRecalled, int64(1+r.IntN(i+2))
+	case 12, 13:
+		rec.Kind, rec.Members = protocol.EventAdded, []chat.Member{sender}
+	case 14:
+		rec.Kind = protocol.EventOpened
+	case 15:
+		rec.Kind = protocol.EventClosed
 	default:
 		rec.Text = fmt.Sprint("text ", i)
 	}
@@ -162,7 +175,8 @@ func (l *log) store(t *testing.T, batch []chat.Record) []chat.Numbered {
 			target.Recalled = true
 			l.state.Targets[place] = target
 		}
-		l.state.Standing["g"] = chat.Standing{LastSeq: n.Seq, Roster: n.Roster}
+		open := l.state.Standing["g"].Open && n.Kind != protocol.EventClosed || n.Kind == protocol.EventOpened
+		l.state.Standing["g"] = chat.Standing{LastSeq: n.Seq, Roster: n.Roster, Open: open}
 		l.state.Existing[n.Key()] = n.Seq
 	}
 	return out
@@ -172,17 +186,20 @@ func (l *log) store(t *testing.T, batch []chat.Record) []chat.Numbered {
 // batches of which some come again, and to a plain model, and compares members, roles
 // and texts.
 func TestGroupIsAsAPlainModelOfIt(t *testing.T) {
-	effects := map[protocol.EventKind]int{}
-	for seed := range uint64(300) {
+	effects, joined := map[protocol.EventKind]int{}, 0
+	for seed := range uint64(400) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		var history []chat.Record
-		for i := range 60 {
+		for i := range 80 {
 			history = append(history, randomRecord(r, i))
 		}
 		model := newRoom()
 		for _, rec := range history {
 			if model.do(rec) {
 				effects[rec.Kind]++
+				if rec.Kind == protocol.EventAdded && rec.Members[0].ID == rec.SenderID {
+					joined++
+				}
 			}
 		}
 		l := newLog()
@@ -208,10 +225,41 @@ func TestGroupIsAsAPlainModelOfIt(t *testing.T) {
 			t.Fatalf("seed %d: texts %s", seed, diff)
 		}
 	}
-	for _, kind := range []protocol.EventKind{"", protocol.EventAdded, protocol.EventRemoved, protocol.EventRole, protocol.EventEdited, protocol.EventRecalled} {
+	for _, kind := range []protocol.EventKind{"", protocol.EventAdded, protocol.EventRemoved, protocol.EventRole, protocol.EventOpened, protocol.EventClosed, protocol.EventEdited, protocol.EventRecalled} {
 		if effects[kind] < 100 {
 			t.Errorf("only %d of kind %q took effect: this was no test", effects[kind], kind)
 		}
+	}
+	if joined < 100 {
+		t.Errorf("only %d have joined: this was no test", joined)
+	}
+}
+
+// TestJoiningIsDecidedByTheLog: by what stands before it, and by the bound of members.
+func TestJoiningIsDecidedByTheLog(t *testing.T) {
+	join := func(id string) chat.Record {
+		return chat.Record{Kind: protocol.EventAdded, Conversation: "g", SenderID: id, ClientID: "added.1", Members: []chat.Member{{ID: id}}}
+	}
+	set := func(kind protocol.EventKind, clientID string) chat.Record {
+		return chat.Record{Kind: kind, Conversation: "g", SenderID: "u0", ClientID: clientID}
+	}
+	members := make([]chat.Member, chat.MaxMembers-1)
+	for i := range members {
+		members[i] = chat.Member{ID: fmt.Sprintf("u%d", i)}
+	}
+	members[0].Role = chat.RoleOwner
+	st := chat.Standing{LastSeq: 9, Roster: chat.NewRoster(true, 9, members)}
+	got := chat.Number([]chat.Record{
+		join("v1"), set(protocol.EventOpened, "1"), set(protocol.EventOpened, "2"), join("v2"), join("v2"), join("v3"), set(protocol.EventClosed, "3"), join("v4"),
+	}, chat.State{Standing: map[string]chat.Standing{"g": st}})
+	want := []chat.Reason{chat.ReasonNotMember, "", chat.ReasonNoEffect, "", "", chat.ReasonForbidden, "", chat.ReasonNotMember}
+	for i, n := range got {
+		if n.Refused != want[i] {
+			t.Errorf("record %d: refused %q, want %q", i, n.Refused, want[i])
+		}
+	}
+	if !got[4].Duplicate || got[4].Seq != got[3].Seq || len(got[7].Roster.Members) != chat.MaxMembers {
+		t.Errorf("again: %v %d, %d members", got[4].Duplicate, got[4].Seq, len(got[7].Roster.Members))
 	}
 }
 

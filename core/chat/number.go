@@ -135,6 +135,9 @@ func (b *batch) number(r Record) Numbered {
 	n.Seq = now.LastSeq
 	now.Roster = apply(now.Roster, n)
 	n.Roster = now.Roster
+	if isOpening(n.Kind) {
+		now.Open = n.Kind == protocol.EventOpened
+	}
 	b.standing[r.Conversation], b.given[key] = now, n.Seq
 	if b.targets != nil {
 		b.targets[Place{r.Conversation, n.Seq}] = Target{Kind: r.Kind, SenderID: r.SenderID, SentAt: r.SentAt, File: r.File}
@@ -145,11 +148,11 @@ func (b *batch) number(r Record) Numbered {
 // judge says why a record is refused, or "", and leaves those members in it for whom it
 // makes a difference.
 func (b *batch) judge(now Standing, n *Numbered) Reason {
-	if _, in := now.Roster.Find(n.SenderID); !in {
-		return ReasonNotMember
-	}
 	if err := Allow(now, n.Record); err != nil {
+		_, in := now.Roster.Find(n.SenderID)
 		switch {
+		case !in && err.Code == protocol.CodeNotFound:
+			return ReasonNotMember
 		case err.Code == protocol.CodeNotFound: // somebody else has removed the member
 			return ReasonNoEffect
 		case now.Speaks(n.SenderID) != nil:
@@ -167,6 +170,10 @@ func (b *batch) judge(now Standing, n *Numbered) Reason {
 	switch n.Kind {
 	case protocol.EventAdded:
 		if n.Members = newcomers(now.Roster, n.Members); len(n.Members) == 0 {
+			return ReasonNoEffect
+		}
+	case protocol.EventOpened, protocol.EventClosed:
+		if Already(now, n.Record, Target{}) {
 			return ReasonNoEffect
 		}
 	case protocol.EventEdited, protocol.EventRecalled:

@@ -13,7 +13,7 @@ import (
 // a newer one: it would have to guess what it cannot see. Plain messages are still
 // written as version 1, so that processes of both versions work side by side as long as
 // nobody uses what is new.
-const recordVersion = 4
+const recordVersion = 5
 
 // maxMicros is the end of the year 9999, the last that RFC 3339 can write.
 const maxMicros = 253402300799_999999
@@ -24,7 +24,8 @@ var ErrRecord = errors.New("not a storable record")
 
 // encoded is the encoding. JSON, because a record is read by people in an incident
 // more often than its size matters; the text is most of it either way. What follows
-// TraceID came with version 2, File with version 3, Emoji with version 4.
+// TraceID came with version 2, File with version 3, Emoji with version 4; version 5 has
+// groups that open and close.
 type encoded struct {
 	V            int             `json:"v"`
 	Conversation string          `json:"conversation"`
@@ -64,6 +65,8 @@ func AppendRecord(dst []byte, r Record) []byte {
 		v.Role = r.Role.String()
 	}
 	switch {
+	case isOpening(r.Kind):
+		v.V = 5
 	case isReaction(r.Kind):
 		v.V = 4
 	case r.File != "":
@@ -98,6 +101,9 @@ func DecodeRecord(b []byte) (Record, error) {
 	}
 	if v.V < 4 && isReaction(r.Kind) {
 		return Record{}, fmt.Errorf("%w: version %d has no reactions", ErrRecord, v.V)
+	}
+	if v.V < 5 && isOpening(r.Kind) {
+		return Record{}, fmt.Errorf("%w: version %d has no open groups", ErrRecord, v.V)
 	}
 	for _, m := range v.Members {
 		r.Members = append(r.Members, Member{ID: m.ID, Name: m.Name})
@@ -186,6 +192,7 @@ func checkContent(r Record) *protocol.Error {
 		if err := CheckGroupName(r.Name); err != nil {
 			return err
 		}
+	case protocol.EventOpened, protocol.EventClosed:
 	default:
 		return invalid("kind", "is not one that may be in the log")
 	}
@@ -197,10 +204,14 @@ func checkContent(r Record) *protocol.Error {
 	if (r.Kind == protocol.EventEdited || r.Kind == protocol.EventRecalled || isReaction(r.Kind)) && r.Target < 1 {
 		return invalid("seq", "must be that of a message")
 	}
-	if r.Text != has.Text || r.ReplyTo != has.ReplyTo || r.Target != has.Target || len(r.Members) != len(has.Members) || r.Name != has.Name || r.File != has.File || r.Emoji != has.Emoji {
+	if r.Text != has.Text || r.ReplyTo != has.ReplyTo || r.Target != has.Target || len(r.Members) != len(has.Members) || r.Name != has.Name || r.Open || r.File != has.File || r.Emoji != has.Emoji {
 		return invalid("kind", "%q has a field that it may not have", r.Kind)
 	}
 	return nil
+}
+
+func isOpening(kind protocol.EventKind) bool {
+	return kind == protocol.EventOpened || kind == protocol.EventClosed
 }
 
 func checkMembers(r Record) *protocol.Error {

@@ -12,7 +12,7 @@ type Role uint8
 // The roles. A group has one owner.
 const (
 	RoleMember Role = iota // reads and writes, may leave
-	RoleAdmin              // adds, removes members, renames, recalls
+	RoleAdmin              // adds, removes members, renames, opens, closes, recalls
 	RoleOwner              // gives roles; may leave when nobody else is there
 )
 

@@ -24,6 +24,10 @@ func TestAlready(t *testing.T) {
 		"add one who is not":       {chat.Record{Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u2"}, {ID: "u3"}}}, chat.Target{}, false},
 		"the role that it has":     {chat.Record{Kind: protocol.EventRole, Members: []chat.Member{{ID: "u2"}}, Role: chat.RoleMember}, chat.Target{}, true},
 		"another role":             {chat.Record{Kind: protocol.EventRole, Members: []chat.Member{{ID: "u2"}}, Role: chat.RoleAdmin}, chat.Target{}, false},
+		"join again":               {chat.Record{SenderID: "u2", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u2"}}}, chat.Target{}, true},
+		"join":                     {chat.Record{SenderID: "u3", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u3"}}}, chat.Target{}, false},
+		"close what is closed":     {chat.Record{Kind: protocol.EventClosed}, chat.Target{}, true},
+		"open what is closed":      {chat.Record{Kind: protocol.EventOpened}, chat.Target{}, false},
 		"recall what was recalled": {chat.Record{Kind: protocol.EventRecalled}, chat.Target{Recalled: true}, true},
 		"recall what was not":      {chat.Record{Kind: protocol.EventRecalled}, chat.Target{}, false},
 		"say it again":             {chat.Record{Text: "x"}, chat.Target{}, false},
@@ -38,6 +42,8 @@ func TestAlready(t *testing.T) {
 // TestAllow: the answers that name the field, for who may not.
 func TestAllow(t *testing.T) {
 	group := chat.Standing{Roster: chat.NewRoster(true, 1, []chat.Member{{ID: "u1", Role: chat.RoleOwner}, {ID: "u2", Role: chat.RoleAdmin}, {ID: "u3"}})}
+	open := group
+	open.Open = true
 	pair := chat.Standing{Roster: chat.NewRoster(false, 0, []chat.Member{{ID: "u1"}, {ID: "u2"}})}
 	for name, c := range map[string]struct {
 		st    chat.Standing
@@ -54,6 +60,14 @@ func TestAllow(t *testing.T) {
 		"the owner leaves":          {group, chat.Record{SenderID: "u1", Kind: protocol.EventRemoved, Members: []chat.Member{{ID: "u1"}}}, protocol.CodePermissionDenied, "name"},
 		"an admin removes its like": {group, chat.Record{SenderID: "u2", Kind: protocol.EventRemoved, Members: []chat.Member{{ID: "u1"}}}, protocol.CodePermissionDenied, "name"},
 		"remove a stranger":         {group, chat.Record{SenderID: "u2", Kind: protocol.EventRemoved, Members: []chat.Member{{ID: "u9"}}}, protocol.CodeNotFound, "name"},
+		"join what is not open":     {group, chat.Record{SenderID: "u9", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u9"}}}, protocol.CodeNotFound, "conversation"},
+		"bring another along":       {open, chat.Record{SenderID: "u9", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u9"}, {ID: "u8"}}}, protocol.CodeNotFound, "conversation"},
+		"send another":              {open, chat.Record{SenderID: "u9", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u8"}}}, protocol.CodeNotFound, "conversation"},
+		"write without joining":     {open, chat.Record{SenderID: "u9"}, protocol.CodeNotFound, "conversation"},
+		"a member adds, open":       {open, chat.Record{SenderID: "u3", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u4"}}}, protocol.CodePermissionDenied, "members"},
+		"a member opens":            {group, chat.Record{SenderID: "u3", Kind: protocol.EventOpened}, protocol.CodePermissionDenied, "open"},
+		"a member closes":           {open, chat.Record{SenderID: "u3", Kind: protocol.EventClosed}, protocol.CodePermissionDenied, "open"},
+		"join a direct one again":   {pair, chat.Record{SenderID: "u1", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u1"}}}, protocol.CodeInvalidArgument, "conversation"},
 		"create by the log":         {group, chat.Record{SenderID: "u1", Kind: protocol.EventCreated}, protocol.CodeInvalidArgument, "kind"},
 		"change a direct one":       {pair, chat.Record{SenderID: "u1", Kind: protocol.EventRenamed}, protocol.CodeInvalidArgument, "conversation"},
 	} {
@@ -66,6 +80,14 @@ func TestAllow(t *testing.T) {
 		"an admin renames": {SenderID: "u2", Kind: protocol.EventRenamed}, "the owner gives itself away": {SenderID: "u1", Kind: protocol.EventRole, Members: []chat.Member{{ID: "u2"}}, Role: chat.RoleOwner},
 	} {
 		if err := chat.Allow(group, r); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, r := range map[string]chat.Record{
+		"a stranger joins": {SenderID: "u9", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u9"}}}, "a member joins again": {SenderID: "u3", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u3"}}},
+		"an admin closes": {SenderID: "u2", Kind: protocol.EventClosed},
+	} {
+		if err := chat.Allow(open, r); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -53,10 +53,12 @@ type EventKind string
 // The closed list.
 const (
 	EventCreated  EventKind = "created"  // a group, with its first Members and Name
-	EventAdded    EventKind = "added"    // Members, by Sender
+	EventAdded    EventKind = "added"    // Members, by Sender; a member that joined is its own Sender
 	EventRemoved  EventKind = "removed"  // Members, by Sender; a member that left is its own Sender
 	EventRole     EventKind = "role"     // Members have Role now
 	EventRenamed  EventKind = "renamed"  // to Name
+	EventOpened   EventKind = "opened"   // a group: anybody may join it
+	EventClosed   EventKind = "closed"   // a group: nobody may any more
 	EventEdited   EventKind = "edited"   // the message Target, to Text (its newest, where that is another)
 	EventRecalled EventKind = "recalled" // the message Target
 

@@ -147,6 +147,7 @@ type (
 		Version      int64  `json:"v"`
 		Count        int    `json:"m"`
 		Name         string `json:"n"` // empty: as before
+		Open         *int   `json:"o"` // nil: as before
 	}
 )
 
@@ -280,6 +281,9 @@ func (c *changes) add(n chat.Numbered, before *chat.Roster) {
 		}
 	case protocol.EventRenamed:
 		head.Name = n.Name
+	case protocol.EventOpened, protocol.EventClosed:
+		open := flag(n.Kind == protocol.EventOpened)
+		head.Open = &open
 	}
 	c.entries = append(c.entries, row)
 }

@@ -81,7 +81,7 @@ func (s *Store) hasRoom(ctx context.Context, tx *sql.Tx, user string, limit int)
 
 // selectConversations looks for what is unread among the newest chat.UnreadWithin entries
 // only, and counts to chat.MaxUnread, so that who never reads does not pay for it.
-const selectConversations = `SELECT c.id, c.pair IS NULL, c.name, c.member_count, c.last_seq, m.role, m.read_seq, m.muted,
+const selectConversations = `SELECT c.id, c.pair IS NULL, c.name, c.member_count, c.last_seq, m.role, m.read_seq, m.muted, c.open,
 		(SELECT COUNT(*) FROM (SELECT 1 FROM messages x WHERE x.conversation_id = c.id AND x.seq > m.read_seq AND x.seq >= m.joined_seq
 			AND x.seq > c.last_seq - 1000 AND x.kind = '' AND x.recalled = 0 AND x.sender_id <> m.user_id LIMIT 100) AS unread)
 	FROM members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id = $1 AND m.left_seq = 0`
@@ -108,9 +108,9 @@ func (s *Store) conversations(ctx context.Context, query string, args ...any) ([
 	var direct []string
 	err := scanAll(ctx, s.read, query, args, func(rows *sql.Rows) error {
 		var c chat.Conversation
-		var muted int
-		err := rows.Scan(&c.ID, &c.Group, &c.Name, &c.Count, &c.LastSeq, &c.Role, &c.Read, &muted, &c.Unread)
-		c.Muted = muted > 0
+		var muted, open int
+		err := rows.Scan(&c.ID, &c.Group, &c.Name, &c.Count, &c.LastSeq, &c.Role, &c.Read, &muted, &open, &c.Unread)
+		c.Muted, c.Open = muted > 0, open > 0
 		if !c.Group {
 			direct = append(direct, c.ID)
 		}

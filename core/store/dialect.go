@@ -16,7 +16,7 @@ type dialect struct {
 	lockMigrations string
 
 	// Statements of Append; $1 is JSON.
-	lockConversations string // [id] -> id, last_seq, member_seq, is a group, pair, blocked, member_count
+	lockConversations string // [id] -> id, last_seq, member_seq, is a group, pair, blocked, member_count, open
 	membersOf         string // [id] -> id, member_seq, user_id, name, role
 	existing          string // [keyRow] -> conversation_id, sender_id, client_id, seq
 	targets           string // [keyRow] -> conversation_id, seq, kind, sender_id, sent_at, recalled, file_id
@@ -58,6 +58,14 @@ type dialect struct {
 	permanent func(error) bool
 	// unique says that it failed because a unique key exists already.
 	unique func(error) bool
+}
+
+// flag is a column that says yes or no.
+func flag(on bool) int {
+	if on {
+		return 1
+	}
+	return 0
 }
 
 // onMember ends changeMembers: a joined_seq below 0 is no new one.

@@ -19,8 +19,8 @@ func (s *Store) Group(ctx context.Context, created chat.Record, limit int) (firs
 	created.Kind, created.Members = protocol.EventCreated, members
 	first = chat.Numbered{Record: created, Seq: 1, Roster: chat.NewRoster(true, 1, append([]chat.Member{}, members...))}
 	err = s.inTx(ctx, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, `INSERT INTO conversations (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING`,
-			created.Conversation, created.Name, created.SentAt.UnixMicro())
+		r, err := tx.ExecContext(ctx, `INSERT INTO conversations (id, name, created_at, open) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`,
+			created.Conversation, created.Name, created.SentAt.UnixMicro(), flag(created.Open))
 		if err != nil {
 			return s.dialect.classify("insert conversation", err)
 		}

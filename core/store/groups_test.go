@@ -138,6 +138,52 @@ func TestGroupLifeIsInItsLog(t *testing.T) {
 	})
 }
 
+func TestOpenGroupsAreJoined(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg store.Config) {
+		s := open(t, cfg)
+		ann, bob, cid := person(t, s, "ann"), person(t, s, "bob"), person(t, s, "cid")
+		group(t, s, "g", ann)
+		join := func(who chat.User, clientID string) chat.Record {
+			return change("g", who, protocol.EventAdded, clientID, who)
+		}
+		refused := func(want chat.Reason, r chat.Record) {
+			t.Helper()
+			if got, err := s.Append(t.Context(), []chat.Record{r}); err != nil || got[0].Refused != want {
+				t.Errorf("%v %+v", err, got)
+			}
+		}
+		refused(chat.ReasonNotMember, join(bob, "1"))
+		appendAll(t, s, change("g", ann, protocol.EventOpened, "1"), join(bob, "2")) // 2, 3
+		refused(chat.ReasonNoEffect, change("g", ann, protocol.EventOpened, "2"))
+		refused(chat.ReasonForbidden, change("g", bob, protocol.EventClosed, "1"))
+		rename := change("g", ann, protocol.EventRenamed, "1")
+		rename.Name = "as open as before"
+		appendAll(t, s, rename, change("g", ann, protocol.EventRemoved, "1", bob)) // 4, 5
+		if st, err := s.StandingOf(t.Context(), "g", bob.ID); err != nil || !st.Open {
+			t.Errorf("%v %+v", err, st)
+		}
+		appendAll(t, s, join(bob, "3")) // 6
+		if diff := cmp.Diff([]int64{6}, entrySeqs(history(t, s, bob, "g"))); diff != "" {
+			t.Error(diff)
+		}
+		c, err := s.Conversation(t.Context(), bob.ID, "g")
+		if diff := cmp.Diff(chat.Conversation{ID: "g", Group: true, Name: rename.Name, Open: true, Count: 2, LastSeq: 6}, c); diff != "" || err != nil {
+			t.Errorf("%v %s", err, diff)
+		}
+		appendAll(t, s, change("g", ann, protocol.EventClosed, "1"))
+		refused(chat.ReasonNotMember, join(cid, "1"))
+		if c, err := s.Conversation(t.Context(), bob.ID, "g"); err != nil || c.Open {
+			t.Errorf("%v %+v", err, c)
+		}
+
+		created := chat.Record{Conversation: "h", ClientID: "created.h", SenderID: ann.ID, Sender: "ann", SentAt: at, Name: "h", Open: true}
+		if _, _, err := s.Group(t.Context(), created, 100); err != nil {
+			t.Fatal(err)
+		}
+		appendAll(t, s, change("h", cid, protocol.EventAdded, "1", cid))
+	})
+}
+
 func TestGroupIsCreatedOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, cfg store.Config) {
 		s := open(t, cfg)

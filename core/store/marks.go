@@ -38,13 +38,9 @@ func (s *Store) Mark(ctx context.Context, marks []chat.Mark) ([]chat.Mark, error
 // Mute says whether a member wants to hear of a conversation; chat.ErrNotFound where the
 // user is not one.
 func (s *Store) Mute(ctx context.Context, userID, conversation string, muted bool) error {
-	flag := 0
-	if muted {
-		flag = 1
-	}
 	return s.inTx(ctx, func(tx *sql.Tx) error {
 		r, err := tx.ExecContext(ctx, `UPDATE members SET muted = $3 WHERE conversation_id = $1 AND user_id = $2 AND left_seq = 0`,
-			conversation, userID, flag)
+			conversation, userID, flag(muted))
 		if err != nil {
 			return s.dialect.classify("mute", err)
 		}

@@ -28,8 +28,8 @@ func postgresDialect() dialect {
 		name:              "postgres",
 		lockMigrations:    `SELECT pg_advisory_xact_lock(7219641308)`,
 		forUpdate:         ` FOR UPDATE`,
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count FROM conversations WHERE id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids,
 		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids + ` ORDER BY id FOR NO KEY UPDATE`,
 		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role FROM conversations c JOIN members m ON m.conversation_id = c.id
 			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
@@ -52,8 +52,8 @@ func postgresDialect() dialect {
 			SELECT j.c, j.u, j.o, j.j, j.l FROM jsonb_to_recordset($1::jsonb) AS j(c text, u text, o bigint, j bigint, l bigint)
 			` + onMember,
 		setHeads: `UPDATE conversations SET last_seq = j.q, member_seq = j.v, member_count = j.m,
-				name = CASE WHEN j.n = '' THEN name ELSE j.n END
-			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, v bigint, m bigint, n text) WHERE conversations.id = j.c`,
+				name = CASE WHEN j.n = '' THEN name ELSE j.n END, open = COALESCE(j.o, open)
+			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, v bigint, m bigint, n text, o bigint) WHERE conversations.id = j.c`,
 		mark: `WITH j AS (
 				SELECT m.conversation_id, m.user_id, x.r, x.d FROM jsonb_to_recordset($1::jsonb) AS x(c text, u text, r bigint, d bigint)
 				JOIN members m ON m.conversation_id = x.c AND m.user_id = x.u AND m.left_seq = 0

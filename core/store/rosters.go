@@ -114,13 +114,13 @@ func (s *Store) heads(ctx context.Context, q querier, query string, ids []string
 	out = map[string]chat.Standing{}
 	err = s.query(ctx, q, "select conversations", query, ids, func(rows *sql.Rows) error {
 		var id, pair string
-		var blocked int
+		var blocked, open int
 		var st chat.Standing
 		fresh := &chat.Roster{}
-		if err := rows.Scan(&id, &st.LastSeq, &fresh.Version, &fresh.Group, &pair, &blocked, &st.Count); err != nil {
+		if err := rows.Scan(&id, &st.LastSeq, &fresh.Version, &fresh.Group, &pair, &blocked, &st.Count, &open); err != nil {
 			return err
 		}
-		st.Silent = silent(pair, blocked)
+		st.Silent, st.Open = silent(pair, blocked), open > 0
 		if st.Roster = s.rosters.get(id, fresh.Version); st.Roster == nil {
 			st.Roster = fresh
 			missing = append(missing, id)

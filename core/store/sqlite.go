@@ -39,8 +39,8 @@ func sqliteDialect() dialect {
 	const ids = `(SELECT value FROM json_each($1))`
 	return dialect{
 		name:              "sqlite",
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count FROM conversations WHERE id IN ` + ids,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count FROM conversations WHERE id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids,
 		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids,
 		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role FROM conversations c JOIN members m ON m.conversation_id = c.id
 			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
@@ -64,7 +64,8 @@ func sqliteDialect() dialect {
 			` + onMember,
 		setHeads: `UPDATE conversations SET last_seq = j.value ->> 'q', member_seq = j.value ->> 'v',
 				member_count = j.value ->> 'm',
-				name = CASE WHEN j.value ->> 'n' = '' THEN name ELSE j.value ->> 'n' END
+				name = CASE WHEN j.value ->> 'n' = '' THEN name ELSE j.value ->> 'n' END,
+				open = COALESCE(j.value ->> 'o', open)
 			FROM json_each($1) j WHERE conversations.id = j.value ->> 'c'`,
 		mark: `UPDATE members SET read_seq = MAX(read_seq, j.value ->> 'r'), delivered_seq = MAX(delivered_seq, j.value ->> 'd')
 			FROM json_each($1) j WHERE members.conversation_id = j.value ->> 'c' AND members.user_id = j.value ->> 'u' AND members.left_seq = 0

@@ -99,6 +99,23 @@ func (u *User) Rename(ctx context.Context, conversation, name string) (protocol.
 	})
 }
 
+// SetOpen says whether anybody may join a group.
+func (u *User) SetOpen(ctx context.Context, conversation string, open bool) (protocol.Accepted, Served, error) {
+	return u.accept(ctx, call{
+		op: "set open", method: http.MethodPatch, path: conversationPath(conversation),
+		in: map[string]any{"open": open, "client_id": rand.Text()},
+	})
+}
+
+// Join makes the user a member of an open group.
+func (u *User) Join(ctx context.Context, conversation string) (protocol.Accepted, Served, error) {
+	id := rand.Text()
+	return u.accept(ctx, call{
+		op: "join", method: http.MethodPost, key: id, path: conversationPath(conversation, "join"),
+		in: map[string]string{"client_id": id},
+	})
+}
+
 // Mark says how far the user has read, and how far this device has got; see protocol.Mark.
 // The positions are durable when it returns without an error.
 func (u *User) Mark(ctx context.Context, m protocol.Mark) (protocol.Receipt, Served, error) {

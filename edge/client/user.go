@@ -46,6 +46,7 @@ type Conversation struct {
 	Read    int64    `json:"read"`         // seq up to which the user has read
 	Unread  int      `json:"unread"`       // messages of others after that; 100 means 100 or more
 	Muted   bool     `json:"muted"`
+	Open    bool     `json:"open"` // of a group: anybody may join it
 }
 
 // Page is a part of a conversation's history, in seq order.

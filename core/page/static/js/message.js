@@ -16,10 +16,12 @@ export const change = ({ sender, event }) => {
   const who = (event.members ?? []).join(", ");
   const words = {
     created: () => `${sender} created ${event.name}`,
-    added: () => `${sender} added ${who}`,
+    added: () => (who === sender ? `${sender} joined` : `${sender} added ${who}`),
     removed: () => (who === sender ? `${sender} left` : `${sender} removed ${who}`),
     role: () => `${sender} made ${who} ${event.role}`,
     renamed: () => `${sender} renamed the group to ${event.name}`,
+    opened: () => `${sender} opened the group: anybody may join`,
+    closed: () => `${sender} closed the group`,
   };
   return h("li", { class: "day" }, h("span", {}, words[event.kind]?.() ?? ""));
 };

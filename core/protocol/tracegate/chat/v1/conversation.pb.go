@@ -40,8 +40,10 @@ type Conversation struct {
 	// The seq up to which the caller has read.
 	Read int64 `protobuf:"varint,8,opt,name=read,proto3" json:"read,omitempty"`
 	// Messages of others after read; 100 means 100 or more.
-	Unread        int32 `protobuf:"varint,9,opt,name=unread,proto3" json:"unread,omitempty"`
-	Muted         bool  `protobuf:"varint,10,opt,name=muted,proto3" json:"muted,omitempty"`
+	Unread int32 `protobuf:"varint,9,opt,name=unread,proto3" json:"unread,omitempty"`
+	Muted  bool  `protobuf:"varint,10,opt,name=muted,proto3" json:"muted,omitempty"`
+	// Of a group: anybody may join it.
+	Open          bool `protobuf:"varint,11,opt,name=open,proto3" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -146,6 +148,13 @@ func (x *Conversation) GetMuted() bool {
 	return false
 }
 
+func (x *Conversation) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
 // Member is a member of a conversation.
 type Member struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -227,7 +236,9 @@ type CreateConversationRequest struct {
 	// Names of up to 100 others, for a group.
 	Members []string `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
 	// For a group: what is repeated under one client id is one group. May be left out.
-	ClientId      string `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	ClientId string `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// Of a group: anybody may join it.
+	Open          bool `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +299,13 @@ func (x *CreateConversationRequest) GetClientId() string {
 		return x.ClientId
 	}
 	return ""
+}
+
+func (x *CreateConversationRequest) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
 }
 
 type CreateConversationResponse struct {
@@ -505,9 +523,12 @@ func (x *GetConversationResponse) GetConversation() *Conversation {
 type RenameConversationRequest struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Conversation string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	Name         string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Left out where open is given.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Under one client id the change takes effect once. May be left out.
-	ClientId      string `protobuf:"bytes,3,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	ClientId string `protobuf:"bytes,3,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// Whether anybody may join the group.
+	Open          *bool `protobuf:"varint,4,opt,name=open,proto3,oneof" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -561,6 +582,13 @@ func (x *RenameConversationRequest) GetClientId() string {
 		return x.ClientId
 	}
 	return ""
+}
+
+func (x *RenameConversationRequest) GetOpen() bool {
+	if x != nil && x.Open != nil {
+		return *x.Open
+	}
+	return false
 }
 
 type RenameConversationResponse struct {
@@ -925,6 +953,103 @@ func (x *AddMembersResponse) GetAccepted() *Accepted {
 	return nil
 }
 
+type JoinConversationRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Conversation string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// Under one client id the change takes effect once. May be left out.
+	ClientId      string `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinConversationRequest) Reset() {
+	*x = JoinConversationRequest{}
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinConversationRequest) ProtoMessage() {}
+
+func (x *JoinConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinConversationRequest.ProtoReflect.Descriptor instead.
+func (*JoinConversationRequest) Descriptor() ([]byte, []int) {
+	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *JoinConversationRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *JoinConversationRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+type JoinConversationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accepted      *Accepted              `protobuf:"bytes,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinConversationResponse) Reset() {
+	*x = JoinConversationResponse{}
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinConversationResponse) ProtoMessage() {}
+
+func (x *JoinConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinConversationResponse.ProtoReflect.Descriptor instead.
+func (*JoinConversationResponse) Descriptor() ([]byte, []int) {
+	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *JoinConversationResponse) GetAccepted() *Accepted {
+	if x != nil {
+		return x.Accepted
+	}
+	return nil
+}
+
 type SetMemberRoleRequest struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Conversation string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
@@ -939,7 +1064,7 @@ type SetMemberRoleRequest struct {
 
 func (x *SetMemberRoleRequest) Reset() {
 	*x = SetMemberRoleRequest{}
-	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[16]
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1076,7 @@ func (x *SetMemberRoleRequest) String() string {
 func (*SetMemberRoleRequest) ProtoMessage() {}
 
 func (x *SetMemberRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[16]
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1089,7 @@ func (x *SetMemberRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberRoleRequest.ProtoReflect.Descriptor instead.
 func (*SetMemberRoleRequest) Descriptor() ([]byte, []int) {
-	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{16}
+	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetMemberRoleRequest) GetConversation() string {
@@ -1004,7 +1129,7 @@ type SetMemberRoleResponse struct {
 
 func (x *SetMemberRoleResponse) Reset() {
 	*x = SetMemberRoleResponse{}
-	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[17]
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1141,7 @@ func (x *SetMemberRoleResponse) String() string {
 func (*SetMemberRoleResponse) ProtoMessage() {}
 
 func (x *SetMemberRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[17]
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1154,7 @@ func (x *SetMemberRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberRoleResponse.ProtoReflect.Descriptor instead.
 func (*SetMemberRoleResponse) Descriptor() ([]byte, []int) {
-	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{17}
+	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetMemberRoleResponse) GetAccepted() *Accepted {
@@ -1051,7 +1176,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[18]
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1188,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[18]
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1201,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{18}
+	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RemoveMemberRequest) GetConversation() string {
@@ -1109,7 +1234,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[19]
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1246,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[19]
+	mi := &file_tracegate_chat_v1_conversation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1259,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{19}
+	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RemoveMemberResponse) GetAccepted() *Accepted {
@@ -1148,7 +1273,7 @@ var File_tracegate_chat_v1_conversation_proto protoreflect.FileDescriptor
 
 const file_tracegate_chat_v1_conversation_proto_rawDesc = "" +
 	"\n" +
-	"$tracegate/chat/v1/conversation.proto\x12\x11tracegate.chat.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1ftracegate/chat/v1/message.proto\x1a\x1ftracegate/chat/v1/options.proto\"\x82\x02\n" +
+	"$tracegate/chat/v1/conversation.proto\x12\x11tracegate.chat.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1ftracegate/chat/v1/message.proto\x1a\x1ftracegate/chat/v1/options.proto\"\x96\x02\n" +
 	"\fConversation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x17\n" +
@@ -1160,18 +1285,20 @@ const file_tracegate_chat_v1_conversation_proto_rawDesc = "" +
 	"\x04read\x18\b \x01(\x03R\x04read\x12\x16\n" +
 	"\x06unread\x18\t \x01(\x05R\x06unread\x12\x14\n" +
 	"\x05muted\x18\n" +
-	" \x01(\bR\x05mutedB\a\n" +
+	" \x01(\bR\x05muted\x12\x12\n" +
+	"\x04open\x18\v \x01(\bR\x04openB\a\n" +
 	"\x05_name\"b\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
 	"\x04read\x18\x03 \x01(\x03R\x04read\x12\x1c\n" +
-	"\tdelivered\x18\x04 \x01(\x03R\tdelivered\"z\n" +
+	"\tdelivered\x18\x04 \x01(\x03R\tdelivered\"\x8e\x01\n" +
 	"\x19CreateConversationRequest\x12\x12\n" +
 	"\x04with\x18\x01 \x01(\tR\x04with\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\amembers\x18\x03 \x03(\tR\amembers\x12\x1b\n" +
-	"\tclient_id\x18\x04 \x01(\tR\bclientId\"a\n" +
+	"\tclient_id\x18\x04 \x01(\tR\bclientId\x12\x12\n" +
+	"\x04open\x18\x05 \x01(\bR\x04open\"a\n" +
 	"\x1aCreateConversationResponse\x12C\n" +
 	"\fconversation\x18\x01 \x01(\v2\x1f.tracegate.chat.v1.ConversationR\fconversation\"\x1a\n" +
 	"\x18ListConversationsRequest\"b\n" +
@@ -1180,11 +1307,13 @@ const file_tracegate_chat_v1_conversation_proto_rawDesc = "" +
 	"\x16GetConversationRequest\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\"^\n" +
 	"\x17GetConversationResponse\x12C\n" +
-	"\fconversation\x18\x01 \x01(\v2\x1f.tracegate.chat.v1.ConversationR\fconversation\"p\n" +
+	"\fconversation\x18\x01 \x01(\v2\x1f.tracegate.chat.v1.ConversationR\fconversation\"\x92\x01\n" +
 	"\x19RenameConversationRequest\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
-	"\tclient_id\x18\x03 \x01(\tR\bclientId\"U\n" +
+	"\tclient_id\x18\x03 \x01(\tR\bclientId\x12\x17\n" +
+	"\x04open\x18\x04 \x01(\bH\x00R\x04open\x88\x01\x01B\a\n" +
+	"\x05_open\"U\n" +
 	"\x1aRenameConversationResponse\x127\n" +
 	"\baccepted\x18\x01 \x01(\v2\x1b.tracegate.chat.v1.AcceptedR\baccepted\"b\n" +
 	"\x17MuteConversationRequest\x12\"\n" +
@@ -1207,6 +1336,11 @@ const file_tracegate_chat_v1_conversation_proto_rawDesc = "" +
 	"\amembers\x18\x02 \x03(\tR\amembers\x12\x1b\n" +
 	"\tclient_id\x18\x03 \x01(\tR\bclientId\"M\n" +
 	"\x12AddMembersResponse\x127\n" +
+	"\baccepted\x18\x01 \x01(\v2\x1b.tracegate.chat.v1.AcceptedR\baccepted\"Z\n" +
+	"\x17JoinConversationRequest\x12\"\n" +
+	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x1b\n" +
+	"\tclient_id\x18\x02 \x01(\tR\bclientId\"S\n" +
+	"\x18JoinConversationResponse\x127\n" +
 	"\baccepted\x18\x01 \x01(\v2\x1b.tracegate.chat.v1.AcceptedR\baccepted\"\x7f\n" +
 	"\x14SetMemberRoleRequest\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x12\n" +
@@ -1220,7 +1354,7 @@ const file_tracegate_chat_v1_conversation_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
 	"\tclient_id\x18\x03 \x01(\tR\bclientId\"O\n" +
 	"\x14RemoveMemberResponse\x127\n" +
-	"\baccepted\x18\x01 \x01(\v2\x1b.tracegate.chat.v1.AcceptedR\baccepted2\xd5\v\n" +
+	"\baccepted\x18\x01 \x01(\v2\x1b.tracegate.chat.v1.AcceptedR\baccepted2\x88\r\n" +
 	"\x13ConversationService\x12\x9d\x01\n" +
 	"\x12CreateConversation\x12,.tracegate.chat.v1.CreateConversationRequest\x1a-.tracegate.chat.v1.CreateConversationResponse\"*\x82\xd3\xe4\x93\x02$:\x01*b\fconversation\"\x11/v1/conversations\x12\x89\x01\n" +
 	"\x11ListConversations\x12+.tracegate.chat.v1.ListConversationsRequest\x1a,.tracegate.chat.v1.ListConversationsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x12\xa0\x01\n" +
@@ -1229,7 +1363,8 @@ const file_tracegate_chat_v1_conversation_proto_rawDesc = "" +
 	"\x10MuteConversation\x12*.tracegate.chat.v1.MuteConversationRequest\x1a+.tracegate.chat.v1.MuteConversationResponse\">\x82\xd3\xe4\x93\x028:\x01*b\fconversation\x1a%/v1/conversations/{conversation}/mute\x12\x8e\x01\n" +
 	"\vListMembers\x12%.tracegate.chat.v1.ListMembersRequest\x1a&.tracegate.chat.v1.ListMembersResponse\"0\x82\xd3\xe4\x93\x02*\x12(/v1/conversations/{conversation}/members\x12\x9f\x01\n" +
 	"\n" +
-	"AddMembers\x12$.tracegate.chat.v1.AddMembersRequest\x1a%.tracegate.chat.v1.AddMembersResponse\"D\xe2\xe0\x18\x03\b\xca\x01\x82\xd3\xe4\x93\x027:\x01*b\baccepted\"(/v1/conversations/{conversation}/members\x12\xaf\x01\n" +
+	"AddMembers\x12$.tracegate.chat.v1.AddMembersRequest\x1a%.tracegate.chat.v1.AddMembersResponse\"D\xe2\xe0\x18\x03\b\xca\x01\x82\xd3\xe4\x93\x027:\x01*b\baccepted\"(/v1/conversations/{conversation}/members\x12\xb0\x01\n" +
+	"\x10JoinConversation\x12*.tracegate.chat.v1.JoinConversationRequest\x1a+.tracegate.chat.v1.JoinConversationResponse\"C\xe2\xe0\x18\x05\b\xca\x01\x18\x01\x82\xd3\xe4\x93\x024:\x01*b\baccepted\"%/v1/conversations/{conversation}/join\x12\xaf\x01\n" +
 	"\rSetMemberRole\x12'.tracegate.chat.v1.SetMemberRoleRequest\x1a(.tracegate.chat.v1.SetMemberRoleResponse\"K\xe2\xe0\x18\x03\b\xca\x01\x82\xd3\xe4\x93\x02>:\x01*b\baccepted\x1a//v1/conversations/{conversation}/members/{name}\x12\xa9\x01\n" +
 	"\fRemoveMember\x12&.tracegate.chat.v1.RemoveMemberRequest\x1a'.tracegate.chat.v1.RemoveMemberResponse\"H\xe2\xe0\x18\x03\b\xca\x01\x82\xd3\xe4\x93\x02;b\baccepted*//v1/conversations/{conversation}/members/{name}BGZEgithub.com/tracegate/tracegate/core/protocol/tracegate/chat/v1;chatv1b\x06proto3"
 
@@ -1245,7 +1380,7 @@ func file_tracegate_chat_v1_conversation_proto_rawDescGZIP() []byte {
 	return file_tracegate_chat_v1_conversation_proto_rawDescData
 }
 
-var file_tracegate_chat_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_tracegate_chat_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_tracegate_chat_v1_conversation_proto_goTypes = []any{
 	(*Conversation)(nil),               // 0: tracegate.chat.v1.Conversation
 	(*Member)(nil),                     // 1: tracegate.chat.v1.Member
@@ -1263,45 +1398,50 @@ var file_tracegate_chat_v1_conversation_proto_goTypes = []any{
 	(*ListMembersResponse)(nil),        // 13: tracegate.chat.v1.ListMembersResponse
 	(*AddMembersRequest)(nil),          // 14: tracegate.chat.v1.AddMembersRequest
 	(*AddMembersResponse)(nil),         // 15: tracegate.chat.v1.AddMembersResponse
-	(*SetMemberRoleRequest)(nil),       // 16: tracegate.chat.v1.SetMemberRoleRequest
-	(*SetMemberRoleResponse)(nil),      // 17: tracegate.chat.v1.SetMemberRoleResponse
-	(*RemoveMemberRequest)(nil),        // 18: tracegate.chat.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 19: tracegate.chat.v1.RemoveMemberResponse
-	(*Accepted)(nil),                   // 20: tracegate.chat.v1.Accepted
+	(*JoinConversationRequest)(nil),    // 16: tracegate.chat.v1.JoinConversationRequest
+	(*JoinConversationResponse)(nil),   // 17: tracegate.chat.v1.JoinConversationResponse
+	(*SetMemberRoleRequest)(nil),       // 18: tracegate.chat.v1.SetMemberRoleRequest
+	(*SetMemberRoleResponse)(nil),      // 19: tracegate.chat.v1.SetMemberRoleResponse
+	(*RemoveMemberRequest)(nil),        // 20: tracegate.chat.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 21: tracegate.chat.v1.RemoveMemberResponse
+	(*Accepted)(nil),                   // 22: tracegate.chat.v1.Accepted
 }
 var file_tracegate_chat_v1_conversation_proto_depIdxs = []int32{
 	0,  // 0: tracegate.chat.v1.CreateConversationResponse.conversation:type_name -> tracegate.chat.v1.Conversation
 	0,  // 1: tracegate.chat.v1.ListConversationsResponse.conversations:type_name -> tracegate.chat.v1.Conversation
 	0,  // 2: tracegate.chat.v1.GetConversationResponse.conversation:type_name -> tracegate.chat.v1.Conversation
-	20, // 3: tracegate.chat.v1.RenameConversationResponse.accepted:type_name -> tracegate.chat.v1.Accepted
+	22, // 3: tracegate.chat.v1.RenameConversationResponse.accepted:type_name -> tracegate.chat.v1.Accepted
 	0,  // 4: tracegate.chat.v1.MuteConversationResponse.conversation:type_name -> tracegate.chat.v1.Conversation
 	1,  // 5: tracegate.chat.v1.ListMembersResponse.members:type_name -> tracegate.chat.v1.Member
-	20, // 6: tracegate.chat.v1.AddMembersResponse.accepted:type_name -> tracegate.chat.v1.Accepted
-	20, // 7: tracegate.chat.v1.SetMemberRoleResponse.accepted:type_name -> tracegate.chat.v1.Accepted
-	20, // 8: tracegate.chat.v1.RemoveMemberResponse.accepted:type_name -> tracegate.chat.v1.Accepted
-	2,  // 9: tracegate.chat.v1.ConversationService.CreateConversation:input_type -> tracegate.chat.v1.CreateConversationRequest
-	4,  // 10: tracegate.chat.v1.ConversationService.ListConversations:input_type -> tracegate.chat.v1.ListConversationsRequest
-	6,  // 11: tracegate.chat.v1.ConversationService.GetConversation:input_type -> tracegate.chat.v1.GetConversationRequest
-	8,  // 12: tracegate.chat.v1.ConversationService.RenameConversation:input_type -> tracegate.chat.v1.RenameConversationRequest
-	10, // 13: tracegate.chat.v1.ConversationService.MuteConversation:input_type -> tracegate.chat.v1.MuteConversationRequest
-	12, // 14: tracegate.chat.v1.ConversationService.ListMembers:input_type -> tracegate.chat.v1.ListMembersRequest
-	14, // 15: tracegate.chat.v1.ConversationService.AddMembers:input_type -> tracegate.chat.v1.AddMembersRequest
-	16, // 16: tracegate.chat.v1.ConversationService.SetMemberRole:input_type -> tracegate.chat.v1.SetMemberRoleRequest
-	18, // 17: tracegate.chat.v1.ConversationService.RemoveMember:input_type -> tracegate.chat.v1.RemoveMemberRequest
-	3,  // 18: tracegate.chat.v1.ConversationService.CreateConversation:output_type -> tracegate.chat.v1.CreateConversationResponse
-	5,  // 19: tracegate.chat.v1.ConversationService.ListConversations:output_type -> tracegate.chat.v1.ListConversationsResponse
-	7,  // 20: tracegate.chat.v1.ConversationService.GetConversation:output_type -> tracegate.chat.v1.GetConversationResponse
-	9,  // 21: tracegate.chat.v1.ConversationService.RenameConversation:output_type -> tracegate.chat.v1.RenameConversationResponse
-	11, // 22: tracegate.chat.v1.ConversationService.MuteConversation:output_type -> tracegate.chat.v1.MuteConversationResponse
-	13, // 23: tracegate.chat.v1.ConversationService.ListMembers:output_type -> tracegate.chat.v1.ListMembersResponse
-	15, // 24: tracegate.chat.v1.ConversationService.AddMembers:output_type -> tracegate.chat.v1.AddMembersResponse
-	17, // 25: tracegate.chat.v1.ConversationService.SetMemberRole:output_type -> tracegate.chat.v1.SetMemberRoleResponse
-	19, // 26: tracegate.chat.v1.ConversationService.RemoveMember:output_type -> tracegate.chat.v1.RemoveMemberResponse
-	18, // [18:27] is the sub-list for method output_type
-	9,  // [9:18] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	22, // 6: tracegate.chat.v1.AddMembersResponse.accepted:type_name -> tracegate.chat.v1.Accepted
+	22, // 7: tracegate.chat.v1.JoinConversationResponse.accepted:type_name -> tracegate.chat.v1.Accepted
+	22, // 8: tracegate.chat.v1.SetMemberRoleResponse.accepted:type_name -> tracegate.chat.v1.Accepted
+	22, // 9: tracegate.chat.v1.RemoveMemberResponse.accepted:type_name -> tracegate.chat.v1.Accepted
+	2,  // 10: tracegate.chat.v1.ConversationService.CreateConversation:input_type -> tracegate.chat.v1.CreateConversationRequest
+	4,  // 11: tracegate.chat.v1.ConversationService.ListConversations:input_type -> tracegate.chat.v1.ListConversationsRequest
+	6,  // 12: tracegate.chat.v1.ConversationService.GetConversation:input_type -> tracegate.chat.v1.GetConversationRequest
+	8,  // 13: tracegate.chat.v1.ConversationService.RenameConversation:input_type -> tracegate.chat.v1.RenameConversationRequest
+	10, // 14: tracegate.chat.v1.ConversationService.MuteConversation:input_type -> tracegate.chat.v1.MuteConversationRequest
+	12, // 15: tracegate.chat.v1.ConversationService.ListMembers:input_type -> tracegate.chat.v1.ListMembersRequest
+	14, // 16: tracegate.chat.v1.ConversationService.AddMembers:input_type -> tracegate.chat.v1.AddMembersRequest
+	16, // 17: tracegate.chat.v1.ConversationService.JoinConversation:input_type -> tracegate.chat.v1.JoinConversationRequest
+	18, // 18: tracegate.chat.v1.ConversationService.SetMemberRole:input_type -> tracegate.chat.v1.SetMemberRoleRequest
+	20, // 19: tracegate.chat.v1.ConversationService.RemoveMember:input_type -> tracegate.chat.v1.RemoveMemberRequest
+	3,  // 20: tracegate.chat.v1.ConversationService.CreateConversation:output_type -> tracegate.chat.v1.CreateConversationResponse
+	5,  // 21: tracegate.chat.v1.ConversationService.ListConversations:output_type -> tracegate.chat.v1.ListConversationsResponse
+	7,  // 22: tracegate.chat.v1.ConversationService.GetConversation:output_type -> tracegate.chat.v1.GetConversationResponse
+	9,  // 23: tracegate.chat.v1.ConversationService.RenameConversation:output_type -> tracegate.chat.v1.RenameConversationResponse
+	11, // 24: tracegate.chat.v1.ConversationService.MuteConversation:output_type -> tracegate.chat.v1.MuteConversationResponse
+	13, // 25: tracegate.chat.v1.ConversationService.ListMembers:output_type -> tracegate.chat.v1.ListMembersResponse
+	15, // 26: tracegate.chat.v1.ConversationService.AddMembers:output_type -> tracegate.chat.v1.AddMembersResponse
+	17, // 27: tracegate.chat.v1.ConversationService.JoinConversation:output_type -> tracegate.chat.v1.JoinConversationResponse
+	19, // 28: tracegate.chat.v1.ConversationService.SetMemberRole:output_type -> tracegate.chat.v1.SetMemberRoleResponse
+	21, // 29: tracegate.chat.v1.ConversationService.RemoveMember:output_type -> tracegate.chat.v1.RemoveMemberResponse
+	20, // [20:30] is the sub-list for method output_type
+	10, // [10:20] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_tracegate_chat_v1_conversation_proto_init() }
@@ -1312,6 +1452,7 @@ func file_tracegate_chat_v1_conversation_proto_init() {
 	file_tracegate_chat_v1_message_proto_init()
 	file_tracegate_chat_v1_options_proto_init()
 	file_tracegate_chat_v1_conversation_proto_msgTypes[0].OneofWrappers = []any{}
+	file_tracegate_chat_v1_conversation_proto_msgTypes[8].OneofWrappers = []any{}
 	file_tracegate_chat_v1_conversation_proto_msgTypes[10].OneofWrappers = []any{}
 	file_tracegate_chat_v1_conversation_proto_msgTypes[12].OneofWrappers = []any{}
 	file_tracegate_chat_v1_conversation_proto_msgTypes[13].OneofWrappers = []any{}
@@ -1321,7 +1462,7 @@ func file_tracegate_chat_v1_conversation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tracegate_chat_v1_conversation_proto_rawDesc), len(file_tracegate_chat_v1_conversation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

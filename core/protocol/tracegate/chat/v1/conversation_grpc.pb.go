@@ -26,6 +26,7 @@ const (
 	ConversationService_MuteConversation_FullMethodName   = "/tracegate.chat.v1.ConversationService/MuteConversation"
 	ConversationService_ListMembers_FullMethodName        = "/tracegate.chat.v1.ConversationService/ListMembers"
 	ConversationService_AddMembers_FullMethodName         = "/tracegate.chat.v1.ConversationService/AddMembers"
+	ConversationService_JoinConversation_FullMethodName   = "/tracegate.chat.v1.ConversationService/JoinConversation"
 	ConversationService_SetMemberRole_FullMethodName      = "/tracegate.chat.v1.ConversationService/SetMemberRole"
 	ConversationService_RemoveMember_FullMethodName       = "/tracegate.chat.v1.ConversationService/RemoveMember"
 )
@@ -45,7 +46,7 @@ type ConversationServiceClient interface {
 	ListConversations(ctx context.Context, in *ListConversationsRequest, opts ...grpc.CallOption) (*ListConversationsResponse, error)
 	// GetConversation is one of the caller's.
 	GetConversation(ctx context.Context, in *GetConversationRequest, opts ...grpc.CallOption) (*GetConversationResponse, error)
-	// RenameConversation names a group anew; for admins and the owner.
+	// RenameConversation names a group anew, or opens or closes it; for admins and the owner.
 	RenameConversation(ctx context.Context, in *RenameConversationRequest, opts ...grpc.CallOption) (*RenameConversationResponse, error)
 	// MuteConversation says whether the caller wants to hear of a conversation.
 	MuteConversation(ctx context.Context, in *MuteConversationRequest, opts ...grpc.CallOption) (*MuteConversationResponse, error)
@@ -53,6 +54,8 @@ type ConversationServiceClient interface {
 	ListMembers(ctx context.Context, in *ListMembersRequest, opts ...grpc.CallOption) (*ListMembersResponse, error)
 	// AddMembers adds to a group; those who are in it already are left out. For admins and the owner.
 	AddMembers(ctx context.Context, in *AddMembersRequest, opts ...grpc.CallOption) (*AddMembersResponse, error)
+	// JoinConversation makes the caller a member of an open group. Who is one already stays one.
+	JoinConversation(ctx context.Context, in *JoinConversationRequest, opts ...grpc.CallOption) (*JoinConversationResponse, error)
 	// SetMemberRole gives a role; giving owner makes the caller an admin. For the owner.
 	SetMemberRole(ctx context.Context, in *SetMemberRoleRequest, opts ...grpc.CallOption) (*SetMemberRoleResponse, error)
 	// RemoveMember removes from a group; the caller's own name leaves it. Admins remove
@@ -138,6 +141,16 @@ func (c *conversationServiceClient) AddMembers(ctx context.Context, in *AddMembe
 	return out, nil
 }
 
+func (c *conversationServiceClient) JoinConversation(ctx context.Context, in *JoinConversationRequest, opts ...grpc.CallOption) (*JoinConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JoinConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_JoinConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *conversationServiceClient) SetMemberRole(ctx context.Context, in *SetMemberRoleRequest, opts ...grpc.CallOption) (*SetMemberRoleResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetMemberRoleResponse)
@@ -173,7 +186,7 @@ type ConversationServiceServer interface {
 	ListConversations(context.Context, *ListConversationsRequest) (*ListConversationsResponse, error)
 	// GetConversation is one of the caller's.
 	GetConversation(context.Context, *GetConversationRequest) (*GetConversationResponse, error)
-	// RenameConversation names a group anew; for admins and the owner.
+	// RenameConversation names a group anew, or opens or closes it; for admins and the owner.
 	RenameConversation(context.Context, *RenameConversationRequest) (*RenameConversationResponse, error)
 	// MuteConversation says whether the caller wants to hear of a conversation.
 	MuteConversation(context.Context, *MuteConversationRequest) (*MuteConversationResponse, error)
@@ -181,6 +194,8 @@ type ConversationServiceServer interface {
 	ListMembers(context.Context, *ListMembersRequest) (*ListMembersResponse, error)
 	// AddMembers adds to a group; those who are in it already are left out. For admins and the owner.
 	AddMembers(context.Context, *AddMembersRequest) (*AddMembersResponse, error)
+	// JoinConversation makes the caller a member of an open group. Who is one already stays one.
+	JoinConversation(context.Context, *JoinConversationRequest) (*JoinConversationResponse, error)
 	// SetMemberRole gives a role; giving owner makes the caller an admin. For the owner.
 	SetMemberRole(context.Context, *SetMemberRoleRequest) (*SetMemberRoleResponse, error)
 	// RemoveMember removes from a group; the caller's own name leaves it. Admins remove
@@ -216,6 +231,9 @@ func (UnimplementedConversationServiceServer) ListMembers(context.Context, *List
 }
 func (UnimplementedConversationServiceServer) AddMembers(context.Context, *AddMembersRequest) (*AddMembersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddMembers not implemented")
+}
+func (UnimplementedConversationServiceServer) JoinConversation(context.Context, *JoinConversationRequest) (*JoinConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method JoinConversation not implemented")
 }
 func (UnimplementedConversationServiceServer) SetMemberRole(context.Context, *SetMemberRoleRequest) (*SetMemberRoleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetMemberRole not implemented")
@@ -370,6 +388,24 @@ func _ConversationService_AddMembers_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConversationService_JoinConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).JoinConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_JoinConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).JoinConversation(ctx, req.(*JoinConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ConversationService_SetMemberRole_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetMemberRoleRequest)
 	if err := dec(in); err != nil {
@@ -440,6 +476,10 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AddMembers",
 			Handler:    _ConversationService_AddMembers_Handler,
+		},
+		{
+			MethodName: "JoinConversation",
+			Handler:    _ConversationService_JoinConversation_Handler,
 		},
 		{
 			MethodName: "SetMemberRole",

@@ -336,8 +336,8 @@ func (x *File) GetThumbnail() bool {
 // Event is a change of a conversation or of a message in it.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// created, added, removed, role, renamed, edited, recalled, reacted or unreacted. A client
-	// must pass over kinds that it does not know.
+	// created, added, removed, role, renamed, opened, closed, edited, recalled, reacted or
+	// unreacted. A client must pass over kinds that it does not know.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// The names of those for whom it made a difference.
 	Members []string `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
