@@ -206,8 +206,15 @@ func TestGRPCSpeaksAllOfIt(t *testing.T) {
 	}
 	all, err := conversations.ListConversations(bob, &chatv1.ListConversationsRequest{})
 	must(t, err)
-	if len(all.GetConversations()) != 2 {
+	if len(all.GetConversations()) != 2 || all.Next != nil {
 		t.Errorf("%v", all)
+	}
+	older, err := conversations.ListConversations(bob, &chatv1.ListConversationsRequest{Limit: proto.Int32(1)})
+	must(t, err)
+	newer, err := conversations.ListConversations(bob, &chatv1.ListConversationsRequest{After: older.GetNext()})
+	must(t, err)
+	if pages := append(older.GetConversations(), newer.GetConversations()...); len(pages) != 2 || pages[0].GetId() != id || pages[1].GetId() != g || newer.Next != nil {
+		t.Errorf("%v, %v", older, newer)
 	}
 
 	_, err = blocks.Block(bob, &chatv1.BlockRequest{Name: "ann"})

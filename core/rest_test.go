@@ -83,6 +83,8 @@ func badRequests(id, ann, eve string) []badRequest {
 		{"add to other people's", "POST", "/v1/conversations/" + id + "/members", eve, `{"members":["eve"]}`, protocol.CodeNotFound, "conversation"},
 		{"add nobody", "POST", "/v1/conversations/" + id + "/members", ann, `{}`, protocol.CodeInvalidArgument, "members"},
 		{"list other people's members", "GET", "/v1/conversations/" + id + "/members", eve, "", protocol.CodeNotFound, "conversation"},
+		{"conversations after nothing", "GET", "/v1/conversations?after=a%20b", ann, "", protocol.CodeInvalidArgument, "after"},
+		{"no conversations", "GET", "/v1/conversations?limit=0", ann, "", protocol.CodeInvalidArgument, "limit"},
 		{"members after nobody", "GET", "/v1/conversations/" + id + "/members?after=a%20b", ann, "", protocol.CodeInvalidArgument, "after"},
 		{"no such role", "PUT", "/v1/conversations/" + id + "/members/bob", ann, `{"role":"king"}`, protocol.CodeInvalidArgument, "role"},
 		{"role of nobody", "PUT", "/v1/conversations/" + id + "/members/nobody", ann, `{"role":"admin"}`, protocol.CodeNotFound, "name"},

@@ -168,7 +168,8 @@ type Conversations interface {
 	Direct(ctx context.Context, id string, a, b chat.User, limit int, at time.Time) (chat.Conversation, error)
 	// Group creates a group with its first entry; fresh is false where it exists already.
 	Group(ctx context.Context, created chat.Record, limit int) (first chat.Numbered, fresh bool, err error)
-	Conversations(ctx context.Context, userID string) ([]chat.Conversation, error)
+	// Conversations is a page, oldest first, after one of them.
+	Conversations(ctx context.Context, userID, after string, limit int) ([]chat.Conversation, error)
 	// Conversation answers chat.ErrNotFound where the user is not a member.
 	Conversation(ctx context.Context, userID, id string) (chat.Conversation, error)
 	// Members is a page in the order of ids, after one of them.

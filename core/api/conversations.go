@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 
@@ -171,12 +172,20 @@ func (s *service) members(ctx context.Context, names []string) ([]chat.Member, e
 	return out, nil
 }
 
-func (s *service) ListConversations(ctx context.Context, _ *chatv1.ListConversationsRequest) (*chatv1.ListConversationsResponse, error) {
-	list, err := s.deps.Conversations.Conversations(ctx, caller(ctx).User.ID)
+// ListConversations gives all where no limit is given: there were no pages at first.
+func (s *service) ListConversations(ctx context.Context, in *chatv1.ListConversationsRequest) (*chatv1.ListConversationsResponse, error) {
+	after, limit, err := page(in.GetAfter(), in.Limit)
 	if err != nil {
 		return nil, err
 	}
-	out := &chatv1.ListConversationsResponse{}
+	if in.Limit == nil {
+		limit = math.MaxInt
+	}
+	list, err := s.deps.Conversations.Conversations(ctx, caller(ctx).User.ID, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := &chatv1.ListConversationsResponse{Next: nextOf(len(list), limit, func() string { return list[len(list)-1].ID })}
 	for _, c := range list {
 		out.Conversations = append(out.Conversations, conversationOf(c))
 	}

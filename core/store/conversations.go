@@ -98,9 +98,12 @@ func (s *Store) Conversation(ctx context.Context, userID, id string) (chat.Conve
 	return list[0], nil
 }
 
-// Conversations returns all conversations that a user is a member of, oldest first.
-func (s *Store) Conversations(ctx context.Context, userID string) ([]chat.Conversation, error) {
-	return s.conversations(ctx, selectConversations+` ORDER BY c.created_at, c.id`, userID)
+// Conversations returns at most limit conversations that a user is a member of, oldest first,
+// after one of them, which it may have left since.
+func (s *Store) Conversations(ctx context.Context, userID, after string, limit int) ([]chat.Conversation, error) {
+	return s.conversations(ctx, selectConversations+` AND ($2 = '' OR (c.created_at, c.id) > (SELECT x.created_at, x.id
+			FROM conversations x JOIN members y ON y.conversation_id = x.id AND y.user_id = $1 WHERE x.id = $2))
+		ORDER BY c.created_at, c.id LIMIT $3`, userID, after, limit)
 }
 
 func (s *Store) conversations(ctx context.Context, query string, args ...any) ([]chat.Conversation, error) {

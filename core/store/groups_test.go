@@ -3,11 +3,13 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -117,7 +119,7 @@ func TestGroupLifeIsInItsLog(t *testing.T) {
 		if _, err := s.Conversation(t.Context(), cid.ID, "g"); !errors.Is(err, chat.ErrNotFound) {
 			t.Errorf("who was removed has it: %v", err)
 		}
-		if list, err := s.Conversations(t.Context(), cid.ID); len(list) != 0 || err != nil {
+		if list, err := s.Conversations(t.Context(), cid.ID, "", 100); len(list) != 0 || err != nil {
 			t.Errorf("who was removed lists it: %v %v", list, err)
 		}
 		// Back again: from then on, and with no part in what came between.
@@ -184,6 +186,40 @@ func TestOpenGroupsAreJoined(t *testing.T) {
 	})
 }
 
+// TestConversationsArePaged: by age, then by id, also after one that the user has left.
+func TestConversationsArePaged(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg store.Config) {
+		s := open(t, cfg)
+		ann, bob := person(t, s, "ann"), person(t, s, "bob")
+		for _, id := range []string{"d", "b", "c"} {
+			group(t, s, id, ann, bob)
+		}
+		group(t, s, "others", ann)
+		old := chat.Record{Conversation: "old", ClientID: "created.old", SenderID: bob.ID, Sender: "bob", SentAt: at.Add(-time.Hour), Name: "old"}
+		if _, _, err := s.Group(t.Context(), old, 100); err != nil {
+			t.Fatal(err)
+		}
+		appendAll(t, s, change("c", bob, protocol.EventRemoved, "1", bob))
+		for _, page := range []struct {
+			after string
+			limit int
+			want  []string
+		}{
+			{"", math.MaxInt, []string{"old", "b", "d"}}, {"", 2, []string{"old", "b"}}, {"b", 2, []string{"d"}}, {"old", 1, []string{"b"}},
+			{"c", 2, []string{"d"}}, {"d", 2, nil}, {"others", 2, nil}, {"none", 2, nil},
+		} {
+			list, err := s.Conversations(t.Context(), bob.ID, page.after, page.limit)
+			var got []string
+			for _, c := range list {
+				got = append(got, c.ID)
+			}
+			if diff := cmp.Diff(page.want, got); diff != "" || err != nil {
+				t.Errorf("%d after %q: %v %s", page.limit, page.after, err, diff)
+			}
+		}
+	})
+}
+
 func TestGroupIsCreatedOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, cfg store.Config) {
 		s := open(t, cfg)
@@ -221,7 +257,7 @@ func TestGroupIsCreatedOnce(t *testing.T) {
 		if full, err := s.Full(t.Context(), []string{ann.ID, bob.ID, "none"}, 1); err != nil || len(full) != 2 {
 			t.Errorf("%v %v", full, err)
 		}
-		if list, err := s.Conversations(t.Context(), ann.ID); err != nil || len(list) != 1 {
+		if list, err := s.Conversations(t.Context(), ann.ID, "", 100); err != nil || len(list) != 1 {
 			t.Errorf("a refused group left something behind: %v %v", list, err)
 		}
 		if users, err := s.Users(t.Context(), []string{"ann", "nobody", "bob"}); err != nil || len(users) != 2 {

@@ -133,7 +133,7 @@ func TestUnreadCountsWhatOthersSay(t *testing.T) {
 		if err := s.Mute(t.Context(), bob.ID, "g", true); err != nil {
 			t.Fatal(err)
 		}
-		list, err := s.Conversations(t.Context(), bob.ID)
+		list, err := s.Conversations(t.Context(), bob.ID, "", 100)
 		if err != nil || len(list) != 1 || !list[0].Muted {
 			t.Errorf("%v %+v", err, list)
 		}

@@ -114,7 +114,7 @@ func TestDirectConversationIsOneForAPair(t *testing.T) {
 			t.Errorf("%v %s", err, diff)
 		}
 		other := direct(t, s, "other", cid, ann)
-		list, err := s.Conversations(t.Context(), ann.ID)
+		list, err := s.Conversations(t.Context(), ann.ID, "", 100)
 		if diff := cmp.Diff([]chat.Conversation{got, other}, list); diff != "" || err != nil {
 			t.Errorf("list: %v %s", err, diff)
 		}
@@ -124,7 +124,7 @@ func TestDirectConversationIsOneForAPair(t *testing.T) {
 		if _, err := s.Direct(t.Context(), "x", bob, cid, 1, at); !errors.Is(err, chat.ErrLimit) {
 			t.Errorf("over the limit: %v", err)
 		}
-		if list, err := s.Conversations(t.Context(), cid.ID); err != nil || len(list) != 1 {
+		if list, err := s.Conversations(t.Context(), cid.ID, "", 100); err != nil || len(list) != 1 {
 			t.Errorf("a refused conversation left something behind: %v %v", list, err)
 		}
 	})

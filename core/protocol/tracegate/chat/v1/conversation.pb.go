@@ -353,7 +353,11 @@ func (x *CreateConversationResponse) GetConversation() *Conversation {
 }
 
 type ListConversationsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next of the page before; left out for the first one.
+	After string `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	// At most so many, all where it is left out; at least 1, and more than 200 is 200.
+	Limit         *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -388,9 +392,25 @@ func (*ListConversationsRequest) Descriptor() ([]byte, []int) {
 	return file_tracegate_chat_v1_conversation_proto_rawDescGZIP(), []int{4}
 }
 
+func (x *ListConversationsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListConversationsRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
 type ListConversationsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Conversations []*Conversation        `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
+	// The after of the next page; left out on the last one.
+	Next          *string `protobuf:"bytes,2,opt,name=next,proto3,oneof" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -430,6 +450,13 @@ func (x *ListConversationsResponse) GetConversations() []*Conversation {
 		return x.Conversations
 	}
 	return nil
+}
+
+func (x *ListConversationsResponse) GetNext() string {
+	if x != nil && x.Next != nil {
+		return *x.Next
+	}
+	return ""
 }
 
 type GetConversationRequest struct {
@@ -1300,10 +1327,15 @@ const file_tracegate_chat_v1_conversation_proto_rawDesc = "" +
 	"\tclient_id\x18\x04 \x01(\tR\bclientId\x12\x12\n" +
 	"\x04open\x18\x05 \x01(\bR\x04open\"a\n" +
 	"\x1aCreateConversationResponse\x12C\n" +
-	"\fconversation\x18\x01 \x01(\v2\x1f.tracegate.chat.v1.ConversationR\fconversation\"\x1a\n" +
-	"\x18ListConversationsRequest\"b\n" +
+	"\fconversation\x18\x01 \x01(\v2\x1f.tracegate.chat.v1.ConversationR\fconversation\"U\n" +
+	"\x18ListConversationsRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01B\b\n" +
+	"\x06_limit\"\x84\x01\n" +
 	"\x19ListConversationsResponse\x12E\n" +
-	"\rconversations\x18\x01 \x03(\v2\x1f.tracegate.chat.v1.ConversationR\rconversations\"<\n" +
+	"\rconversations\x18\x01 \x03(\v2\x1f.tracegate.chat.v1.ConversationR\rconversations\x12\x17\n" +
+	"\x04next\x18\x02 \x01(\tH\x00R\x04next\x88\x01\x01B\a\n" +
+	"\x05_next\"<\n" +
 	"\x16GetConversationRequest\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\"^\n" +
 	"\x17GetConversationResponse\x12C\n" +
@@ -1452,6 +1484,8 @@ func file_tracegate_chat_v1_conversation_proto_init() {
 	file_tracegate_chat_v1_message_proto_init()
 	file_tracegate_chat_v1_options_proto_init()
 	file_tracegate_chat_v1_conversation_proto_msgTypes[0].OneofWrappers = []any{}
+	file_tracegate_chat_v1_conversation_proto_msgTypes[4].OneofWrappers = []any{}
+	file_tracegate_chat_v1_conversation_proto_msgTypes[5].OneofWrappers = []any{}
 	file_tracegate_chat_v1_conversation_proto_msgTypes[8].OneofWrappers = []any{}
 	file_tracegate_chat_v1_conversation_proto_msgTypes[10].OneofWrappers = []any{}
 	file_tracegate_chat_v1_conversation_proto_msgTypes[12].OneofWrappers = []any{}

@@ -42,7 +42,7 @@ type ConversationServiceClient interface {
 	// CreateConversation opens the direct conversation with a user (with), made where there is
 	// none, or creates a group (name, members).
 	CreateConversation(ctx context.Context, in *CreateConversationRequest, opts ...grpc.CallOption) (*CreateConversationResponse, error)
-	// ListConversations are all of the caller's.
+	// ListConversations are those of the caller's, oldest first: all, or a page.
 	ListConversations(ctx context.Context, in *ListConversationsRequest, opts ...grpc.CallOption) (*ListConversationsResponse, error)
 	// GetConversation is one of the caller's.
 	GetConversation(ctx context.Context, in *GetConversationRequest, opts ...grpc.CallOption) (*GetConversationResponse, error)
@@ -182,7 +182,7 @@ type ConversationServiceServer interface {
 	// CreateConversation opens the direct conversation with a user (with), made where there is
 	// none, or creates a group (name, members).
 	CreateConversation(context.Context, *CreateConversationRequest) (*CreateConversationResponse, error)
-	// ListConversations are all of the caller's.
+	// ListConversations are those of the caller's, oldest first: all, or a page.
 	ListConversations(context.Context, *ListConversationsRequest) (*ListConversationsResponse, error)
 	// GetConversation is one of the caller's.
 	GetConversation(context.Context, *GetConversationRequest) (*GetConversationResponse, error)
