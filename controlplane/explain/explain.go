@@ -265,7 +265,7 @@ func (e *explanation) canary(s plan.Service, c *policy.Canary) {
 	user, known := e.req.get(c.Header), c.Header != "" && e.req.has(c.Header)
 	what := "header " + c.Header
 	if c.Cookie != "" {
-		user = e.req.cookie(c.Cookie)
+		user, _ = e.req.cookie(c.Cookie)
 		what, known = "cookie "+c.Cookie, user != ""
 	}
 	if !known {

@@ -110,15 +110,20 @@ func (r *request) get(name string) string {
 	return strings.Join(r.header[strings.ToLower(name)], ",")
 }
 
-func (r *request) cookie(name string) string {
+// cookie is the first of the name, without quotes around it. As in Envoy, only space
+// before a name is none of it.
+func (r *request) cookie(name string) (value string, there bool) {
 	for _, line := range r.header["cookie"] {
 		for pair := range strings.SplitSeq(line, ";") {
-			if n, v, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && n == name {
-				return strings.Trim(v, `"`)
+			if n, v, ok := strings.Cut(strings.TrimLeft(pair, " "), "="); ok && n == name {
+				if len(v) > 1 && v[0] == '"' && v[len(v)-1] == '"' {
+					v = v[1 : len(v)-1]
+				}
+				return v, true
 			}
 		}
 	}
-	return ""
+	return "", false
 }
 
 // matches says whether a rule's match holds, as xds.ruleMatch has Envoy decide it.
@@ -138,6 +143,11 @@ func (r *request) matches(m plan.Match) bool {
 	}
 	for _, h := range m.Headers {
 		if r.holds(h.Name, h.Exact, h.Prefix, h.Present, h.Not) == h.Not {
+			return false
+		}
+	}
+	for _, c := range m.Cookies {
+		if v, there := r.cookie(c.Name); (there && (c.Present || is(v, c.Exact, c.Prefix))) == c.Not {
 			return false
 		}
 	}
@@ -218,11 +228,11 @@ func (r *request) isPreflight() bool {
 }
 
 // preflightOf says whether r asks for permission for a request that m would match:
-// it has another method than that request, and none of its headers.
+// it has another method than that request, and none of its headers and cookies.
 func (r *request) preflightOf(m plan.Match) bool {
 	if !r.isPreflight() || len(m.Methods) > 0 && !slices.Contains(m.Methods, r.get("access-control-request-method")) {
 		return false
 	}
-	m.Methods, m.Headers = nil, nil
+	m.Methods, m.Headers, m.Cookies = nil, nil, nil
 	return r.matches(m)
 }

@@ -43,7 +43,7 @@ func (d *document) checkMatch(at string, m Match) {
 	switch {
 	case named > 1:
 		d.invalid(at, "more than one of path, prefix and regex")
-	case named+len(m.Hosts)+len(m.Methods)+len(m.Headers)+len(m.Query) == 0:
+	case named+len(m.Hosts)+len(m.Methods)+len(m.Headers)+len(m.Cookies)+len(m.Query) == 0:
 		d.invalid(at, "no condition: to match every request say prefix: /")
 	}
 	for i, h := range d.bounded(at+".hosts", m.Hosts) {
@@ -54,14 +54,19 @@ func (d *document) checkMatch(at string, m Match) {
 			d.invalid(index(at+".methods", i), "%q is not a method in capitals", clip(v))
 		}
 	}
-	if len(m.Headers)+len(m.Query) > maxConditions {
-		d.invalid(at, "%d headers and query parameters, more than %d", len(m.Headers)+len(m.Query), maxConditions)
+	if n := len(m.Headers) + len(m.Cookies) + len(m.Query); n > maxConditions {
+		d.invalid(at, "%d headers, cookies and query parameters, more than %d", n, maxConditions)
 		return
 	}
 	for i, h := range m.Headers {
 		at := index(at+".headers", i)
 		d.checkHeaderName(at+".name", h.Name)
 		d.checkCondition(at, h.Exact, h.Prefix, h.Present)
+	}
+	for i, c := range m.Cookies {
+		at := index(at+".cookies", i)
+		d.checkCookieName(at+".name", c.Name)
+		d.checkCondition(at, c.Exact, c.Prefix, c.Present)
 	}
 	for i, q := range m.Query {
 		at := index(at+".query", i)
@@ -105,6 +110,12 @@ func (d *document) checkHost(at, got string) {
 func (d *document) checkHeaderName(at, got string) {
 	if !headerName.MatchString(got) {
 		d.invalid(at, "%q is not a header name: 1 to 64 letters, digits and hyphens", clip(got))
+	}
+}
+
+func (d *document) checkCookieName(at, got string) {
+	if !cookieName.MatchString(got) {
+		d.invalid(at, "%q is not a cookie name", clip(got))
 	}
 }
 

@@ -50,12 +50,24 @@ type Match struct {
 	Regex   string        `yaml:"regex,omitempty"`   // RE2, of the whole path without query
 	Methods []string      `yaml:"methods,omitempty"` // any of them
 	Headers []HeaderMatch `yaml:"headers,omitempty"` // all of them
+	Cookies []CookieMatch `yaml:"cookies,omitempty"` // all of them
 	Query   []QueryMatch  `yaml:"query,omitempty"`   // all of them
 }
 
 // HeaderMatch is one condition; exactly one of Exact, Prefix and Present is set.
 // A header that is missing counts as empty where Not is set.
 type HeaderMatch struct {
+	Name    string `yaml:"name"`
+	Exact   string `yaml:"exact,omitempty"`
+	Prefix  string `yaml:"prefix,omitempty"`
+	Present bool   `yaml:"present,omitempty"`
+	Not     bool   `yaml:"not,omitempty"`
+}
+
+// CookieMatch is one condition on a cookie; exactly one of Exact, Prefix and Present is
+// set. A cookie that is missing counts as empty where Not is set; of two with the same
+// name the first counts.
+type CookieMatch struct {
 	Name    string `yaml:"name"`
 	Exact   string `yaml:"exact,omitempty"`
 	Prefix  string `yaml:"prefix,omitempty"`

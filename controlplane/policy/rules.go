@@ -163,8 +163,8 @@ func (d *document) checkPlaces(at string, r *Rule, s Service) {
 		d.invalid(at, "the rule also pins a pool")
 	case (c.Cookie == "") == (c.Header == ""):
 		d.invalid(at, "wants cookie or header, to know a user by")
-	case c.Cookie != "" && !cookieName.MatchString(c.Cookie):
-		d.invalid(at+".cookie", "%q is not a cookie name", clip(c.Cookie))
+	case c.Cookie != "":
+		d.checkCookieName(at+".cookie", c.Cookie)
 	case c.Header != "":
 		d.checkHeaderName(at+".header", c.Header)
 	}

@@ -62,6 +62,8 @@ func TestParseNamesWhatIsWrongWithARule(t *testing.T) {
 		"method":                    {"{name: a, match: [{methods: [get]}]}", `services[0].rules[0].match[0].methods[0]: "get" is not a method`},
 		"pseudo header":             {"{name: a, match: [{headers: [{name: ':path', present: true}]}]}", "services[0].rules[0].match[0].headers[0].name"},
 		"header with no test":       {"{name: a, match: [{headers: [{name: x}]}]}", "services[0].rules[0].match[0].headers[0]: wants one of exact, prefix and present, has 0"},
+		"cookie with no name":       {"{name: a, match: [{cookies: [{present: true}]}]}", `services[0].rules[0].match[0].cookies[0].name: "" is not a cookie name`},
+		"cookie with no test":       {"{name: a, match: [{cookies: [{name: x, not: true}]}]}", "services[0].rules[0].match[0].cookies[0]: wants one of exact, prefix and present, has 0"},
 		"query with two tests":      {"{name: a, match: [{query: [{name: x, exact: a, prefix: b}]}]}", "services[0].rules[0].match[0].query[0]: wants one of"},
 		"service":                   {"{name: a, service: other, " + m + "}", `services[0].rules[0].service: no service "other"`},
 		"pool":                      {"{name: a, pool: gold, " + m + "}", `services[0].rules[0].pool: service "core" has no pool "gold"`},

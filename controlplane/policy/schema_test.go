@@ -68,7 +68,7 @@ var percent = map[string]any{"minimum": 0, "maximum": 100}
 
 // required are keys without which Parse takes nothing.
 var required = map[string][]string{
-	"Policy": {"services"}, "Service": {"name", "pools", "routes"}, "Pool": {"name"}, "Rule": {"name", "match"}, "HeaderMatch": {"name"},
+	"Policy": {"services"}, "Service": {"name", "pools", "routes"}, "Pool": {"name"}, "Rule": {"name", "match"}, "HeaderMatch": {"name"}, "CookieMatch": {"name"},
 	"QueryMatch": {"name"}, "Canary": {"pools"}, "CanaryPool": {"pool"}, "Mirror": {"pool"}, "DirectResponse": {"status"}, "CORS": {"origins"},
 	"RateLimit": {"requestsPerSecond"}, "FaultDelay": {"duration"}, "FaultAbort": {"status"}, "color.Cohort": {"name"}, "Limit": {"name", "requests"},
 	"decide.GroupPolicy": {"name"},

@@ -28,7 +28,7 @@ import (
 //
 // These clients know a part of what Envoy does, so a service's rules are taken as far as
 // they go: those with a pool, a canary or neither, by path, method and header. Rules of a
-// host or a query are passed over, since a call has neither, and so are rules that answer.
+// host, a cookie or a query are passed over, since a call has none of them, and so are rules that answer.
 // A canary splits calls and not users, for there is no hash policy that it could use; for
 // the same reason a group that is released in steps comes back with the last of them.
 // Moved groups and cohorts are matched in the routes: there are no matcher trees.
@@ -123,7 +123,7 @@ func (s proxylessSource) routes() *routev3.RouteConfiguration {
 			continue
 		}
 		for _, m := range r.Match {
-			if len(m.Hosts) > 0 || len(m.Query) > 0 || len(m.Methods) > 0 && !slices.Contains(m.Methods, "POST") {
+			if len(m.Hosts)+len(m.Cookies)+len(m.Query) > 0 || len(m.Methods) > 0 && !slices.Contains(m.Methods, "POST") {
 				continue
 			}
 			m.Methods = nil // each call is a POST, and no client matches that

@@ -35,6 +35,13 @@ func ruleMatch(m plan.Match) *routev3.RouteMatch {
 		c.TreatMissingHeaderAsEmpty = h.Not && !h.Present
 		out.Headers = append(out.Headers, c)
 	}
+	for _, k := range m.Cookies {
+		c := &routev3.CookieMatcher{Name: k.Name, StringMatch: condition(k.Exact, k.Prefix), InvertMatch: k.Not}
+		if k.Present {
+			c.StringMatch = regex(`\C*`) // whatever it is, and be it nothing
+		}
+		out.Cookies = append(out.Cookies, c)
+	}
 	for _, q := range m.Query {
 		c := &routev3.QueryParameterMatcher{Name: q.Name}
 		if q.Present {

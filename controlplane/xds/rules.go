@@ -42,7 +42,7 @@ type ruleBuilder struct {
 }
 
 func (b *ruleBuilder) match(m plan.Match) {
-	if b.rule.CORS != nil && (len(m.Methods) > 0 || len(m.Headers) > 0) {
+	if b.rule.CORS != nil && len(m.Methods)+len(m.Headers)+len(m.Cookies) > 0 {
 		b.preflight(m)
 	}
 	switch {
@@ -67,10 +67,10 @@ func (b *ruleBuilder) add(match *routev3.RouteMatch) *routev3.Route {
 }
 
 // preflight lets the CORS filter answer: a preflight request has another method
-// than the one it asks for, and none of its headers.
+// than the one it asks for, and none of its headers and cookies.
 func (b *ruleBuilder) preflight(m plan.Match) {
 	asked := m.Methods
-	m.Methods, m.Headers = []string{"OPTIONS"}, nil
+	m.Methods, m.Headers, m.Cookies = []string{"OPTIONS"}, nil, nil
 	match := ruleMatch(m)
 	match.Headers = append(match.Headers, present("origin"))
 	if len(asked) > 0 {
@@ -121,7 +121,7 @@ func (b *ruleBuilder) known(add adder) {
 	}
 	r := add(b.split, when...)
 	if c.Cookie != "" {
-		r.Match.Cookies = []*routev3.CookieMatcher{{Name: c.Cookie, StringMatch: regex(".+")}}
+		r.Match.Cookies = append(r.Match.Cookies, &routev3.CookieMatcher{Name: c.Cookie, StringMatch: regex(".+")})
 	}
 }
 
