@@ -183,6 +183,7 @@ func (e *explanation) color() error {
 	}
 	as := a.Assign(r, new(color.Random))
 	e.Group, e.Color, e.Cohort, e.Env, e.Tenant = as.ID, as.Color, as.Cohort, as.Env, as.Tenant
+	e.req.tenant, e.req.cohort = as.Tenant, as.Cohort
 	e.whyGroup(as)
 	route.Apply(e.req.header, as)
 	return nil

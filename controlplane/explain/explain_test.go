@@ -37,6 +37,7 @@ services:
     routes: [{name: ws, path: /ws, websocket: true}, {name: all, prefix: /v1}]
     rules:
       - {name: pinned, match: [{prefix: /pin}], pool: isolated, until: 2100-01-31T12:00:00Z}
+      - {name: customer, match: [{prefix: /for, tenant: acme, cohort: staff}], pool: isolated}
       - {name: users, match: [{prefix: /users}], canary: {header: X-User, pools: [{pool: canary, percent: 30}, {pool: isolated, percent: 30}]}}
       - {name: away, match: [{hosts: [old.test]}], redirect: {host: new.test, status: 301}}
       - {name: busy, match: [{path: /busy}], mirror: {pool: canary, percent: 10}, rateLimit: {requestsPerSecond: 5}, maxRequestBytes: 9}
@@ -129,6 +130,13 @@ func TestExplain(t *testing.T) {
 		"a pin": {ask: explain.Request{Path: "/pin/x", Header: canary}, want: explain.Outcome{
 			Group: canaryID, Env: "canary", Tenant: "public", Cohort: "canary", Action: explain.Serve, Service: "core", Rule: "pinned", Route: "pinned", Pool: "isolated",
 			Why: []string{"it does so until 2100-01-31 12:00:00 UTC"},
+		}},
+		"a pin of a tenant": {ask: explain.Request{Path: "/for", Claims: map[string]any{"role": "staff", "tenant": "acme"}}, want: explain.Outcome{
+			Group: group.Group{Color: group.ColorOf("staff"), Env: "prod", Tenant: "acme"}.ID(), Env: "prod", Tenant: "acme", Cohort: "staff",
+			Action: explain.Serve, Service: "core", Rule: "customer", Route: "customer", Pool: "isolated",
+		}},
+		"who says so himself": {ask: explain.Request{Path: "/for", Header: http.Header{"Baggage": {"traffic.tenant=acme"}, "X-Env": {"canary"}}}, want: explain.Outcome{
+			Group: canaryID, Env: "canary", Tenant: "public", Cohort: "canary", Action: explain.Refuse, Status: 404,
 		}},
 		"a stranger to a canary by user": {ask: explain.Request{Path: "/users"}, want: explain.Outcome{
 			Group: "0a2a8d", Env: "prod", Tenant: "public", Action: explain.Serve, Service: "core", Rule: "users", Route: "users", Pool: "baseline",

@@ -39,6 +39,8 @@ type request struct {
 	claims string // as they reach the filter
 	peer   netip.Addr
 
+	tenant, cohort string // as the filter has found; empty before
+
 	upgrade bool // asks for a WebSocket
 }
 
@@ -138,6 +140,8 @@ func (r *request) matches(m plan.Match) bool {
 		return false
 	case len(m.Hosts) > 0 && !slices.ContainsFunc(m.Hosts, r.isTo):
 		return false
+	case m.Tenant != "" && m.Tenant != r.tenant, m.Cohort != "" && m.Cohort != r.cohort:
+		return false
 	case len(m.Methods) > 0 && !slices.Contains(m.Methods, r.method):
 		return false
 	}
@@ -228,11 +232,12 @@ func (r *request) isPreflight() bool {
 }
 
 // preflightOf says whether r asks for permission for a request that m would match:
-// it has another method than that request, and none of its headers and cookies.
+// it has another method than that request, and none of its headers and cookies, by which
+// the edge would know tenant and cohort.
 func (r *request) preflightOf(m plan.Match) bool {
 	if !r.isPreflight() || len(m.Methods) > 0 && !slices.Contains(m.Methods, r.get("access-control-request-method")) {
 		return false
 	}
-	m.Methods, m.Headers, m.Cookies = nil, nil, nil
+	m.Methods, m.Headers, m.Cookies, m.Tenant, m.Cohort = nil, nil, nil, "", ""
 	return r.matches(m)
 }

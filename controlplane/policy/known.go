@@ -36,11 +36,14 @@ func (d *document) isKnown(i int) (knownService, bool) {
 	return k, ok
 }
 
-// learned is what the next version may take over: services whose rules need no other.
+// learned is what the next version may take over: services whose rules need no other
+// and no cohort.
 func (d *document) learned(p Policy) map[digest]knownService {
 	out := make(map[digest]knownService, len(p.Services))
 	for i, s := range p.Services {
-		foreign := func(r Rule) bool { return r.Service != s.Name }
+		foreign := func(r Rule) bool {
+			return r.Service != s.Name || slices.ContainsFunc(r.Match, func(m Match) bool { return m.Cohort != "" })
+		}
 		if !slices.ContainsFunc(s.Rules, foreign) {
 			out[d.digests[i]] = knownService{service: s, keys: d.keys[i]}
 		}

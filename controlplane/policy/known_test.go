@@ -23,7 +23,8 @@ func someService(rnd *rand.Rand, at int) string {
 			if rnd.IntN(8) == 0 {
 				extra = []string{", pool: p0", ", service: s0", ", timeout: 30s", ", websocket: true", ", nonsense: 1", ", timeout: -1s"}[rnd.IntN(6)]
 			}
-			s += fmt.Sprintf("      - {name: r%d, match: [{path: /%d/%d, hosts: [h%d.test]}]%s}\n", i, i, rnd.IntN(40), at, extra)
+			match := []string{"", "", "", ", cohort: lab"}[rnd.IntN(4)]
+			s += fmt.Sprintf("      - {name: r%d, match: [{path: /%d/%d, hosts: [h%d.test]%s}]%s}\n", i, i, rnd.IntN(40), at, match, extra)
 		}
 	}
 	return s + []string{"", "    # a comment\n", "\n"}[rnd.IntN(3)]
@@ -46,7 +47,8 @@ func TestReaderIsParse(t *testing.T) {
 			if rnd.IntN(4) == 0 {
 				rnd.Shuffle(len(services), func(i, j int) { services[i], services[j] = services[j], services[i] })
 			}
-			doc := []byte("failure: open\nservices:\n" + strings.Join(services, ""))
+			lab := []string{"lab", "lab", "lab, color: 00000001", "other"}[rnd.IntN(4)]
+			doc := []byte("failure: open\ncolor: {cohorts: [{name: " + lab + ", match: {path: /lab}}]}\nservices:\n" + strings.Join(services, ""))
 			got, err := r.Parse(doc)
 			want, wantErr := Parse(doc)
 			if fmt.Sprint(err) != fmt.Sprint(wantErr) {

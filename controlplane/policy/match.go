@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tracegate/tracegate/observability/semconv"
+	"github.com/tracegate/tracegate/wasm/color"
 )
 
 var (
@@ -17,6 +18,7 @@ var (
 	method     = regexp.MustCompile(`^[A-Z]{1,20}$`)
 	headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`) // the edge refuses requests with _ in a name
 	cookieName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+	tenantName = regexp.MustCompile(`^[a-z0-9_.-]{1,64}$`) // as the filter takes it
 )
 
 const (
@@ -28,7 +30,7 @@ const (
 	maxProgram = 190
 )
 
-func (d *document) checkMatch(at string, m Match) {
+func (d *document) checkMatch(at string, m *Match, cohorts []color.Cohort) {
 	named := 0
 	for _, p := range []struct{ key, value string }{{".path", m.Path}, {".prefix", m.Prefix}} {
 		if p.value != "" {
@@ -43,7 +45,7 @@ func (d *document) checkMatch(at string, m Match) {
 	switch {
 	case named > 1:
 		d.invalid(at, "more than one of path, prefix and regex")
-	case named+len(m.Hosts)+len(m.Methods)+len(m.Headers)+len(m.Cookies)+len(m.Query) == 0:
+	case named+len(m.Hosts)+len(m.Methods)+len(m.Headers)+len(m.Cookies)+len(m.Query) == 0 && m.Tenant == "" && m.Cohort == "":
 		d.invalid(at, "no condition: to match every request say prefix: /")
 	}
 	for i, h := range d.bounded(at+".hosts", m.Hosts) {
@@ -53,6 +55,12 @@ func (d *document) checkMatch(at string, m Match) {
 		if !method.MatchString(v) {
 			d.invalid(index(at+".methods", i), "%q is not a method in capitals", clip(v))
 		}
+	}
+	if m.Tenant != "" && !tenantName.MatchString(m.Tenant) {
+		d.invalid(at+".tenant", "%q is not 1 to 64 lower-case letters, digits, dots, hyphens and underscores", clip(m.Tenant))
+	}
+	if m.Cohort != "" {
+		d.checkCohort(at+".cohort", m, cohorts)
 	}
 	if n := len(m.Headers) + len(m.Cookies) + len(m.Query); n > maxConditions {
 		d.invalid(at, "%d headers, cookies and query parameters, more than %d", n, maxConditions)
@@ -75,6 +83,16 @@ func (d *document) checkMatch(at string, m Match) {
 		}
 		d.checkCondition(at, q.Exact, q.Prefix, q.Present)
 	}
+}
+
+// checkCohort also fills in the color, by which an edge knows the cohort.
+func (d *document) checkCohort(at string, m *Match, cohorts []color.Cohort) {
+	i := slices.IndexFunc(cohorts, func(c color.Cohort) bool { return c.Name == m.Cohort })
+	if i < 0 {
+		d.invalid(at, "no cohort %q in color.cohorts", clip(m.Cohort))
+		return
+	}
+	m.Color = ColorOf(cohorts[i])
 }
 
 // bounded reports a list that is too long, and is then empty.

@@ -3,6 +3,8 @@ package policy
 import (
 	"slices"
 	"time"
+
+	"github.com/tracegate/tracegate/mesh/group"
 )
 
 // Rule says what happens to the requests it matches. Which pool serves them is
@@ -52,6 +54,11 @@ type Match struct {
 	Headers []HeaderMatch `yaml:"headers,omitempty"` // all of them
 	Cookies []CookieMatch `yaml:"cookies,omitempty"` // all of them
 	Query   []QueryMatch  `yaml:"query,omitempty"`   // all of them
+
+	// Tenant and Cohort are what the edge has found, never what a client says.
+	Tenant string      `yaml:"tenant,omitempty"`
+	Cohort string      `yaml:"cohort,omitempty"` // a name in color.cohorts
+	Color  group.Color `yaml:"-"`                // of Cohort; Parse writes it, operators do not
 }
 
 // HeaderMatch is one condition; exactly one of Exact, Prefix and Present is set.

@@ -79,8 +79,8 @@ func (d *document) checkServiceRules(path string, s *Service, p *Policy) {
 		if n := len(r.Match); n == 0 || n > maxMatches {
 			d.invalid(at+".match", "%d matches, not 1 to %d", n, maxMatches)
 		} else {
-			for i, m := range r.Match {
-				d.checkMatch(index(at+".match", i), m)
+			for i := range r.Match {
+				d.checkMatch(index(at+".match", i), &r.Match[i], p.Color.Cohorts)
 			}
 		}
 		d.checkRule(at, r, p)

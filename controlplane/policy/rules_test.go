@@ -64,6 +64,8 @@ func TestParseNamesWhatIsWrongWithARule(t *testing.T) {
 		"header with no test":       {"{name: a, match: [{headers: [{name: x}]}]}", "services[0].rules[0].match[0].headers[0]: wants one of exact, prefix and present, has 0"},
 		"cookie with no name":       {"{name: a, match: [{cookies: [{present: true}]}]}", `services[0].rules[0].match[0].cookies[0].name: "" is not a cookie name`},
 		"cookie with no test":       {"{name: a, match: [{cookies: [{name: x, not: true}]}]}", "services[0].rules[0].match[0].cookies[0]: wants one of exact, prefix and present, has 0"},
+		"tenant":                    {"{name: a, match: [{tenant: Acme}]}", `services[0].rules[0].match[0].tenant: "Acme" is not 1 to 64`},
+		"cohort":                    {"{name: a, match: [{path: /x, cohort: gold}]}", `services[0].rules[0].match[0].cohort: no cohort "gold" in color.cohorts`},
 		"query with two tests":      {"{name: a, match: [{query: [{name: x, exact: a, prefix: b}]}]}", "services[0].rules[0].match[0].query[0]: wants one of"},
 		"service":                   {"{name: a, service: other, " + m + "}", `services[0].rules[0].service: no service "other"`},
 		"pool":                      {"{name: a, pool: gold, " + m + "}", `services[0].rules[0].pool: service "core" has no pool "gold"`},

@@ -298,7 +298,7 @@ func samples(t *testing.T) map[string][]byte {
 	}
 	for i, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		rules := "      " + strings.ReplaceAll(strings.TrimSpace(m[1]), "\n", "\n      ")
-		out[fmt.Sprintf("docs/routing.md %d", i)] = []byte("services:\n  - name: core\n    pools: [{name: baseline}, {name: canary}, {name: isolated}]\n    routes: [{prefix: /}]\n    rules:\n" + rules + "\n")
+		out[fmt.Sprintf("docs/routing.md %d", i)] = []byte("color: {cohorts: [{name: beta, match: {path: /beta}}]}\nservices:\n  - name: core\n    pools: [{name: baseline}, {name: canary}, {name: isolated}]\n    routes: [{prefix: /}]\n    rules:\n" + rules + "\n")
 	}
 	files, err := filepath.Glob("testdata/*.yaml")
 	if err != nil {

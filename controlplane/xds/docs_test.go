@@ -40,7 +40,7 @@ func TestDocumentedRules(t *testing.T) {
 	if len(rules) < 8 {
 		t.Fatalf("only %d examples of rules: the pattern is off or the documentation is", len(rules))
 	}
-	doc := "services:\n  - name: core\n    pools: [{name: baseline}, {name: canary}, {name: isolated}]\n    routes: [{prefix: /}]\n    rules:\n"
+	doc := "color: {cohorts: [{name: beta, match: {path: /beta}}]}\nservices:\n  - name: core\n    pools: [{name: baseline}, {name: canary}, {name: isolated}]\n    routes: [{prefix: /}]\n    rules:\n"
 	for _, r := range rules {
 		doc += indent(r, "      ") + "\n"
 	}

@@ -215,7 +215,7 @@ func covers(m plan.Match, host string) bool {
 func takesAll(r *plan.Rule, host string) bool {
 	return slices.ContainsFunc(r.Match, func(m plan.Match) bool {
 		return m.Path == "" && m.Regex == "" && (m.Prefix == "" || m.Prefix == "/") &&
-			len(m.Methods)+len(m.Headers)+len(m.Cookies)+len(m.Query) == 0 && covers(m, host)
+			len(m.Methods)+len(m.Headers)+len(m.Cookies)+len(m.Query) == 0 && !ofGroups(m) && covers(m, host)
 	})
 }
 

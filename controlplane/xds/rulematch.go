@@ -12,6 +12,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/observability/semconv"
 )
 
 // ruleMatch says nothing of hosts: its virtual host does.
@@ -35,6 +36,15 @@ func ruleMatch(m plan.Match) *routev3.RouteMatch {
 		c.TreatMissingHeaderAsEmpty = h.Not && !h.Present
 		out.Headers = append(out.Headers, c)
 	}
+	if m.Tenant != "" {
+		out.Headers = append(out.Headers, isTenant(m.Tenant))
+	}
+	if m.Cohort != "" {
+		out.Headers = append(out.Headers, isColor(m.Color))
+	}
+	if ofGroups(m) { // else the trace headers are the client's own
+		out.Headers = append(out.Headers, isColored())
+	}
 	for _, k := range m.Cookies {
 		c := &routev3.CookieMatcher{Name: k.Name, StringMatch: condition(k.Exact, k.Prefix), InvertMatch: k.Not}
 		if k.Present {
@@ -52,6 +62,14 @@ func ruleMatch(m plan.Match) *routev3.RouteMatch {
 		out.QueryParameters = append(out.QueryParameters, c)
 	}
 	return out
+}
+
+// ofGroups says whether m holds for some groups only.
+func ofGroups(m plan.Match) bool { return m.Tenant != "" || m.Cohort != "" }
+
+// isTenant finds the member that the filter writes, or has left where a trusted peer put it.
+func isTenant(tenant string) *routev3.HeaderMatcher {
+	return header(semconv.HeaderBaggage, regex(`(.*,)?[ \t]*`+regexp.QuoteMeta(semconv.Tenant)+`[ \t]*=[ \t]*`+regexp.QuoteMeta(tenant)+`[ \t]*([,;].*)?`))
 }
 
 func condition(exactly, prefix string) *matcherv3.StringMatcher {

@@ -42,7 +42,7 @@ type ruleBuilder struct {
 }
 
 func (b *ruleBuilder) match(m plan.Match) {
-	if b.rule.CORS != nil && len(m.Methods)+len(m.Headers)+len(m.Cookies) > 0 {
+	if b.rule.CORS != nil && (len(m.Methods)+len(m.Headers)+len(m.Cookies) > 0 || ofGroups(m)) {
 		b.preflight(m)
 	}
 	switch {
@@ -67,10 +67,12 @@ func (b *ruleBuilder) add(match *routev3.RouteMatch) *routev3.Route {
 }
 
 // preflight lets the CORS filter answer: a preflight request has another method
-// than the one it asks for, and none of its headers and cookies.
+// than the one it asks for, and none of its headers and cookies, by
+// which the edge would know tenant and cohort.
 func (b *ruleBuilder) preflight(m plan.Match) {
 	asked := m.Methods
 	m.Methods, m.Headers, m.Cookies = []string{"OPTIONS"}, nil, nil
+	m.Tenant, m.Cohort = "", ""
 	match := ruleMatch(m)
 	match.Headers = append(match.Headers, present("origin"))
 	if len(asked) > 0 {

@@ -74,6 +74,7 @@ func randomRule(rnd *rand.Rand, name string) string {
 		"methods: ["+one(rnd, "GET", "POST, PUT")+"]",
 		"headers: [{name: X-A, "+one(rnd, "exact: '1'", "prefix: b", "present: true")+one(rnd, "", ", not: true")+"}]",
 		"headers: [{name: x-traffic-group, exact: "+string(canary.ID())+"}]",
+		one(rnd, "tenant: search", "cohort: canary", "cohort: canary, tenant: public"),
 		"cookies: [{name: k, "+one(rnd, "exact: '1'", "prefix: b", "present: true")+one(rnd, "", ", not: true")+"}]",
 		"query: [{name: q, "+one(rnd, "exact: '1'", "prefix: b", "present: true")+"}]",
 	), ", ") + "}"
@@ -100,7 +101,8 @@ func randomAsk(rnd *rand.Rand) ask {
 	}
 	for _, kv := range [][2]string{
 		{"X-A", one(rnd, "1", "bee", "x")}, {"X-Env", "canary"}, {"X-User", fmt.Sprintf("u%d", rnd.IntN(1000))}, {"Cookie", fmt.Sprintf("a=b; user=u%d", rnd.IntN(1000)) + one(rnd, "", "; k=1", ";k=\"bee\"; k=1", "; k=", "; K=1", "; k", "; k=\"1", "; k =1", "; k= 1", "; k=1 ; x=y", "; k=b=1", "; k=\"", "; k=\"\"")},
-		{"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, {"X-Traffic-Group", "abcdef"}, {"X-Traffic-Pool", "canary"},
+		{"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, {"X-Traffic-Group", "abcdef"},
+		{"Baggage", one(rnd, "traffic.tenant=search", "a=b, traffic.env=canary, traffic.tenant = search;c", "traffic.tenants=search,a=b")}, {"X-Traffic-Pool", "canary"},
 	} {
 		if rnd.IntN(3) == 0 {
 			a.header.Set(kv[0], kv[1])

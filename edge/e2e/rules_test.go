@@ -141,6 +141,10 @@ func testRuleMatching(t *testing.T, r *rules) {
 		says("no cookie", "{path: /cookie, cookies: [{name: A, exact: '1', not: true}, {name: b, prefix: be, not: true}, {name: c, present: true, not: true}]}"),
 		says("query", "{path: /query, query: [{name: a, exact: '1'}, {name: b, prefix: be}, {name: c, present: true}]}"),
 		says("either", "{path: /either1}, {path: /either2}"),
+		says("tenant", "{path: /tenant, tenant: search}"),
+		says("long tenant", "{path: /tenant, tenant: "+strings.Repeat("acme.", 12)+"acme}"),
+		says("cohort", "{path: /cohort, cohort: canary}"),
+		says("both", "{path: /both, tenant: search, cohort: canary}"),
 		says("group", "{path: /group, headers: [{name: x-traffic-group, exact: "+string(canary.ID())+"}]}"),
 	)
 	const none = "" // no rule: the upstream answers
@@ -189,6 +193,16 @@ func testRuleMatching(t *testing.T, r *rules) {
 		{ask{path: "/query?a=1&b=bee"}, none},
 		{ask{path: "/either1"}, "either"},
 		{ask{path: "/either2"}, "either"},
+		{ask{path: "/tenant", host: "search.test"}, "tenant"},
+		{ask{path: "/tenant", host: "search.test", header: header("Baggage", "a=b,traffic.tenant=acme")}, "tenant"},
+		{ask{path: "/tenant"}, none},
+		{ask{path: "/tenant", header: header("Baggage", "traffic.env=prod,traffic.tenant=search")}, none}, // who says so himself
+		{ask{path: "/tenant", header: header("Baggage", "a=traffic.tenant=search", "X-Traffic-Group", string(canary.ID()))}, none},
+		{ask{path: "/cohort", header: header("X-Env", "canary")}, "cohort"},
+		{ask{path: "/cohort", header: header("Traceparent", "00-"+canary.Color.String()+"00000000000000000000000a-b7ad6b7169203331-01")}, none},
+		{ask{path: "/both", host: "search.test", header: header("X-Env", "canary")}, "both"},
+		{ask{path: "/both", host: "search.test"}, none},
+		{ask{path: "/both", header: header("X-Env", "canary")}, none},
 		{ask{path: "/group", header: header("X-Env", "canary")}, "group"},
 		{ask{path: "/group", header: header("X-Traffic-Group", string(canary.ID()))}, none}, // who says so himself
 	} {
@@ -205,6 +219,7 @@ func testRulePools(t *testing.T, r *rules) {
 		r.set(
 			"{name: any, match: [{prefix: /any}], requestHeaders: {set: {x-rule: any}}}",
 			"{name: pin, match: [{prefix: /pin}], pool: isolated}",
+			"{name: pin the cohort, match: [{prefix: /cohort, cohort: canary}], pool: isolated, until: 2100-01-31T12:00:00Z}",
 		)
 	}
 	check := func(when, group, path, want string) {
@@ -226,6 +241,8 @@ func testRulePools(t *testing.T, r *rules) {
 	check("at home", "canary", "/any", "canary")
 	check("at home", "", "/pin", "isolated")
 	check("at home", "canary", "/pin", "isolated")
+	check("at home", "", "/cohort", "baseline")
+	check("at home", "canary", "/cohort", "isolated")
 	r.moves[canary.ID()] = semconv.PoolIsolated
 	set()
 	check("moved", "canary", "/any", "isolated")
