@@ -91,6 +91,7 @@ type Pool struct {
 	OutlierDetection *policy.OutlierDetection `yaml:"outlierDetection,omitempty"`
 	HealthCheck      *policy.HealthCheck      `yaml:"healthCheck,omitempty"`
 	PanicThreshold   *float64                 `yaml:"panicThreshold,omitempty"`
+	LoadBalancing    policy.LoadBalancing     `yaml:"loadBalancing,omitempty"`
 	Protocol         policy.Protocol          `yaml:"protocol,omitempty"`
 	TLS              *policy.UpstreamTLS      `yaml:"tls,omitempty"`
 

@@ -13,10 +13,22 @@ type Pool struct {
 	OutlierDetection *OutlierDetection `yaml:"outlierDetection"`
 	HealthCheck      *HealthCheck      `yaml:"healthCheck"`
 	PanicThreshold   *float64          `yaml:"panicThreshold"` // percent of healthy instances below which all are tried; 0 for never
+	LoadBalancing    LoadBalancing     `yaml:"loadBalancing,omitempty"`
 	Protocol         Protocol          `yaml:"protocol,omitempty"`
 	TLS              *UpstreamTLS      `yaml:"tls,omitempty"`   // nil: the edge speaks to instances unencrypted
 	Zones            *ZoneBalance      `yaml:"zones,omitempty"` // nil: instances are alike wherever they are
 }
+
+// LoadBalancing says which of its pool's healthy instances gets a request.
+type LoadBalancing string
+
+// LeastRequest takes the one with fewer open requests of two that are drawn, so that a slow
+// one gets less; RoundRobin takes one after the other, Random draws one.
+const (
+	LeastRequest LoadBalancing = "leastRequest" // where a pool says nothing
+	RoundRobin   LoadBalancing = "roundRobin"
+	Random       LoadBalancing = "random"
+)
 
 // ZoneBalance says what the zones of instances ([Endpoints.Zones]) count for; exactly one
 // is set.
@@ -133,6 +145,11 @@ func (d *document) checkPoolSettings(at string, p Pool) {
 	}
 	if t := p.PanicThreshold; t != nil {
 		d.percent(at+".panicThreshold", *t)
+	}
+	switch b := p.LoadBalancing; b {
+	case "", LeastRequest, RoundRobin, Random:
+	default:
+		d.invalid(at+".loadBalancing", "%q is none of %q, %q and %q", clip(string(b)), LeastRequest, RoundRobin, Random)
 	}
 	d.checkUpstream(at, p)
 	d.checkZoneBalance(at+".zones", p.Zones)

@@ -124,6 +124,8 @@ func TestParseNamesWhatIsWrongWithARule(t *testing.T) {
 			"services[1].pools[0].healthCheck.timeout: 2s is not between 10ms and 1s"},
 		"pool's outliers": {"{name: a, " + m + "}\n  - name: more\n    pools: [{name: baseline, outlierDetection: {baseEjectionTime: 9s, maxEjectionTime: 1s}}]\n    routes: [{prefix: /more}]",
 			"services[1].pools[0].outlierDetection.maxEjectionTime"},
+		"pool's load balancing": {"{name: a, " + m + "}\n  - name: more\n    pools: [{name: baseline, loadBalancing: least}]\n    routes: [{prefix: /more}]",
+			`services[1].pools[0].loadBalancing: "least" is none of "leastRequest", "roundRobin" and "random"`},
 		"pool's panic": {"{name: a, " + m + "}\n  - name: more\n    pools: [{name: baseline, panicThreshold: 101}]\n    routes: [{prefix: /more}]",
 			"services[1].pools[0].panicThreshold: 101"},
 	} {

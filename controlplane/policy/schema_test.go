@@ -48,6 +48,7 @@ var limits = map[string]map[string]any{
 	"FaultAbort.percent":          percent,
 	"RetryBudget.percent":         percent,
 	"Pool.panicThreshold":         percent,
+	"Pool.loadBalancing":          {"enum": []string{"", string(LeastRequest), string(RoundRobin), string(Random)}},
 	"FaultAbort.status":           {"minimum": 400, "maximum": 599},
 	"DirectResponse.status":       {"minimum": 200, "maximum": 599},
 	"Redirect.status":             {"enum": []int{0, 301, 302, 303, 307, 308}},

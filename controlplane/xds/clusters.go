@@ -136,7 +136,7 @@ func poolCluster(name string, pool plan.Pool) (*clusterv3.Cluster, error) {
 	c := cluster(name)
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()}
-	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	c.LbPolicy = lbPolicy(pool.LoadBalancing)
 	c.HealthChecks = []*corev3.HealthCheck{healthCheck(pool.Protocol)}
 	c.OutlierDetection = outlierDetection()
 	settings(c, pool)
@@ -147,7 +147,7 @@ func poolCluster(name string, pool plan.Pool) (*clusterv3.Cluster, error) {
 	if err := upstreamTLS(c, pool); err != nil {
 		return nil, err
 	}
-	return c, balance(c, pool.Balances)
+	return c, balance(c, pool)
 }
 
 func speaksHTTP2(pool plan.Pool) bool {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
+	"github.com/tracegate/tracegate/controlplane/policy"
 )
 
 // settings replaces defaults of a pool's cluster by what its policy says.
@@ -49,6 +50,17 @@ func settings(c *clusterv3.Cluster, pool plan.Pool) {
 	}
 	if p := pool.PanicThreshold; p != nil {
 		c.CommonLbConfig.HealthyPanicThreshold = &typev3.Percent{Value: *p}
+	}
+}
+
+func lbPolicy(b policy.LoadBalancing) clusterv3.Cluster_LbPolicy {
+	switch b {
+	case policy.RoundRobin:
+		return clusterv3.Cluster_ROUND_ROBIN
+	case policy.Random:
+		return clusterv3.Cluster_RANDOM
+	default:
+		return clusterv3.Cluster_LEAST_REQUEST
 	}
 }
 

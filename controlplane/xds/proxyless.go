@@ -223,11 +223,15 @@ func proxylessCluster(name string, pool plan.Pool) *clusterv3.Cluster {
 	c.HealthChecks = []*corev3.HealthCheck{healthCheck(pool.Protocol)} // for settings
 	c.OutlierDetection = outlierDetection()
 	settings(c, pool)
+	lb := lbPolicy(pool.LoadBalancing)
+	if lb == clusterv3.Cluster_RANDOM {
+		lb = clusterv3.Cluster_ROUND_ROBIN // they know no other that is as even
+	}
 	return &clusterv3.Cluster{
 		Name:                 name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
-		LbPolicy:             clusterv3.Cluster_LEAST_REQUEST,
+		LbPolicy:             lb,
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 			MaxRequests: c.CircuitBreakers.Thresholds[0].MaxRequests,
 		}}},

@@ -10,9 +10,13 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	lbv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
+	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/controlplane/policy"
 )
 
@@ -47,22 +51,17 @@ func localities(addrs []string, priority uint32, zones map[string]string, weight
 // that is and that it is there itself: edge/bootstrap has both. (Zone aware routing
 // without force_local_zone lost: it evens out load between zones, so that an edge whose
 // zone has few instances sends most requests elsewhere.)
-func balance(c *clusterv3.Cluster, z *policy.ZoneBalance) error {
-	switch {
+func balance(c *clusterv3.Cluster, pool plan.Pool) error {
+	switch z := pool.Balances; {
 	case z == nil:
 	case z.Prefer:
-		least, err := packed(&leastv3.LeastRequest{LocalityLbConfig: &lbv3.LocalityLbConfig{
-			LocalityConfigSpecifier: &lbv3.LocalityLbConfig_ZoneAwareLbConfig_{ZoneAwareLbConfig: &lbv3.LocalityLbConfig_ZoneAwareLbConfig{
-				RoutingEnabled: &typev3.Percent{Value: 100},
-				MinClusterSize: wrapperspb.UInt64(1),
-				ForceLocalZone: &lbv3.LocalityLbConfig_ZoneAwareLbConfig_ForceLocalZone{MinSize: wrapperspb.UInt32(1)},
-			}},
-		}})
+		name, lb := zoneAware(pool.LoadBalancing)
+		config, err := packed(lb)
 		if err != nil {
 			return err
 		}
 		c.LoadBalancingPolicy = &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
-			TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "envoy.load_balancing_policies.least_request", TypedConfig: least},
+			TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: name, TypedConfig: config},
 		}}}
 	default:
 		c.CommonLbConfig.LocalityConfigSpecifier = &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
@@ -70,4 +69,23 @@ func balance(c *clusterv3.Cluster, z *policy.ZoneBalance) error {
 		}
 	}
 	return nil
+}
+
+// zoneAware is the pool's own way among the instances of an edge's zone.
+func zoneAware(b policy.LoadBalancing) (name string, config proto.Message) {
+	local := &lbv3.LocalityLbConfig{
+		LocalityConfigSpecifier: &lbv3.LocalityLbConfig_ZoneAwareLbConfig_{ZoneAwareLbConfig: &lbv3.LocalityLbConfig_ZoneAwareLbConfig{
+			RoutingEnabled: &typev3.Percent{Value: 100},
+			MinClusterSize: wrapperspb.UInt64(1),
+			ForceLocalZone: &lbv3.LocalityLbConfig_ZoneAwareLbConfig_ForceLocalZone{MinSize: wrapperspb.UInt32(1)},
+		}},
+	}
+	switch b {
+	case policy.RoundRobin:
+		return "envoy.load_balancing_policies.round_robin", &roundv3.RoundRobin{LocalityLbConfig: local}
+	case policy.Random:
+		return "envoy.load_balancing_policies.random", &randomv3.Random{LocalityLbConfig: local}
+	default:
+		return "envoy.load_balancing_policies.least_request", &leastv3.LeastRequest{LocalityLbConfig: local}
+	}
 }

@@ -41,6 +41,7 @@ func TestRules(t *testing.T) {
 		{"request size", testRequestSize},
 		{"websocket", testRuleWebSocket},
 		{"pool settings", testPoolSettings},
+		{"load balancing", testLoadBalancing},
 		{"explain", testExplain},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -647,4 +648,27 @@ func testPoolSettings(t *testing.T, r *rules) {
 	}
 	r.set(pin)
 	waitFor(t, "the breaker to be gone", func() bool { served, _ := crowd(); return served == 10 })
+}
+
+// testLoadBalancing: the two instances of a pool take turns, which no other way of
+// balancing does for so long. They are told apart by the pools they are of besides.
+func testLoadBalancing(t *testing.T, r *rules) {
+	r.set("{name: pin, match: [{path: /pin}], pool: isolated}")
+	r.policy = strings.Replace(r.policy, "{name: isolated}", "{name: isolated, loadBalancing: roundRobin}", 1)
+	own := r.endpoints.Services["core"]["isolated"]
+	r.endpoints.Services["core"]["isolated"] = []string{r.pools["canary"].addr(), r.pools["isolated"].addr()}
+	r.apply()
+	waitFor(t, "turns", func() bool {
+		last := ""
+		for range 32 {
+			got := r.ask(ask{path: "/pin"}).seen.Pool
+			if got == last {
+				return false
+			}
+			last = got
+		}
+		return true
+	})
+	r.endpoints.Services["core"]["isolated"] = own
+	r.apply()
 }
