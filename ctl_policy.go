@@ -20,7 +20,7 @@ import (
 
 func (c *control) policyCommands() []*cobra.Command {
 	var reason string
-	put := c.patient("policy [FILE]", "put a whole policy document into force, or show the one that is", cobra.MaximumNArgs(1),
+	put := c.patient("policy [FILE]", "put a whole policy document into force (apply FILE does too), or show the one that is", fileWhereApplied,
 		func(ctx context.Context, client *ctlapi.Client, args []string) (any, func(io.Writer), error) {
 			if len(args) == 0 {
 				d, err := client.Policy(ctx)
@@ -35,6 +35,7 @@ func (c *control) policyCommands() []*cobra.Command {
 			}
 			return c.put(ctx, client, document, reason)
 		})
+	put.Aliases = []string{applyAlias}
 	put.Flags().StringVar(&reason, "reason", "", "why, for the history")
 	back := c.patient("rollback [REVISION]", "put an earlier policy into force again: the one before, or the one that is named", cobra.MaximumNArgs(1), c.rollback)
 	return []*cobra.Command{
@@ -42,6 +43,18 @@ func (c *control) policyCommands() []*cobra.Command {
 		c.command("diff FILE|REVISION", "what another policy would change, in the document and at the edge", cobra.ExactArgs(1), c.diff),
 		c.command("history", "the policies of the past, who brought them and what became of them", cobra.NoArgs, c.history),
 	}
+}
+
+// applyAlias is "policy FILE" by another name.
+const applyAlias = "apply"
+
+// fileWhereApplied lets "policy" go without a file, and shows the document then. "apply"
+// without one, as of a script whose variable is empty, must not look as if it had worked.
+func fileWhereApplied(cmd *cobra.Command, args []string) error {
+	if cmd.CalledAs() == applyAlias {
+		return cobra.ExactArgs(1)(cmd, args)
+	}
+	return cobra.MaximumNArgs(1)(cmd, args)
 }
 
 // schemaCommand needs no running control plane.

@@ -306,7 +306,7 @@ func operate(t *testing.T, p product) {
 	says(ctl("diff", changed), "+      - {name: teapot", "rds", "changed")
 	says(ctl("explain", "GET", "http://a.test/tea", "--policy", changed), "418", "by rule teapot")
 	says(ctl("explain", "GET", "http://a.test/v1/me", "-H", "x-env: canary", "-o", "json"), `"action": "serve"`, `"pool": "canary"`)
-	says(ctl("policy", changed, "--reason", "tea"), "in_force", "tea")
+	says(ctl("apply", changed, "--reason", "tea"), "in_force", "tea")
 	teapot(t, "http://"+p.cfg.Edge.Listen+"/tea")
 	says(ctl("rollback"), "in_force", "back to revision 1")
 	says(ctl("history"), "superseded", "in_force")
