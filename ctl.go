@@ -211,13 +211,30 @@ func printStatus(w io.Writer, s ctlapi.Status) {
 	if s.NotDurable != "" {
 		fmt.Fprintf(t, "decisions\tnot kept on disk: %s\n", s.NotDurable)
 	}
-	for _, e := range s.Edges {
-		fmt.Fprintf(t, "edge %s\tconnected %t\tin sync %t\n", e.ID, e.Connected, e.InSync)
+	t.Flush() // what is long above makes no column wide below
+	printEdges(t, s.Edges)
+	printClients(t, s.Clients)
+}
+
+func printEdges(t *tabwriter.Writer, edges []ctlapi.Edge) {
+	for _, e := range edges {
+		connected := "connected"
+		if !e.Connected {
+			connected = "not connected"
+		}
+		fmt.Fprintf(t, "edge %s, %s since %s\n", e.ID, connected, e.Since.Local().Format(time.DateTime))
+		for _, ty := range e.Types {
+			since := "since " + ty.Since.Local().Format(time.DateTime)
+			if ty.Reason != "" {
+				since += ": " + ty.Reason
+			}
+			fmt.Fprintf(t, "  %s\t%s\t%s\n", ty.Type, strings.ToUpper(ty.State), since)
+		}
+		t.Flush()
 		for _, n := range e.Nacks {
-			fmt.Fprintf(t, "  refused %s %s\t%d times\t%s\n", n.Type, n.Resource, n.Count, n.Reason)
+			fmt.Fprintf(t, "  refused %d times, last %s: %s %s: %s\n", n.Count, n.Time.Local().Format(time.DateTime), n.Type, n.Resource, n.Reason)
 		}
 	}
-	printClients(t, s.Clients)
 }
 
 // trialWords says which policy is tried, where and how far that is.

@@ -482,6 +482,11 @@ func TestRejectedPolicyGoesBack(t *testing.T) {
 	if len(s.Edges[0].Nacks) != 1 {
 		t.Errorf("nacks: %+v", s.Edges[0].Nacks)
 	}
+	if !slices.ContainsFunc(s.Edges[0].Types, func(ty ctlapi.TypeState) bool {
+		return ty.Type == "rds" && ty.State == ctlapi.TypeNacked && ty.Reason == "route poison is not to be had"
+	}) {
+		t.Errorf("the edge has taken what it was given instead, and nobody says that it refused: %+v", s.Edges[0].Types)
+	}
 
 	d, err := p.api.Isolate(t.Context(), sick.ID(), byHand)
 	if err != nil {

@@ -64,19 +64,41 @@ func (l *loop) status() ctlapi.Status {
 	for _, e := range l.edges.Edges() {
 		s.Edges = append(s.Edges, wireEdge(e))
 	}
+	refused := s.Quarantined
+	if len(refused) == 0 && s.Rejected != nil {
+		refused = []ctlapi.Rejection{*s.Rejected}
+	}
+	for _, r := range refused {
+		blameEdge(s.Edges, r)
+	}
 	return s
+}
+
+// blameEdge shows what an edge refused where it has been given something else since, with
+// which it is in sync.
+func blameEdge(edges []ctlapi.Edge, r ctlapi.Rejection) {
+	for _, e := range edges {
+		for i, t := range e.Types {
+			if e.ID == r.Edge && e.Connected && t.Type == r.Nack.Type && t.State != ctlapi.TypeNacked {
+				e.Types[i] = ctlapi.TypeState{Type: t.Type, State: ctlapi.TypeNacked, Since: r.Time, Reason: r.Nack.Reason}
+			}
+		}
+	}
 }
 
 func wireEdge(e server.Edge) ctlapi.Edge {
 	out := ctlapi.Edge{
 		ID: e.ID, Connected: e.Connected, Since: e.Since, InSync: e.InSync,
-		Acked: map[string]string{}, Nacks: []ctlapi.Nack{},
+		Acked: map[string]string{}, Nacks: []ctlapi.Nack{}, Types: []ctlapi.TypeState{},
 	}
 	for t, version := range e.Acked {
 		out.Acked[t.URL()] = version
 	}
 	for _, n := range e.Nacks {
 		out.Nacks = append(out.Nacks, wireNack(n))
+	}
+	for _, t := range e.Types {
+		out.Types = append(out.Types, ctlapi.TypeState{Type: t.Type.String(), State: string(t.State), Since: t.Since, Reason: t.Reason})
 	}
 	return out
 }

@@ -133,6 +133,7 @@ func (e *edge) advance() {
 		w.out <- response(w.request, t, e.target.Version, ts.flight)
 		e.metrics.pushed.WithLabelValues(t.String()).Inc()
 	}
+	e.has.note(e.target, now)
 	if e.timer != nil {
 		e.timer.Stop()
 		e.timer = nil
@@ -197,6 +198,9 @@ func (e *edge) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequ
 		for _, name := range req.GetResourceNamesSubscribe() {
 			e.has.forget(t, e.target, name)
 		}
+	}
+	if e.target != nil {
+		e.has.note(e.target, time.Now()) // who is told looks before anything is sent
 	}
 	e.changed()
 	return nil

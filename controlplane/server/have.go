@@ -23,6 +23,8 @@ type typeState struct {
 	again    map[string]struct{}     // acknowledged, and to be sent once more
 	rejected map[offer]rejection
 	changed  time.Time // when the edge last acknowledged a name that was new to it
+	state    State
+	since    time.Time // of state; zero until there is a target
 
 	// What is left to do, kept by [have.look], so that a change costs what it changes
 	// and not what the edge has.
@@ -149,11 +151,79 @@ func (h *have) sent(t xds.Type, target *xds.Snapshot, updated []xds.Resource) {
 // inSync says whether the target is all the edge has.
 func (h *have) inSync() bool {
 	for i := range h {
-		if h[i].flight != nil || len(h[i].restore) > 0 || len(h[i].missing) > 0 {
+		if !h.synced(xds.Type(i)) {
 			return false
 		}
 	}
-	return len(h[xds.Clusters].stale)+len(h[xds.Listeners].stale)+len(h[xds.VirtualHosts].stale) == 0
+	return true
+}
+
+// synced is inSync of one type.
+func (h *have) synced(t xds.Type) bool {
+	ts := &h[t]
+	if ts.flight != nil || len(ts.restore) > 0 || len(ts.missing) > 0 {
+		return false
+	}
+	switch t {
+	case xds.Clusters, xds.Listeners, xds.VirtualHosts:
+		return len(ts.stale) == 0
+	}
+	return true
+}
+
+// note keeps since when each type is as it is. It must be called whenever that may have
+// changed.
+func (h *have) note(target *xds.Snapshot, now time.Time) {
+	for i := range h {
+		ts, state := &h[i], Stale
+		switch t := xds.Type(i); {
+		case ts.refuses(t, target):
+			state = Nacked
+		case h.synced(t):
+			state = Synced
+		}
+		if ts.since.IsZero() || ts.state != state {
+			ts.state, ts.since = state, now
+		}
+	}
+}
+
+// refuses says whether the edge has refused a part of what it should have still.
+func (t *typeState) refuses(typ xds.Type, target *xds.Snapshot) bool {
+	for o, rej := range t.rejected {
+		if o.removal {
+			if _, stale := t.stale[o.name]; stale {
+				return true
+			}
+			continue
+		}
+		if _, missing := t.missing[o.name]; !missing {
+			continue
+		}
+		if r, ok := target.Find(typ, o.name); ok && r.Version == rej.version {
+			return true
+		}
+	}
+	return false
+}
+
+// waits says, in words, why a type that is stale is.
+func (h *have) waits(t xds.Type, now time.Time, warmup time.Duration) string {
+	ts := &h[t]
+	if ts.flight != nil {
+		return "sent, and not answered yet"
+	}
+	if open, wait := h.gate(t, now, warmup); wait > 0 {
+		return "new endpoints warm up first"
+	} else if !open {
+		return "what it refers to goes first"
+	}
+	for name := range ts.missing {
+		if !ts.subscribed(t, name) {
+			return "the edge has not asked for all of it"
+		}
+	}
+	return "not sent yet"
 }
 
 // next is what the edge may be sent of type t now: make before break.

@@ -319,7 +319,7 @@ func (s *Server) leave(e *edge) {
 	delete(s.open, e)
 	s.metrics.edges.Dec()
 	if st := e.status(); st.ID != "" {
-		st.Connected, st.Since = false, time.Now()
+		st = st.left(time.Now())
 		s.gone = slices.DeleteFunc(s.gone, func(g Edge) bool { return g.ID == st.ID })
 		s.gone = append(s.gone, st)
 		if len(s.gone) > maxGone {

@@ -167,6 +167,51 @@ func TestFirstConfigurationComesInOrder(t *testing.T) {
 			t.Errorf("acked %s: %q", xds.Type(i), got.Acked[xds.Type(i)])
 		}
 	}
+	if diff := cmp.Diff([]string{"cds synced", "eds synced", "lds synced", "ecds synced", "rds synced", "vhds synced"}, stands(got)); diff != "" {
+		t.Errorf("types (-want +got):\n%s", diff)
+	}
+}
+
+// stands is how an edge stands with each type, in words.
+func stands(e server.Edge) []string {
+	var out []string
+	for _, ty := range e.Types {
+		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %s", ty.Type, ty.State, ty.Reason)))
+	}
+	return out
+}
+
+// TestStatusSaysWhatWaitsForWhat holds an answer back.
+func TestStatusSaysWhatWaitsForWhat(t *testing.T) {
+	t.Parallel()
+	c := start(t, nil)
+	base := snapshot(t, nil)
+	e := settled(t, c, servertest.Options{}, base)
+	before := c.inSync(base).Types
+	answered := make(chan struct{})
+	e.Answer(func(xds.Type, *discoveryv3.DeltaDiscoveryResponse) string { <-answered; return "" })
+	next, asked := snapshot(t, withPool), time.Now()
+	c.Set(next)
+	stale := c.wait("stale", func(e server.Edge) bool { return !e.InSync })
+	want := []string{
+		"cds stale sent, and not answered yet", "eds stale the edge has not asked for all of it", "lds synced",
+		"ecds synced", "rds stale what it refers to goes first", "vhds synced",
+	}
+	if diff := cmp.Diff(want, stands(stale)); diff != "" {
+		t.Errorf("types (-want +got):\n%s", diff)
+	}
+	close(answered)
+	synced := c.inSync(next)
+	for i, ty := range synced.Types {
+		switch was := stale.Types[i]; {
+		case ty.State != server.Synced:
+			t.Errorf("in sync, and %+v", ty)
+		case was.State == server.Synced && !ty.Since.Equal(before[i].Since):
+			t.Errorf("%s did not change, and is synced since %s instead of %s", ty.Type, ty.Since, before[i].Since)
+		case was.State == server.Stale && (was.Since.Before(asked) || ty.Since.Before(was.Since)):
+			t.Errorf("%s is asked for at %s, stale since %s, synced since %s", ty.Type, asked, was.Since, ty.Since)
+		}
+	}
 }
 
 func TestEdgeWaitsForTheFirstSnapshot(t *testing.T) {
@@ -271,6 +316,9 @@ func TestRefusedVirtualHostKeepsNoOtherBack(t *testing.T) {
 	got := c.wait("the others", func(e server.Edge) bool { return len(e.Nacks) > 0 && e.Nacks[0].Count > 1 })
 	if n := got.Nacks[0]; n.Type != xds.VirtualHosts || n.Resource != "edge/s1.test" || got.InSync {
 		t.Errorf("status: %+v", got)
+	}
+	if says := stands(got); says[len(says)-1] != "vhds nacked virtual host edge/s1.test: no such thing" {
+		t.Errorf("types: %q", says)
 	}
 	for _, name := range []string{"edge/s0.test", "edge/s2.test"} {
 		want, _ := bad.Find(xds.VirtualHosts, name)
@@ -454,7 +502,12 @@ func TestReconnectSendsOnlyWhatIsNew(t *testing.T) {
 	has := e.Has()
 	e.Close()
 	<-e.Ended
-	c.wait("gone", func(e server.Edge) bool { return !e.Connected })
+	gone := c.wait("gone", func(e server.Edge) bool { return !e.Connected })
+	for _, ty := range gone.Types {
+		if ty.State != server.Stale || ty.Reason != "not connected" || ty.Since.Before(gone.Since) {
+			t.Errorf("an edge that has gone: %+v", ty)
+		}
+	}
 
 	again := servertest.Connect(t, c.addr, servertest.Options{Has: has})
 	c.wait("back", func(e server.Edge) bool { return e.Connected && e.InSync })

@@ -16,7 +16,26 @@ type Edge struct {
 	InSync    bool                // it has acknowledged all of Version
 	Acked     map[xds.Type]string // type -> Version, where all of the type is acknowledged
 	Nacks     []Nack              // newest last
+	Types     []Type              // in the order of [xds.Type], without those of which there is nothing
 }
+
+// Type is how an edge stands with the resources of one type.
+type Type struct {
+	Type   xds.Type
+	State  State
+	Since  time.Time
+	Reason string // empty where it is synced
+}
+
+// State compares what an edge has with what it should have.
+type State string
+
+// The states.
+const (
+	Synced State = "synced" // all of it is acknowledged
+	Stale  State = "stale"  // a part is on its way, or nobody knows because the edge is not connected
+	Nacked State = "nacked" // a part is refused
+)
 
 // Client is what is known of one gRPC client.
 type Client struct {
@@ -95,9 +114,37 @@ func (e *edge) status() Edge {
 	out.Version = e.target.Version
 	out.InSync = e.has.inSync()
 	for i := range e.has {
-		if t := xds.Type(i); e.has.at(t) {
+		t := xds.Type(i)
+		if e.has.at(t) {
 			out.Acked[t] = e.target.Version
+		}
+		if len(e.target.Resources[t])+len(e.has[t].acked) > 0 {
+			out.Types = append(out.Types, e.typeStatus(t))
 		}
 	}
 	return out
+}
+
+func (e *edge) typeStatus(t xds.Type) Type {
+	out := Type{Type: t, State: e.has[t].state, Since: e.has[t].since}
+	switch out.State {
+	case Stale:
+		out.Reason = e.has.waits(t, time.Now(), e.cfg.Warmup)
+	case Nacked:
+		for _, n := range e.nacks {
+			if n.Type == t {
+				out.Reason = n.Reason
+			}
+		}
+	}
+	return out
+}
+
+// left is the status of an edge that has gone: what it does next nobody knows.
+func (e Edge) left(now time.Time) Edge {
+	e.Connected, e.Since = false, now
+	for i, t := range e.Types {
+		e.Types[i] = Type{Type: t.Type, State: Stale, Since: now, Reason: "not connected"}
+	}
+	return e
 }

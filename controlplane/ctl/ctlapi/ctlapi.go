@@ -105,7 +105,23 @@ type Edge struct {
 	InSync    bool              `json:"in_sync"`
 	Acked     map[string]string `json:"acked"` // type URL -> version
 	Nacks     []Nack            `json:"nacks"`
+	Types     []TypeState       `json:"types"` // each type of which there is something
 }
+
+// TypeState is how an edge stands with the resources of one type.
+type TypeState struct {
+	Type   string    `json:"type"`  // cds, eds, sds, lds, ecds, rds, vhds
+	State  string    `json:"state"` // one of the Type constants
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// States of a type.
+const (
+	TypeSynced = "synced" // the edge has acknowledged all that it should have
+	TypeStale  = "stale"  // a part is on its way, or nobody knows because the edge is not connected
+	TypeNacked = "nacked" // the edge refused a part of what is wanted; it may have all that it was given instead
+)
 
 // Clients are gRPC clients in sum: there may be many, and nothing waits for them.
 type Clients struct {

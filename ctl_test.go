@@ -1,0 +1,43 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+)
+
+func TestStatusOfEdgesByType(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
+	var out strings.Builder
+	printStatus(&out, ctlapi.Status{
+		Version: "17", LastGood: "16", Mode: "act",
+		Sources: map[string]ctlapi.Source{"policy": {File: "/a/file/with/a/rather/long/name/policy.yaml"}},
+		Edges: []ctlapi.Edge{
+			{
+				ID: "edge-1", Connected: true, Since: at,
+				Types: []ctlapi.TypeState{
+					{Type: "cds", State: ctlapi.TypeSynced, Since: at},
+					{Type: "vhds", State: ctlapi.TypeNacked, Since: at.Add(time.Second), Reason: "no such cluster"},
+				},
+				Nacks: []ctlapi.Nack{{Type: "vhds", Resource: "edge/a.test", Reason: "no such cluster", Time: at.Add(time.Minute), Count: 3}},
+			},
+			{ID: "edge-2", Since: at, Types: []ctlapi.TypeState{{Type: "cds", State: ctlapi.TypeStale, Since: at, Reason: "not connected"}}},
+		},
+	})
+	want := `edge edge-1, connected since 2026-01-02 03:04:05
+  cds   SYNCED  since 2026-01-02 03:04:05
+  vhds  NACKED  since 2026-01-02 03:04:06: no such cluster
+  refused 3 times, last 2026-01-02 03:05:05: vhds edge/a.test: no such cluster
+edge edge-2, not connected since 2026-01-02 03:04:05
+  cds  STALE  since 2026-01-02 03:04:05: not connected
+`
+	_, edges, _ := strings.Cut(out.String(), "policy.yaml  in force\n")
+	if diff := cmp.Diff(want, edges); diff != "" {
+		t.Errorf("edges (-want +got):\n%s", diff)
+	}
+}
