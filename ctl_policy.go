@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ func (c *control) policyCommands() []*cobra.Command {
 	back := c.patient("rollback [REVISION]", "put an earlier policy into force again: the one before, or the one that is named", cobra.MaximumNArgs(1), c.rollback)
 	return []*cobra.Command{
 		put, back, c.validateCommand(), schemaCommand(),
+		c.command("routes", "the rules and routes that edges were last given, in the order they try them", cobra.NoArgs, c.routes),
 		c.command("diff FILE|REVISION", "what another policy would change, in the document and at the edge", cobra.ExactArgs(1), c.diff),
 		c.command("history", "the policies of the past, who brought them and what became of them", cobra.NoArgs, c.history),
 	}
@@ -212,6 +214,50 @@ func printCheck(w io.Writer, name string, check ctlapi.Check) {
 	for _, ch := range check.Changes {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", ch.Type, ch.Name, ch.What)
 	}
+}
+
+func (c *control) routes(ctx context.Context, client *ctlapi.Client, _ []string) (any, func(io.Writer), error) {
+	all, err := client.Routes(ctx)
+	return all, func(w io.Writer) { printRouting(w, all) }, err
+}
+
+func printRouting(w io.Writer, all []ctlapi.Route) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer t.Flush()
+	every := func(words []string) string { return cmp.Or(strings.Join(words, ","), "*") }
+	fmt.Fprintln(t, "SERVICE\tRULE\tHOST\tMETHOD\tPATH\tPOOLS\tUNTIL\tIF")
+	for _, r := range all {
+		rule, until := "-", "-"
+		if r.Rule {
+			rule = r.Name
+		}
+		if !r.Until.IsZero() {
+			until = r.Until.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Service, rule, every(r.Hosts), every(r.Methods), cmp.Or(r.Path, "*"), poolWords(r), until,
+			cmp.Or(strings.Join(r.Conditions, ", "), "-"))
+	}
+}
+
+// poolWords says which pools serve, or what the edge answers.
+func poolWords(r ctlapi.Route) string {
+	var words string
+	switch r.By {
+	case ctlapi.ByEdge:
+		return "answers " + r.Answer
+	case ctlapi.ByGroup:
+		words = "by group"
+	default:
+		var pools []string
+		for _, p := range r.Pools {
+			pools = append(pools, fmt.Sprintf("%s %v%%", p.Pool, p.Percent))
+		}
+		words = strings.Join(pools, ", ")
+	}
+	if r.To != "" {
+		words = r.To + ": " + words
+	}
+	return words
 }
 
 func (c *control) history(ctx context.Context, client *ctlapi.Client, _ []string) (any, func(io.Writer), error) {

@@ -41,3 +41,26 @@ edge edge-2, not connected since 2026-01-02 03:04:05
 		t.Errorf("edges (-want +got):\n%s", diff)
 	}
 }
+
+func TestRoutesAsATable(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	printRouting(&out, []ctlapi.Route{
+		{
+			Service: "core", Name: "split", Rule: true, Hosts: []string{"a.test", "b.test"}, Methods: []string{"GET"}, Path: "/s/*", Conditions: []string{"header x=1", "query q"},
+			To: "orders", By: ctlapi.ByUser, Pools: []ctlapi.Weight{{Pool: "canary", Percent: 0.5}, {Pool: "baseline", Percent: 99.5}},
+		},
+		{Service: "core", Name: "pin", Rule: true, By: ctlapi.ByRule, Pools: []ctlapi.Weight{{Pool: "isolated", Percent: 100}}, Until: time.Date(2030, 1, 2, 3, 4, 5, 0, time.Local)},
+		{Service: "core", Name: "gone", Rule: true, Path: "/v0", By: ctlapi.ByEdge, Answer: "410"},
+		{Service: "core", Name: "all", Path: "/*", By: ctlapi.ByGroup},
+	})
+	want := `SERVICE  RULE   HOST           METHOD  PATH  POOLS                                UNTIL                IF
+core     split  a.test,b.test  GET     /s/*  orders: canary 0.5%, baseline 99.5%  -                    header x=1, query q
+core     pin    *              *       *     isolated 100%                        2030-01-02 03:04:05  -
+core     gone   *              *       /v0   answers 410                          -                    -
+core     -      *              *       /*    by group                             -                    -
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
+	}
+}

@@ -111,6 +111,7 @@ func New(tokens Tokens, board *Board, orders Orders, history Revisions, services
 	v1.HandleFunc("GET "+ctlapi.PathRevisions, a.revisions)
 	v1.HandleFunc("GET "+ctlapi.PathRevisions+"/{number}", a.revision)
 	a.settingsRoutes(v1)
+	v1.HandleFunc("GET "+ctlapi.PathRoutes, a.routes)
 	v1.HandleFunc("POST "+ctlapi.PathExplain, a.explain)
 	v1.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, &protocol.Error{Code: protocol.CodeNotFound, Message: "no such path or method"})

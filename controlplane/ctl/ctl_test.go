@@ -16,6 +16,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/ctl"
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
@@ -104,6 +105,7 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 		{"POST", ctlapi.PathPolicyCheck},
 		{"GET", ctlapi.PathRevisions},
 		{"GET", ctlapi.PathRevisions + "/1"},
+		{"GET", ctlapi.PathRoutes},
 		{"POST", ctlapi.PathExplain},
 		{"GET", "/v1/none"},
 	} {
@@ -202,6 +204,21 @@ func TestNothingPublishedYet(t *testing.T) {
 	}
 	if _, err := c.Decisions(t.Context(), 0); !errors.As(err, &e) || e.Field != "limit" {
 		t.Errorf("limit 0: %v", err)
+	}
+}
+
+func TestRoutesAreThoseOfTheLastPlan(t *testing.T) {
+	t.Parallel()
+	board, _, _, c := serve(t)
+	var e *protocol.Error
+	if _, err := c.Routes(t.Context()); !errors.As(err, &e) || e.Code != protocol.CodeUnavailable {
+		t.Errorf("before there is one: %v", err)
+	}
+	board.Write(func(v *ctl.View) {
+		v.Basis = &ctl.Basis{Plan: plan.Plan{Services: []plan.Service{{Name: "core", Routes: []plan.Route{{Name: "all", Prefix: "/"}}}}}}
+	})
+	if all, err := c.Routes(t.Context()); err != nil || len(all) != 1 || all[0].Name != "all" {
+		t.Errorf("routes: %+v, %v", all, err)
 	}
 }
 

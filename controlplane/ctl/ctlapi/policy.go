@@ -20,6 +20,7 @@ const (
 	PathPolicy      = "/v1/policy"
 	PathPolicyCheck = "/v1/policy/check"
 	PathRevisions   = "/v1/policy/revisions"
+	PathRoutes      = "/v1/routes"
 	PathExplain     = "/v1/explain"
 	PathUpdates     = "/v1/updates" // signed, see mesh/webhook.Verifier
 )
@@ -82,6 +83,37 @@ type Change struct {
 	What string `json:"what"` // "added", "changed" or "removed"
 }
 
+// Route is one match of a rule, or a route, as edges were last given it; the first that
+// holds takes a request.
+type Route struct {
+	Service    string    `json:"service"` // under which it stands
+	Name       string    `json:"name"`
+	Rule       bool      `json:"rule"`                 // a rule, else a route
+	Hosts      []string  `json:"hosts,omitempty"`      // any of them; empty: every host
+	Methods    []string  `json:"methods,omitempty"`    // any of them; empty: every method
+	Path       string    `json:"path,omitempty"`       // /a, /a/* of a prefix, or ~ and a regex; empty: every path
+	Conditions []string  `json:"conditions,omitempty"` // all of them, in words
+	To         string    `json:"to,omitempty"`         // the service that serves, where it is another
+	By         string    `json:"by"`                   // who chooses the pool: one of the By constants
+	Pools      []Weight  `json:"pools,omitempty"`      // where it is not the group
+	Answer     string    `json:"answer,omitempty"`     // of the edge itself
+	Until      time.Time `json:"until,omitzero"`       // of a pinned pool
+}
+
+// Who chooses the pool of a request.
+const (
+	ByGroup = "group" // group and cohort
+	ByRule  = "rule"  // pinned: group and cohort do not count
+	ByUser  = "user"  // a canary, for those that baseline would serve
+	ByEdge  = "edge"  // nobody: the edge answers by itself
+)
+
+// Weight is a pool's share of users.
+type Weight struct {
+	Pool    string  `json:"pool"`
+	Percent float64 `json:"percent"`
+}
+
 // Question asks what becomes of a request, under the policy in force or, where
 // Document is not empty, under that one.
 type Question struct {
@@ -118,6 +150,12 @@ func (c *Client) Revisions(ctx context.Context) ([]Revision, error) {
 func (c *Client) Revision(ctx context.Context, number int) (Document, error) {
 	var out Document
 	return out, c.call(ctx, http.MethodGet, PathRevisions+"/"+strconv.Itoa(number), nil, &out)
+}
+
+// Routes are what edges were last given, in the order they try them.
+func (c *Client) Routes(ctx context.Context) ([]Route, error) {
+	var out []Route
+	return out, c.call(ctx, http.MethodGet, PathRoutes, nil, &out)
 }
 
 // Explain says what edges do with a request.
