@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os/user"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
 )
 
@@ -73,6 +75,9 @@ func (c *control) patient(use, short string, args cobra.PositionalArgs, do call)
 				return err
 			}
 			value, text, err := do(cmd.Context(), client, args)
+			if e, ok := errors.AsType[*protocol.Error](err); ok && !e.Temporary {
+				return codedError{exitRefused, err}
+			}
 			if err != nil {
 				return err
 			}

@@ -32,7 +32,7 @@ func (c *control) policyCommands() []*cobra.Command {
 				return nil, nil, err
 			}
 			if says := problems(args[0], document); len(says) > 0 {
-				return nil, nil, errors.New(strings.Join(says, "\n"))
+				return nil, nil, codedError{exitRefused, errors.New(strings.Join(says, "\n"))}
 			}
 			return c.put(ctx, client, document, reason)
 		})
@@ -91,13 +91,18 @@ func (c *control) put(ctx context.Context, client *ctlapi.Client, document []byt
 	return r, func(w io.Writer) { printRevisions(w, []ctlapi.Revision{r}) }, err
 }
 
-// await follows the newest revision of a document, which is later than another, to its end.
+// await follows the newest revision of a document, which is later than another, to its end;
+// another end than in force has an exit code of its own.
 func await(ctx context.Context, revisions func(context.Context) ([]ctlapi.Revision, error), digest string, after int) (ctlapi.Revision, error) {
 	tick, late := time.NewTicker(50*time.Millisecond), time.NewTimer(commandTimeout)
 	defer tick.Stop()
 	defer late.Stop()
+	waiting := codedError{exitWaiting, errors.New("the document is kept, but not everyone has acknowledged it yet: see tracegate ctl status, or ctl settings")}
 	for {
 		all, err := revisions(ctx)
+		if ctx.Err() != nil {
+			return ctlapi.Revision{}, waiting
+		}
 		if err != nil {
 			return ctlapi.Revision{}, err
 		}
@@ -106,9 +111,11 @@ func await(ctx context.Context, revisions func(context.Context) ([]ctlapi.Revisi
 			case ctlapi.RevisionInForce:
 				return all[0], nil
 			case ctlapi.RevisionPartly:
-				return all[0], errors.New("in force, but not all of it: " + all[0].Why)
-			case ctlapi.RevisionRefused, ctlapi.RevisionRolledBack:
-				return all[0], errors.New("the document before goes on: " + all[0].Why)
+				return all[0], codedError{exitWaiting, errors.New("in force, but not all of it: " + all[0].Why)}
+			case ctlapi.RevisionRefused:
+				return all[0], codedError{exitRefused, errors.New("the document before goes on: " + all[0].Why)}
+			case ctlapi.RevisionRolledBack:
+				return all[0], codedError{exitRolledBack, errors.New("the document before goes on: " + all[0].Why)}
 			case ctlapi.RevisionTrial:
 				late.Reset(commandTimeout)
 			}
@@ -116,9 +123,9 @@ func await(ctx context.Context, revisions func(context.Context) ([]ctlapi.Revisi
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ctlapi.Revision{}, ctx.Err()
+			return ctlapi.Revision{}, waiting
 		case <-late.C:
-			return ctlapi.Revision{}, errors.New("the document is kept, but not everyone has acknowledged it yet: see tracegate ctl status, or ctl settings")
+			return ctlapi.Revision{}, waiting
 		}
 	}
 }

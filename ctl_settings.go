@@ -37,7 +37,7 @@ func (c *control) settingsCommand() *cobra.Command {
 				return nil, nil, err
 			}
 			if err := checkSettings(args[0], document); err != nil {
-				return nil, nil, fmt.Errorf("%s: %w", args[1], err)
+				return nil, nil, codedError{exitRefused, fmt.Errorf("%s: %w", args[1], err)}
 			}
 			return putSettings(ctx, client, args[0], document, reason)
 		})

@@ -53,7 +53,7 @@ func (c *control) validateCommand() *cobra.Command {
 				}
 			}
 			if bad > 0 {
-				return fmt.Errorf("%d of %d documents cannot be used", bad, len(files))
+				return codedError{exitRefused, fmt.Errorf("%d of %d documents cannot be used", bad, len(files))}
 			}
 			return nil
 		},

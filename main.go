@@ -37,7 +37,7 @@ func main() {
 		os.Exit(int(code))
 	default:
 		fmt.Fprintln(os.Stderr, "tracegate:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -46,6 +46,29 @@ func main() {
 type exitError int
 
 func (c exitError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// Exit codes of what scripts may want to tell from a mere failure, which is 1; 2 is what
+// the load lab ends with. README.md lists them.
+const (
+	exitRefused    = 3
+	exitWaiting    = 4
+	exitRolledBack = 5
+)
+
+// codedError is an error with an exit code of its own.
+type codedError struct {
+	code int
+	error
+}
+
+func (e codedError) Unwrap() error { return e.error }
+
+func exitCode(err error) int {
+	if e, ok := errors.AsType[codedError](err); ok {
+		return e.code
+	}
+	return 1
+}
 
 // endWithInput returns a context that ends when r does: a part follows the
 // supervisor that holds the other end of its standard input.
