@@ -33,6 +33,7 @@ func ctlCommand(opts *options) *cobra.Command {
 		c.anomaliesCommand(),
 		c.confirmCommand(),
 		c.orderCommand("isolate", "move a group to the isolated pool, until it is released", (*ctlapi.Client).Isolate),
+		c.pinCommand(),
 		c.shedCommand(),
 		c.orderCommand("release", "send a group back to its own pool, whoever moved it", (*ctlapi.Client).Release),
 	)
@@ -130,6 +131,20 @@ func (c *control) orderCommand(verb, short string, order orderFunc) *cobra.Comma
 		})
 	cmd.Flags().StringVar(&reason, "reason", "by hand", "why, for the record")
 	cmd.Flags().DurationVar(&duration, "for", 0, "how long it holds against the policy (0: isolate until released, release for a minute)")
+	return cmd
+}
+
+// pinCommand is an order with a pool, and with an end: nobody remembers a pin for good.
+func (c *control) pinCommand() *cobra.Command {
+	var pool string
+	cmd := c.orderCommand("pin", "have a pool serve a group for a while, whatever the policy thinks of it",
+		func(client *ctlapi.Client, ctx context.Context, id group.ID, o ctlapi.Order) (decide.Decision, error) {
+			o.Pool = pool
+			return client.Pin(ctx, id, o)
+		})
+	cmd.Flags().StringVar(&pool, "pool", "", "pool that serves it; services without that pool serve it as before")
+	_ = cmd.MarkFlagRequired("pool")
+	_ = cmd.MarkFlagRequired("for")
 	return cmd
 }
 

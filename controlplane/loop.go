@@ -464,12 +464,17 @@ func (l *loop) order(r orderRequest) (decide.Decision, error) {
 	}
 	o := decide.Order{
 		Group: g, Home: w.home(g.Color), By: "operator:" + r.order.By, Reason: r.order.Reason,
-		For: time.Duration(r.order.ForMS) * time.Millisecond, Requests: r.order.Requests, Now: time.Now(),
+		For: time.Duration(r.order.ForMS) * time.Millisecond, Requests: r.order.Requests, Pool: r.order.Pool, Now: time.Now(),
 	}
 	apply := l.state.Release
 	switch r.action {
 	case decide.Shed:
 		apply = l.state.Shed
+	case decide.Pin:
+		if !w.hasPool(o.Pool) {
+			return decide.Decision{}, protocol.NewError(protocol.CodeInvalidArgument, "pool", fmt.Sprintf("no service has a pool %q", o.Pool))
+		}
+		apply = l.state.Pin
 	case decide.Isolate:
 		if len(w.policy.Isolatable()) == 0 {
 			return decide.Decision{}, &protocol.Error{Code: protocol.CodeInvalidArgument, Message: "no service has a pool \"" + semconv.PoolIsolated + "\""}

@@ -108,6 +108,13 @@ func (w wish) isolatable() map[string]bool {
 	return out
 }
 
+// hasPool says whether a service has the pool.
+func (w wish) hasPool(name string) bool {
+	return slices.ContainsFunc(w.policy.Services, func(s policy.Service) bool {
+		return slices.ContainsFunc(s.Pools, func(p policy.Pool) bool { return p.Name == name })
+	})
+}
+
 // untilPin is how long until a pin that the last plan holds ends, a quarantine, or the time
 // of a trial; an hour where none does.
 func (l *loop) untilPin(now time.Time) time.Duration {

@@ -497,6 +497,17 @@ func TestRejectedPolicyGoesBack(t *testing.T) {
 	}
 	p.placed("isolated by hand", func(pl placement.Placement) bool { return pl.Pool(sick) == semconv.PoolIsolated })
 
+	pin := byHand
+	pin.Pool, pin.ForMS = semconv.PoolBaseline, time.Hour.Milliseconds()
+	if d, err = p.api.Pin(t.Context(), sick.ID(), pin); err != nil || d.Action != decide.Pin || d.FromPool != semconv.PoolIsolated || d.ToPool != semconv.PoolBaseline {
+		t.Errorf("pin: %+v, %v", d, err)
+	}
+	p.placed("pinned", func(pl placement.Placement) bool { return pl.Pool(sick) == semconv.PoolBaseline })
+	pin.Pool = "nowhere"
+	if _, err := p.api.Pin(t.Context(), sick.ID(), pin); err == nil || !strings.Contains(err.Error(), `no service has a pool "nowhere"`) {
+		t.Errorf("a pin to nowhere: %v", err)
+	}
+
 	write(t, cfg.Policy, strings.Replace(string(policy.Default), "{name: /, prefix: /}", "{name: rest, prefix: /}", 1))
 	s = p.status("recovered", func(s ctlapi.Status) bool { return s.Rejected == nil && acked(s) && s.Version != before.Version })
 }

@@ -100,6 +100,7 @@ func New(tokens Tokens, board *Board, orders Orders, history Revisions, services
 	v1.HandleFunc("GET "+ctlapi.PathPlacementWatch, a.watchPlacement)
 	v1.HandleFunc("GET "+ctlapi.PathGroups, a.groups)
 	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/isolate", a.changes(a.order(decide.Isolate)))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/pin", a.changes(a.order(decide.Pin)))
 	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/release", a.changes(a.order(decide.Release)))
 	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/shed", a.changes(a.order(decide.Shed)))
 	v1.HandleFunc("GET "+ctlapi.PathDecisions, a.decisions)
@@ -254,6 +255,12 @@ func checkGroup(o ctlapi.Order, id group.ID, action decide.Action) error {
 	}
 	if action == decide.Shed && (o.Requests < 1 || o.Requests > maxRate) {
 		return invalid("requests", "requests is not between 1 and "+strconv.Itoa(maxRate)+" a second")
+	}
+	if action == decide.Pin && o.Pool == "" {
+		return invalid("pool", "pool is missing")
+	}
+	if action == decide.Pin && o.ForMS == 0 {
+		return invalid("for_ms", "for_ms is missing: a pin has an end")
 	}
 	if o.Identity == nil {
 		return nil

@@ -40,9 +40,10 @@ func TestViewersChangeNothing(t *testing.T) {
 	}
 	_, isolate := c.Isolate(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y"})
 	_, release := c.Release(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y"})
+	_, pin := c.Pin(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y", Pool: "canary", ForMS: 1})
 	_, shed := c.Shed(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y", Requests: 1})
 	_, confirm := c.Confirm(t.Context(), "1", ctlapi.Order{Reason: "x", By: "y"})
-	for what, err := range map[string]error{"isolate": isolate, "release": release, "shed": shed, "confirm": confirm, "policy": c.PutPolicy(t.Context(), []byte("x"), "y", "")} {
+	for what, err := range map[string]error{"isolate": isolate, "release": release, "pin": pin, "shed": shed, "confirm": confirm, "policy": c.PutPolicy(t.Context(), []byte("x"), "y", "")} {
 		var e *protocol.Error
 		if !errors.As(err, &e) || e.Code != protocol.CodePermissionDenied || e.Temporary {
 			t.Errorf("%s: %v", what, err)
@@ -97,6 +98,7 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 		{"POST", ctlapi.PathGroups + "/abcdef/isolate"},
 		{"POST", ctlapi.PathGroups + "/abcdef/release"},
 		{"POST", ctlapi.PathGroups + "/abcdef/shed"},
+		{"POST", ctlapi.PathGroups + "/abcdef/pin"},
 		{"POST", ctlapi.PathDecisions + "/1/confirm"},
 		{"GET", ctlapi.PathDecisions},
 		{"GET", ctlapi.PathDecisionsWatch},
@@ -130,9 +132,9 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 
 func TestOrdersAreChecked(t *testing.T) {
 	t.Parallel()
-	_, d, s, _ := serve(t)
+	_, d, s, c := serve(t)
 	g := group.Group{Color: 1, Env: "prod", Tenant: "x"}
-	for name, c := range map[string]struct{ id, body, field string }{
+	for name, tc := range map[string]struct{ id, body, field string }{
 		"no group id":      {"ABCDEF", `{"reason":"x","by":"y"}`, "group"},
 		"no JSON":          {"abcdef", `{`, ""},
 		"unknown field":    {"abcdef", `{"reason":"x","by":"y","force":true}`, ""},
@@ -146,13 +148,19 @@ func TestOrdersAreChecked(t *testing.T) {
 		"too large":        {"abcdef", `{"reason":"` + strings.Repeat("x", 20000) + `"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp := post(t, s.Client(), s.URL+ctlapi.PathGroups+"/"+c.id+"/isolate", c.body)
+			resp := post(t, s.Client(), s.URL+ctlapi.PathGroups+"/"+tc.id+"/isolate", tc.body)
 			defer resp.Body.Close()
 			var e protocol.Error
-			if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || resp.StatusCode != http.StatusBadRequest || e.Field != c.field || e.Temporary {
+			if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || resp.StatusCode != http.StatusBadRequest || e.Field != tc.field || e.Temporary {
 				t.Errorf("%d, %+v, %v", resp.StatusCode, e, err)
 			}
 		})
+	}
+	for field, o := range map[string]ctlapi.Order{"pool": {Reason: "x", By: "y", ForMS: 1}, "for_ms": {Reason: "x", By: "y", Pool: "canary"}} {
+		var e *protocol.Error
+		if _, err := c.Pin(t.Context(), "abcdef", o); !errors.As(err, &e) || e.Code != protocol.CodeInvalidArgument || e.Field != field {
+			t.Errorf("a pin without %s: %v", field, err)
+		}
 	}
 	if len(d.orders) > 0 {
 		t.Error("a bad order was taken")

@@ -257,6 +257,32 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
+// TestPinByHand goes where it is told to, and home at its end; at home it stays there.
+func TestPinByHand(t *testing.T) {
+	t.Parallel()
+	g := group.Group{Env: "prod", Tenant: "a"}
+	o := Order{Group: g, Home: "baseline", By: "operator:ann", Reason: "to look", For: time.Minute, Pool: "canary", Now: start}
+	d, s := State{}.Pin(o)
+	if d.Action != Pin || d.FromPool != "baseline" || d.ToPool != "canary" || d.For != time.Minute || d.Undo != "tracegate ctl release "+string(g.ID()) || s.Moves()[g.ID()] != "canary" {
+		t.Fatalf("%+v, %+v", d, s)
+	}
+	in := Input{Homes: map[group.Color]string{}, Now: start.Add(59 * time.Second)}
+	ds, s := Decide(DefaultPolicy(), s, in)
+	if len(ds) != 0 || s.Moves()[g.ID()] != "canary" {
+		t.Fatalf("before its end: %v, %+v", ds, s)
+	}
+	in.Now = start.Add(time.Minute)
+	ds, s = Decide(DefaultPolicy(), s, in)
+	if len(ds) != 1 || ds[0].Action != Release || ds[0].FromPool != "canary" || len(s.Moves()) != 0 {
+		t.Fatalf("at its end: %v, %+v", ds, s)
+	}
+	o.Pool = o.Home
+	d, s = s.Pin(o)
+	if st := s.Groups[g.ID()]; d.ToPool != "baseline" || len(s.Moves()) != 0 || !st.Manual || !st.Until.Equal(start.Add(time.Minute)) {
+		t.Fatalf("at home: %+v, %+v", d, st)
+	}
+}
+
 // TestShedByHand is a limit with an end.
 func TestShedByHand(t *testing.T) {
 	t.Parallel()

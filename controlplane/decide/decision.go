@@ -1,8 +1,8 @@
 // Package decide says what should happen to a traffic group: nothing, isolation and the
 // way back step by step, a rate limit; or that an update of the configuration is taken
 // back that made it bad. [Decide] is a pure function of policy, state, statistics and
-// time; an operator's orders are [State.Isolate], [State.Release], [State.Shed] and
-// [State.Confirm].
+// time; an operator's orders are [State.Isolate], [State.Pin], [State.Release],
+// [State.Shed] and [State.Confirm].
 //
 // It reads no clock, asks no database and moves nothing: controlplane feeds it and
 // carries out what it returns. README.md beside it says how it decides, and which
@@ -25,6 +25,7 @@ const (
 	Hold     Action = "hold"     // nothing, and why
 	PreWarm  Action = "prewarm"  // room is made in the isolated pool, nothing moves yet
 	Isolate  Action = "isolate"  // to the isolated pool, or back to it while being released
+	Pin      Action = "pin"      // to a pool that a person names, for a while
 	Release  Action = "release"  // home, a share of its users or all
 	Shed     Action = "shed"     // edges limit its rate
 	Lift     Action = "lift"     // they do not any more
@@ -63,7 +64,7 @@ type Decision struct {
 	Share    uint32          `json:"share,omitempty"`    // of a Release: percent of its users who are home then
 	Requests uint32          `json:"requests,omitempty"` // of a Shed: that each edge lets through in a second
 	Room     []Load          `json:"room,omitempty"`     // of PreWarm and Isolate: what the isolated pools will get
-	For      time.Duration   `json:"for,omitempty"`      // of Isolate and Shed: how long it is meant to be
+	For      time.Duration   `json:"for,omitempty"`      // of Isolate, Pin and Shed: how long it is meant to be
 	Revision *RevisionChange `json:"revision,omitempty"` // of a RollBack
 
 	// Filled in as the decision takes effect.
@@ -160,7 +161,7 @@ func (p Policy) Measure(d Decision, short []sli.Stats, now time.Time) Outcome {
 // undo is the command that takes a decision back; empty: there is nothing to take back.
 func (d Decision) undo() string {
 	switch d.Action {
-	case Isolate, Shed:
+	case Isolate, Pin, Shed:
 		return "tracegate ctl release " + string(d.Group)
 	case Release:
 		return "tracegate ctl isolate " + string(d.Group)

@@ -18,6 +18,7 @@ type Order struct {
 	Reason   string
 	For      time.Duration // zero: until the operator's next word
 	Requests uint32        // of Shed: that each edge lets through in a second
+	Pool     string        // of Pin: where to
 	Now      time.Time
 }
 
@@ -29,6 +30,15 @@ const ReleaseFor = time.Minute
 // policy from undoing it.
 func (s State) Isolate(o Order) (Decision, State) {
 	return s.order(o, Decision{Action: Isolate, ToPool: semconv.PoolIsolated}, semconv.PoolIsolated)
+}
+
+// Pin has a group served by the pool that the order names, whatever policy thinks of it.
+func (s State) Pin(o Order) (Decision, State) {
+	pool := o.Pool
+	if pool == o.Home {
+		pool = ""
+	}
+	return s.order(o, Decision{Action: Pin, ToPool: o.Pool}, pool)
 }
 
 // Release sends a group home, whoever moved it, and ends its limit.

@@ -11,7 +11,7 @@ import (
 
 // Message is what a hook of format json gets.
 type Message struct {
-	// Type is group.isolated, group.released, group.limited, group.limit_lifted,
+	// Type is group.isolated, group.pinned, group.released, group.limited, group.limit_lifted,
 	// policy.rolled_back or settings.rolled_back, or one of these with _recommended behind the verb: see messageOf.
 	Type string `json:"type"`
 	Data Data   `json:"data"`
@@ -56,6 +56,9 @@ func messageOf(d decide.Decision, console string) (m Message, ok bool) {
 	case d.Action == decide.Isolate:
 		m.Type = "group.isolated"
 		m.Data.Text = fmt.Sprintf("Group %s of %s was isolated: %s -> %s, by %s", who, cmp.Or(d.Service, "all services"), d.FromPool, d.ToPool, d.By)
+	case d.Action == decide.Pin:
+		m.Type = "group.pinned"
+		m.Data.Text = fmt.Sprintf("Group %s was pinned to %s for %s, by %s", who, d.ToPool, d.For, d.By)
 	case d.Action == decide.Release:
 		m.Type = "group.released"
 		m.Data.Text = fmt.Sprintf("Group %s was released: %s -> %s, by %s", who, d.FromPool, d.ToPool, d.By)

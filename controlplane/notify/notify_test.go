@@ -80,7 +80,7 @@ func TestBodies(t *testing.T) {
 		share  uint32
 		want   string
 	}{
-		{decide.Shed, 0, "group.limited"}, {decide.Lift, 0, "group.limit_lifted"}, {decide.RollBack, 0, "policy.rolled_back"},
+		{decide.Pin, 0, "group.pinned"}, {decide.Shed, 0, "group.limited"}, {decide.Lift, 0, "group.limit_lifted"}, {decide.RollBack, 0, "policy.rolled_back"},
 		{decide.Release, 0, "group.released"}, {decide.Release, 100, "group.released"},
 		{decide.Release, 1, ""}, {decide.PreWarm, 0, ""}, // moves nobody, or not all
 	} {

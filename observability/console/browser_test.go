@@ -119,7 +119,7 @@ func TestOrdersReachTheControlPlane(t *testing.T) {
 	tab.Screenshot("console-order")
 	tab.Accessible("order")
 	tab.Click("#order-submit")
-	tab.UntilText(row(id, ".state"), "Isolated by hand")
+	tab.UntilText(row(id, ".state"), "Moved by hand")
 	tab.UntilText("#decisions", "pagination bug")
 	tab.UntilText(row(id, ".order-button"), "Release")
 

@@ -72,6 +72,11 @@ func (c *Client) Isolate(ctx context.Context, id group.ID, o Order) (decide.Deci
 	return c.order(ctx, id, "isolate", o)
 }
 
+// Pin has the pool that the order names serve a group for a while, whatever policy thinks of it.
+func (c *Client) Pin(ctx context.Context, id group.ID, o Order) (decide.Decision, error) {
+	return c.order(ctx, id, "pin", o)
+}
+
 // Release sends a group home, whoever moved it.
 func (c *Client) Release(ctx context.Context, id group.ID, o Order) (decide.Decision, error) {
 	return c.order(ctx, id, "release", o)

@@ -185,19 +185,20 @@ type Group struct {
 const (
 	StateHome      = "home"
 	StateIsolated  = "isolated"  // by policy
-	StateForced    = "forced"    // isolated by an operator
+	StateForced    = "forced"    // isolated, or pinned to a pool that is not its own, by an operator
 	StatePinned    = "pinned"    // kept at home by an operator, or limited by one
 	StateReturning = "returning" // by policy: a share of its users is home again
 	StateLimited   = "limited"   // at home, and its rate is limited by policy
 )
 
-// Order asks to isolate or release a group.
+// Order asks to isolate, pin, limit or release a group.
 type Order struct {
 	Reason   string `json:"reason"`
 	By       string `json:"by"`                 // who asks; "operator:" is put before it
-	ForMS    int64  `json:"for_ms,omitempty"`   // zero: isolate until released; release for a minute
+	ForMS    int64  `json:"for_ms,omitempty"`   // zero: isolate until released; release for a minute; a pin must have it
 	Requests uint32 `json:"requests,omitempty"` // of a limit: a second, and for each edge
 
+	Pool string `json:"pool,omitempty"` // of a pin
 	// Identity names a group that has not been seen yet. Its ID must be the one in
 	// the path.
 	Identity *Identity `json:"identity,omitempty"`

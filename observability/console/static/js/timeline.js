@@ -3,7 +3,7 @@
 import { h, list, put } from "./dom.js";
 import { ago, clock, count, ms, percent, rate, span } from "./format.js";
 
-const VERBS = { isolate: "Isolated", release: "Released", hold: "Held", prewarm: "Pre-warmed", shed: "Limited", lift: "Limit lifted", rollback: "Rolled back" };
+const VERBS = { isolate: "Isolated", pin: "Pinned", release: "Released", hold: "Held", prewarm: "Pre-warmed", shed: "Limited", lift: "Limit lifted", rollback: "Rolled back" };
 const ADVICE = { isolate: "Isolate", shed: "Limit", rollback: "Roll back" };
 
 const verb = (d) => (d.action === "release" && d.share > 0 && d.share < 100 ? `Released ${d.share}%` : (VERBS[d.action] ?? d.action));
