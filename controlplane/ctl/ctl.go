@@ -4,7 +4,7 @@
 //
 // It decides and keeps nothing: it shows a [Board] and hands orders to [Orders],
 // both of which controlplane brings. Every path below /v1 wants a token, and what
-// changes something the operator's; the listener must be on loopback, there is no TLS.
+// changes something the operator's. The listener is the caller's: on loopback, or of TLS.
 package ctl
 
 import (
