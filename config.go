@@ -50,16 +50,18 @@ type LogConfig struct {
 
 // EdgeConfig is the Envoy in front.
 type EdgeConfig struct {
-	ID          string        `mapstructure:"id" doc:"name of this edge; two edges must not share one, and its certificate must have it"`
-	Zone        string        `mapstructure:"zone" doc:"where this edge is, by the names of zones in endpoints.yaml; empty: nowhere"`
-	Listen      string        `mapstructure:"listen" doc:"address clients come in by; loopback unless you open it"`
-	Origins     []string      `mapstructure:"origins" doc:"browser origins allowed besides the page's own, e.g. https://chat.example.org"`
-	TLS         EdgeTLSConfig `mapstructure:"tls"`
-	Admin       string        `mapstructure:"admin" doc:"Envoy's admin interface; must be loopback"`
-	Envoy       string        `mapstructure:"envoy" doc:"path of an Envoy binary; empty: the one on PATH if its version fits, else a pinned download"`
-	TrustedHops int           `mapstructure:"trusted_hops" doc:"proxies before the edge that add the client's address to x-forwarded-for; 0: the peer is the client"`
-	Concurrency int           `mapstructure:"concurrency" doc:"Envoy worker threads; 0: one a core"`
-	Drain       time.Duration `mapstructure:"drain" doc:"how long open requests and sockets may end when the edge stops"`
+	ID             string        `mapstructure:"id" doc:"name of this edge; two edges must not share one, and its certificate must have it"`
+	Zone           string        `mapstructure:"zone" doc:"where this edge is, by the names of zones in endpoints.yaml; empty: nowhere"`
+	Listen         string        `mapstructure:"listen" doc:"address clients come in by; loopback unless you open it"`
+	Origins        []string      `mapstructure:"origins" doc:"browser origins allowed besides the page's own, e.g. https://chat.example.org"`
+	TLS            EdgeTLSConfig `mapstructure:"tls"`
+	Admin          string        `mapstructure:"admin" doc:"Envoy's admin interface; must be loopback"`
+	Envoy          string        `mapstructure:"envoy" doc:"path of an Envoy binary; empty: the one on PATH if its version fits, else a pinned download"`
+	TrustedHops    int           `mapstructure:"trusted_hops" doc:"proxies before the edge that add the client's address to x-forwarded-for; 0: the peer is the client"`
+	Concurrency    int           `mapstructure:"concurrency" doc:"Envoy worker threads; 0: one a core"`
+	MaxHeapBytes   int64         `mapstructure:"max_heap_bytes" doc:"Envoy's heap, in bytes, that counts as full: at 95% of it memory is given back, at 98% requests get 503"`
+	MaxConnections int64         `mapstructure:"max_connections" doc:"client connections at one time over all listeners; more are closed on accept"`
+	Drain          time.Duration `mapstructure:"drain" doc:"how long open requests and sockets may end when the edge stops"`
 }
 
 // EdgeTLSConfig is how clients come in encrypted. Certificates and their hosts are the
@@ -256,7 +258,7 @@ func defaultConfig() Config {
 	return Config{
 		Data: ".tracegate",
 		Log:  LogConfig{Level: "info", Format: "text"},
-		Edge: EdgeConfig{ID: "edge-1", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:9901", Drain: 10 * time.Second},
+		Edge: EdgeConfig{ID: "edge-1", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:9901", MaxHeapBytes: 1 << 30, MaxConnections: 50_000, Drain: 10 * time.Second},
 		ControlPlane: ControlPlaneConfig{
 			XDS: "127.0.0.1:18000", API: "127.0.0.1:18001", Etcd: EtcdConfig{Prefix: "/config"},
 		},

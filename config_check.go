@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/mesh/settings"
 	"github.com/tracegate/tracegate/mesh/webhook"
 	"github.com/tracegate/tracegate/observability/remotewrite"
@@ -67,6 +68,8 @@ func (c Config) validate() error {
 		oneOf("log.format", c.Log.Format, "text", "json"),
 		atLeast("edge.trusted_hops", int64(c.Edge.TrustedHops), 0),
 		atLeast("edge.concurrency", int64(c.Edge.Concurrency), 0),
+		atLeast("edge.max_heap_bytes", c.Edge.MaxHeapBytes, bootstrap.MinHeapBytes),
+		atLeast("edge.max_connections", c.Edge.MaxConnections, 1),
 		atLeast("edge.drain", int64(c.Edge.Drain), 0),
 		atLeast("core.drain", int64(c.Core.Drain), 0),
 		atLeast("core.edit_within", int64(c.Core.EditWithin), 0),

@@ -128,6 +128,8 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"a bound below none":                {"kafka: {max_unstored: -1}", "kafka.max_unstored: "},
 		"presence of a second":              {"redis: {presence_ttl: 1s}", "redis.presence_ttl: "},
 		"yaml that is none":                 {"edge: [", "read configuration"},
+		"a heap that is too little":         {"edge: {max_heap_bytes: 1000}", "edge.max_heap_bytes: must not be below 67108864"},
+		"an edge for nobody":                {"edge: {max_connections: 0}", "edge.max_connections"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := loadConfig(write(t, tc.yaml), nil)

@@ -52,13 +52,22 @@ import (
 // needs of other folders, and runs it until ctx is done.
 
 func runEdge(ctx context.Context, cfg Config, log *slog.Logger) error {
+	if _, err := identityOf(cfg, identity.Edge); err != nil {
+		return err
+	}
+	c := edgeConfig(cfg)
+	upgrade, ignore := onHangup(ctx)
+	defer ignore()
+	c.Upgrade = upgrade
+	return edge.Run(ctx, c, log)
+}
+
+func edgeConfig(cfg Config) edge.Config {
 	c := edge.DefaultConfig()
 	c.Bootstrap.Admin = cfg.Edge.Admin
 	c.Bootstrap.XDS = cfg.ControlPlane.XDS
 	c.Bootstrap.ID, c.Bootstrap.Zone, c.Bootstrap.Identity = cfg.Edge.ID, cfg.Edge.Zone, cfg.Identity
-	if _, err := identityOf(cfg, identity.Edge); err != nil {
-		return err
-	}
+	c.Bootstrap.MaxHeapBytes, c.Bootstrap.MaxConnections = uint64(cfg.Edge.MaxHeapBytes), cfg.Edge.MaxConnections
 	c.Envoy = cfg.Edge.Envoy
 	c.Dir = filepath.Join(cfg.Data, "edge")
 	c.Listen = []string{cfg.Edge.Listen}
@@ -67,10 +76,7 @@ func runEdge(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	c.Concurrency = cfg.Edge.Concurrency
 	c.Drain = cfg.Edge.Drain
-	upgrade, ignore := onHangup(ctx)
-	defer ignore()
-	c.Upgrade = upgrade
-	return edge.Run(ctx, c, log)
+	return c
 }
 
 // onHangup has a value for each SIGHUP that is not waiting already.

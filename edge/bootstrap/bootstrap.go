@@ -38,6 +38,9 @@ import (
 // XDSCluster is the cluster of the control plane's own stream.
 const XDSCluster = "xds"
 
+// MinHeapBytes is what Envoy needs to be there at all.
+const MinHeapBytes = 64 << 20
+
 // Config is what differs from one edge to the next.
 type Config struct {
 	// ID names this edge to the control plane; two edges must not share one.
@@ -112,7 +115,7 @@ func (c Config) Validate() error {
 	if c.Identity != "" && !path.IsAbs(c.Identity) {
 		bad("identity", "%q is not absolute: Envoy resolves it, not this process", c.Identity)
 	}
-	if c.MaxHeapBytes < 64<<20 {
+	if c.MaxHeapBytes < MinHeapBytes {
 		bad("maxHeapBytes", "%d is too little, Envoy itself needs some 64 MiB", c.MaxHeapBytes)
 	}
 	if c.MaxConnections < 1 {
