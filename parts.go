@@ -55,6 +55,9 @@ func runEdge(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if _, err := identityOf(cfg, identity.Edge); err != nil {
 		return err
 	}
+	if _, err := filterModule(ctx, cfg, log); err != nil {
+		return err
+	}
 	c := edgeConfig(cfg)
 	upgrade, ignore := onHangup(ctx)
 	defer ignore()
@@ -477,9 +480,11 @@ func storeConfig(cfg Config) (store.Config, error) {
 	return c, nil
 }
 
-// filterModule finds the edge filter: the one in this binary, or one built now.
+// filterModule puts the edge filter, the one in this binary or one built now, into the
+// folder that an Envoy of this data folder runs in. It is named without the folder: each
+// edge has its own, with the same name for the same filter.
 func filterModule(ctx context.Context, cfg Config, log *slog.Logger) (plan.Wasm, error) {
-	path, err := module.Ensure(ctx, filepath.Join(cfg.Data, "edge"), log)
+	path, err := module.Ensure(ctx, edgeConfig(cfg).Dir, log)
 	if err != nil {
 		return plan.Wasm{}, fmt.Errorf("edge filter: %w", err)
 	}
@@ -488,7 +493,7 @@ func filterModule(ctx context.Context, cfg Config, log *slog.Logger) (plan.Wasm,
 		return plan.Wasm{}, fmt.Errorf("edge filter: %w", err)
 	}
 	sum := sha256.Sum256(raw)
-	return plan.Wasm{Path: path, SHA256: hex.EncodeToString(sum[:])}, nil
+	return plan.Wasm{Path: filepath.Base(path), SHA256: hex.EncodeToString(sum[:])}, nil
 }
 
 // clickHouseLibrary is libchdb.so: the configured one, or the pinned download.

@@ -33,7 +33,8 @@ type Config struct {
 	Envoy string
 	// CacheDir is where downloads live; empty means the user's cache folder.
 	CacheDir string
-	// Dir is where the bootstrap file is written. It is created.
+	// Dir is where Envoy runs: the bootstrap file is written there, and the control plane
+	// may name files in it. It is created.
 	Dir string
 	// Listen are the addresses that the control plane is going to give to listeners.
 	// They are checked to be free first, because two Envoys can share a port without
@@ -141,7 +142,7 @@ func start(cfg Config, binary string, epoch int, log *slog.Logger) (*envoy.Proce
 		Binary: binary, Bootstrap: js, Admin: cfg.Bootstrap.Admin, Dir: cfg.Dir,
 		Concurrency: cfg.Concurrency, LogLevel: cfg.LogLevel, Drain: cfg.Drain,
 		Environment: []string{parts.ViaVariable + "=" + placement.Via(cfg.Bootstrap.ID, cfg.Bootstrap.Generation)},
-		Lineage:     &envoy.Lineage{Epoch: epoch, Dir: cfg.Dir},
+		Lineage:     &envoy.Lineage{Epoch: epoch},
 	}, log)
 }
 

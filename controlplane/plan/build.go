@@ -154,8 +154,8 @@ func (e Edge) Validate() error {
 	if e.Wasm.Path == "" {
 		return nil
 	}
-	if !path.IsAbs(e.Wasm.Path) {
-		return fmt.Errorf("edge wasm path: %q is not absolute: Envoy resolves it, not this process", e.Wasm.Path)
+	if !path.IsAbs(e.Wasm.Path) && path.Base(e.Wasm.Path) != e.Wasm.Path {
+		return fmt.Errorf("edge wasm path: %q is neither a name of a file nor absolute: Envoy resolves it, not this process", e.Wasm.Path)
 	}
 	if b, err := hex.DecodeString(e.Wasm.SHA256); err != nil || len(b) != 32 {
 		return fmt.Errorf("edge wasm sha256: %q is not 64 hex digits", e.Wasm.SHA256)

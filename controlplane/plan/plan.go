@@ -51,9 +51,9 @@ type Edge struct {
 	TrustedHops uint32 `yaml:"trustedHops,omitempty"`
 }
 
-// Wasm is the edge filter's module, on a file system that Envoy sees.
+// Wasm is the edge filter's module, a file that every edge has.
 type Wasm struct {
-	Path   string `yaml:"path"`   // absolute; empty: the edge runs without a filter
+	Path   string `yaml:"path"`   // its name in the folder that Envoy runs in, or absolute; empty: the edge runs without a filter
 	SHA256 string `yaml:"sha256"` // hex; names the virtual machine, so a new module gets a new one
 }
 

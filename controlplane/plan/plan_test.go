@@ -112,7 +112,7 @@ func TestNothingNeverReplacesSomething(t *testing.T) {
 		"edge listen":      {Observe: edge.Observe, Listen: "nowhere"},
 		"edge observe":     {Listen: edge.Listen, Observe: "127.0.0.1:0"},
 		"edge jwks":        {Listen: edge.Listen, Observe: edge.Observe, JWKS: "{"},
-		"edge wasm path":   {Listen: edge.Listen, Observe: edge.Observe, Wasm: Wasm{Path: "filter.wasm"}},
+		"edge wasm path":   {Listen: edge.Listen, Observe: edge.Observe, Wasm: Wasm{Path: "edge/filter.wasm"}},
 		"edge wasm sha256": {Listen: edge.Listen, Observe: edge.Observe, Wasm: Wasm{Path: "/filter.wasm", SHA256: "abc"}},
 	} {
 		if _, err := Build(p, e, Groups{}, bad); err == nil || !strings.HasPrefix(err.Error(), name+":") {

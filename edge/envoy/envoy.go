@@ -34,7 +34,8 @@ type Options struct {
 	Bootstrap []byte
 	// Admin is the host:port of the admin interface in the bootstrap.
 	Admin string
-	// Dir is where the bootstrap file is written; it must exist.
+	// Dir is where Envoy runs and the bootstrap file is written; it must exist. A relative
+	// file name in a configuration is one in there.
 	Dir string
 	// Concurrency is the number of worker threads; 0 means one a core.
 	Concurrency int
@@ -65,6 +66,13 @@ type Process struct {
 // call [Process.Stop] or [Process.Kill]. Envoy also ends with this process
 // (edge/child).
 func Start(o Options, log *slog.Logger) (*Process, error) {
+	for _, path := range []*string{&o.Binary, &o.Dir} {
+		abs, err := filepath.Abs(*path) // Envoy runs elsewhere
+		if err != nil {
+			return nil, fmt.Errorf("start envoy: %w", err)
+		}
+		*path = abs
+	}
 	path := filepath.Join(o.Dir, "bootstrap.json")
 	if !strings.HasPrefix(strings.TrimSpace(string(o.Bootstrap)), "{") {
 		path = filepath.Join(o.Dir, "bootstrap.yaml")
@@ -74,6 +82,7 @@ func Start(o Options, log *slog.Logger) (*Process, error) {
 	}
 	ctx, kill := context.WithCancel(context.Background())
 	cmd := child.Command(ctx, o.Binary, arguments(o, path)...)
+	cmd.Dir = o.Dir
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, o.Environment...) // no secret of ours belongs in there
 	cmd.Cancel = func() error { return cmd.Process.Kill() }
 	stderr, err := cmd.StderrPipe()
@@ -109,7 +118,7 @@ func arguments(o Options, path string) []string {
 	if o.Concurrency > 0 {
 		args = append(args, "--concurrency", strconv.Itoa(o.Concurrency))
 	}
-	return append(args, o.Lineage.arguments(o.Drain)...)
+	return append(args, o.Lineage.arguments(o.Dir, o.Drain)...)
 }
 
 // exitError says why Envoy ended, from its exit and from its last error message.

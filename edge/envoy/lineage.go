@@ -21,22 +21,19 @@ import (
 // the one before serves; so an upgrade while the control plane is away waits instead of
 // answering 404 (envoyproxy/envoy#5894 was that).
 type Lineage struct {
-	// Epoch counts processes from 0.
+	// Epoch counts processes from 0. What joins them is in [Options.Dir], the same for all.
 	Epoch int
-	// Dir keeps what joins them; the same for all.
-	Dir string
 }
 
-func (l *Lineage) file() string { return filepath.Join(l.Dir, "base-id") }
-
-func (l *Lineage) arguments(drain time.Duration) []string {
+func (l *Lineage) arguments(dir string, drain time.Duration) []string {
+	file := filepath.Join(dir, "base-id")
 	switch {
 	case l == nil:
 		return []string{"--disable-hot-restart"}
 	case l.Epoch == 0:
-		return []string{"--use-dynamic-base-id", "--base-id-path", l.file()}
+		return []string{"--use-dynamic-base-id", "--base-id-path", file}
 	}
-	base, err := os.ReadFile(l.file())
+	base, err := os.ReadFile(file)
 	if err != nil {
 		base = []byte("0") // its own, and Envoy says that nobody is there
 	}

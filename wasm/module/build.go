@@ -47,7 +47,7 @@ func ensure(ctx context.Context, root, dir string, log *slog.Logger) (path strin
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("look for filter: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("create folder for filter: %w", err)
 	}
 	log.Info("building filter", "sources", root)

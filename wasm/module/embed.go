@@ -37,7 +37,7 @@ func Ensure(_ context.Context, dir string, log *slog.Logger) (path string, err e
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read filter: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("create folder for filter: %w", err)
 	}
 	err = put(path, func(tmp string) error { return os.WriteFile(tmp, filter, 0o644) })

@@ -5,7 +5,7 @@
 // the caller (build.go), and again whenever a source of it has changed: its name
 // holds a hash of them. Both variants have the one function [Ensure].
 //
-// Callers: the supervisor, the control plane, tests of the edge. The alternative, a
+// Callers: the supervisor, the control plane, the edge, its tests. The alternative, a
 // task that must run before `go run .`, is a step that everyone forgets once.
 package module
 
