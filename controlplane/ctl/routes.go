@@ -77,7 +77,7 @@ func pathOf(path, prefix, regex string) string {
 	return ""
 }
 
-// conditions are the headers and query parameters of a match in words.
+// conditions are what a match asks besides in words.
 func conditions(m plan.Match) []string {
 	var out []string
 	say := func(what, name, exact, prefix string, not bool) {
@@ -95,6 +95,15 @@ func conditions(m plan.Match) []string {
 	}
 	for _, h := range m.Headers {
 		say("header", h.Name, h.Exact, h.Prefix, h.Not)
+	}
+	for _, c := range m.Cookies {
+		say("cookie", c.Name, c.Exact, c.Prefix, c.Not)
+	}
+	if m.Tenant != "" {
+		out = append(out, "tenant "+m.Tenant)
+	}
+	if m.Cohort != "" {
+		out = append(out, "cohort "+m.Cohort)
 	}
 	for _, q := range m.Query {
 		say("query", q.Name, q.Exact, q.Prefix, false)

@@ -23,7 +23,7 @@ func TestRoutesInTheirOrder(t *testing.T) {
 					Name: "pinned", Pool: "isolated", Until: until, Service: "orders",
 					Match: []plan.Match{
 						{Hosts: []string{"a.test"}, Prefix: "/a", Methods: []string{"GET"}},
-						{Regex: "/b[0-9]", Headers: []policy.HeaderMatch{{Name: "x", Exact: "1", Not: true}, {Name: "y", Present: true}}, Query: []policy.QueryMatch{{Name: "q", Prefix: "z"}}},
+						{Regex: "/b[0-9]", Headers: []policy.HeaderMatch{{Name: "x", Exact: "1", Not: true}, {Name: "y", Present: true}}, Query: []policy.QueryMatch{{Name: "q", Prefix: "z"}}, Cookies: []policy.CookieMatch{{Name: "c", Exact: "2"}}, Tenant: "acme", Cohort: "beta"},
 					},
 				},
 				{Name: "split", Match: []plan.Match{{Path: "/s"}}, Canary: &policy.Canary{Cookie: "c", Pools: []policy.CanaryPool{{Pool: "canary", Percent: 0.5}}}},
@@ -37,7 +37,7 @@ func TestRoutesInTheirOrder(t *testing.T) {
 	pinned := ctlapi.Route{Service: "core", Name: "pinned", Rule: true, To: "orders", By: ctlapi.ByRule, Pools: []ctlapi.Weight{{Pool: "isolated", Percent: 100}}, Until: until}
 	a, b := pinned, pinned
 	a.Hosts, a.Methods, a.Path = []string{"a.test"}, []string{"GET"}, "/a/*"
-	b.Path, b.Conditions = "~/b[0-9]", []string{"not header x=1", "header y", "query q=z*"}
+	b.Path, b.Conditions = "~/b[0-9]", []string{"not header x=1", "header y", "cookie c=2", "tenant acme", "cohort beta", "query q=z*"}
 	want := []ctlapi.Route{
 		a, b,
 		{Service: "core", Name: "split", Rule: true, Path: "/s", By: ctlapi.ByUser, Pools: []ctlapi.Weight{{Pool: "canary", Percent: 0.5}, {Pool: "baseline", Percent: 99.5}}},
