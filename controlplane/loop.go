@@ -60,9 +60,10 @@ type loop struct {
 	held      map[blame.Rule]heldRule  // rules that are
 	updated   *update                  // the last policy that is in force, or on its way; nil: the first
 	undone    undone
-	key       []byte  // signs the last good configuration
-	goodLost  string  // why that of an earlier run is not used
-	aimed     windows // that were asked for last
+	joined    []changed // instances, lately
+	key       []byte    // signs the last good configuration
+	goodLost  string    // why that of an earlier run is not used
+	aimed     windows   // that were asked for last
 	certs     *certificates
 
 	// What gRPC clients are given, and edges.
@@ -298,9 +299,14 @@ func (l *loop) readEndpoints(u source.Update[policy.Endpoints]) {
 	if l.wanted.endpoints != nil && bytes.Equal(l.wanted.rawEndpoints, u.Raw) {
 		return // only what is lost has changed
 	}
+	now := time.Now()
+	if l.wanted.endpoints != nil {
+		l.joined = append(l.joined, joined(*l.wanted.endpoints, u.Value, now)...)
+		l.joined = l.joined[max(0, len(l.joined)-maxJoined):]
+	}
 	l.wanted.endpoints, l.wanted.rawEndpoints = &u.Value, u.Raw
 	l.bad.rawEndpoints = nil
-	l.program(time.Now(), nil)
+	l.program(now, nil)
 }
 
 // read keeps what status shows of a source; a bad reading changes nothing else.

@@ -271,6 +271,9 @@ func (l *loop) acknowledged(p *programming, now time.Time) {
 		if d.Action == decide.Isolate && d.Service != "" && len(d.Causes) == 0 && len(l.unexplained) < maxUnexplained {
 			l.unexplained = append(l.unexplained, d)
 		}
+		if d.Action == decide.Isolate {
+			l.addCauses(finding{d.ID, justBefore(d, l.changes())}, now)
+		}
 		if d.Action == decide.Isolate && d.By == decide.ByPolicy && p.wish.policy != nil {
 			l.whys.ask(d, p.wish.policy.Decide)
 		}

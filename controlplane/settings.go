@@ -306,15 +306,15 @@ func (s *services) documentFor(i ctlapi.SettingsInstance) settings.Document {
 	return settings.Document{}
 }
 
-// lastChange is the newest update of all keys; nil: there was none.
-func (s *services) lastChange() *decide.Change {
-	var newest *decide.Change
+// updates are the last of each key.
+func (s *services) updates() []*decide.Change {
+	var out []*decide.Change
 	for _, t := range s.keys {
-		if t.updated != nil && (newest == nil || t.updated.change.At.After(newest.At)) {
-			newest = &t.updated.change
+		if t.updated != nil {
+			out = append(out, &t.updated.change)
 		}
 	}
-	return newest
+	return out
 }
 
 // current says whether a revision is what a key's instances were last given.

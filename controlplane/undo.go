@@ -51,14 +51,24 @@ func (l *loop) noteUpdate(w wish, long []sli.Stats, now time.Time) {
 	}
 }
 
-// lastChange is what decide knows of updates: the newer one of the policy's last and that
-// of settings.
-func (l *loop) lastChange() *decide.Change {
-	c := l.live.lastChange()
-	if u := l.updated; u != nil && (c == nil || u.change.At.After(c.At)) {
-		c = &u.change
+// updates are the policy's last and those of settings.
+func (l *loop) updates() []*decide.Change {
+	out := l.live.updates()
+	if l.updated != nil {
+		out = append(out, &l.updated.change)
 	}
-	return c
+	return out
+}
+
+// lastChange is what decide knows of updates: the newest; nil: there was none.
+func (l *loop) lastChange() *decide.Change {
+	var newest *decide.Change
+	for _, c := range l.updates() {
+		if newest == nil || c.At.After(newest.At) {
+			newest = c
+		}
+	}
+	return newest
 }
 
 // current says whether a revision is the last update.

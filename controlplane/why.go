@@ -97,6 +97,9 @@ func (w *whys) why(ctx context.Context, q question) ([]string, error) {
 // addCauses adds to a decision what became known of it, whoever found it. One that the
 // board has forgotten stays as it is.
 func (l *loop) addCauses(f finding, now time.Time) {
+	if len(f.causes) == 0 {
+		return
+	}
 	l.supplement(f.id, func(d *decide.Decision) {
 		d.Causes = slices.Clone(d.Causes)
 		for _, c := range f.causes {
