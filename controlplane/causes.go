@@ -90,7 +90,9 @@ func (l *loop) explain(found map[decide.Pool][]string, now time.Time) {
 		causes := found[decide.Pool{Service: d.Service, Name: d.FromPool}]
 		switch {
 		case len(causes) > 0:
-			l.addCauses(finding{d.ID, causes}, now)
+			f := finding{d.ID, causes}
+			l.addCauses(f, now)
+			l.answered(f)
 		case now.Sub(d.Time) < explainFor:
 			rest = append(rest, d)
 		}

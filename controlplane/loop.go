@@ -89,6 +89,7 @@ type loop struct {
 	// causes: a decision is quicker than a connect that times out.
 	unexplained []decide.Decision
 	unmeasured  []decide.Decision // took effect, and nobody looked yet what came of them
+	untold      []untold          // oldest first
 
 	placementVersion int64
 	generations      map[string]int64 // of the Envoys that serve, by edge
@@ -168,7 +169,7 @@ func (l *loop) path(name string) string { return filepath.Join(l.cfg.Dir, name) 
 //  4. an operator orders something;
 //  5. an edge or gRPC client connected, went, acknowledged or rejected;
 //  6. edges have taken too long to acknowledge;
-//  7. a rule's pin to a pool ends, a quarantine, or the time of a trial;
+//  7. a rule's pin to a pool ends, a quarantine, the time of a trial, or the wait for causes;
 //  8. something became known of a decision;
 //  9. an operator brings a document that was taken back;
 //  10. settings of services were found, or an instance of one came, went or answered;
@@ -213,6 +214,7 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 			l.endPin(now)
 		case f := <-l.whys.found:
 			l.addCauses(f, time.Now())
+			l.answered(f)
 		case <-ctx.Done():
 			return nil
 		}
@@ -220,6 +222,7 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 		if l.pending != waiting {
 			late.Reset(l.cfg.AckTimeout)
 		}
+		l.tellDue(time.Now())
 		pin.Reset(l.untilPin(time.Now()))
 		l.aim(in.want)
 		l.tellFate()
@@ -419,7 +422,7 @@ func (l *loop) carryOut(ds []decide.Decision, next decide.State) error {
 		moved = moved || d.Action.Moves()
 		l.metrics.decisions.WithLabelValues(string(d.Action), who(d.By)).Inc()
 		l.recorder.add(d)
-		l.notifier.Add(d)
+		l.tell(d)
 		l.warms.ask(d)
 		if d.Action == decide.RollBack {
 			l.takeBack(d)

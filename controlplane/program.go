@@ -115,11 +115,11 @@ func (w wish) hasPool(name string) bool {
 	})
 }
 
-// untilPin is how long until a pin that the last plan holds ends, a quarantine, or the time
-// of a trial; an hour where none does.
+// untilPin is how long until a pin that the last plan holds ends, a quarantine, the time of a
+// trial, or the wait for causes; an hour where none does.
 func (l *loop) untilPin(now time.Time) time.Duration {
 	wait := time.Hour
-	for _, end := range []time.Time{l.pinEnd, l.nextRetry(), l.trial.nextLook(l.cfg.Trial, now)} {
+	for _, end := range []time.Time{l.pinEnd, l.nextRetry(), l.trial.nextLook(l.cfg.Trial, now), l.nextTold()} {
 		if !end.IsZero() {
 			wait = min(wait, end.Sub(now))
 		}
@@ -272,7 +272,11 @@ func (l *loop) acknowledged(p *programming, now time.Time) {
 			l.unexplained = append(l.unexplained, d)
 		}
 		if d.Action == decide.Isolate {
-			l.addCauses(finding{d.ID, justBefore(d, l.changes())}, now)
+			f := finding{d.ID, justBefore(d, l.changes())}
+			l.addCauses(f, now)
+			if l.whys.source == nil {
+				l.answered(f)
+			}
 		}
 		if d.Action == decide.Isolate && d.By == decide.ByPolicy && p.wish.policy != nil {
 			l.whys.ask(d, p.wish.policy.Decide)

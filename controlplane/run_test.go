@@ -273,11 +273,12 @@ func TestCircle(t *testing.T) {
 	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		var m notify.Message
 		_ = json.NewDecoder(r.Body).Decode(&m)
-		told <- m.Type + " " + string(m.Data.Decision.Group)
+		told <- m.Type + " " + string(m.Data.Decision.Group) + " " + strings.Join(m.Data.Decision.Causes, ", ")
 	}))
 	defer hook.Close()
 	cfg.Notify = notify.Config{Hooks: []notify.Hook{{URL: hook.URL}}, Secret: secret.Text(webhook.NewSecret([32]byte{1})), Dir: cfg.Dir}
 	w := newWorld()
+	w.why = []string{"dependency db1 takes 1s"}
 	p := run(t, cfg, w)
 	edge := servertest.Connect(t, p.xds, servertest.Options{})
 	before := p.status("programmed", acked)
@@ -307,7 +308,7 @@ func TestCircle(t *testing.T) {
 	eventually(t, "decision saved", func() bool {
 		return len(w.decisions(decide.Isolate)) == 1 && !w.decisions(decide.Isolate)[0].Programmed.IsZero()
 	}, func() any { return w.saved })
-	if got, want := <-told, "group.isolated "+string(sick.ID()); got != want {
+	if got, want := <-told, "group.isolated "+string(sick.ID())+" "+w.why[0]; got != want {
 		t.Errorf("webhook was told %q, want %q", got, want)
 	}
 	d := w.decisions(decide.Isolate)[0]

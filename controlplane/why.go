@@ -38,7 +38,7 @@ type question struct {
 	policy   decide.Policy
 }
 
-// finding is what became known of a decision.
+// finding is what became known of a decision; that nothing did, too.
 type finding struct {
 	id     string
 	causes []string
@@ -70,16 +70,15 @@ func (w *whys) run(ctx context.Context) error {
 			return nil
 		}
 		causes, err := w.why(ctx, q)
+		result := "found"
 		switch {
 		case err != nil:
-			w.metrics.whys.WithLabelValues("failed").Inc()
+			result, causes = "failed", nil
 			w.log.Warn("no traces explain a decision", semconv.Group, string(q.decision.Group), "error", err)
-			continue
 		case len(causes) == 0:
-			w.metrics.whys.WithLabelValues("nothing_found").Inc()
-			continue
+			result = "nothing_found"
 		}
-		w.metrics.whys.WithLabelValues("found").Inc()
+		w.metrics.whys.WithLabelValues(result).Inc()
 		select {
 		case w.found <- finding{q.decision.ID, causes}:
 		case <-ctx.Done():

@@ -1,5 +1,6 @@
 // Package notify tells other systems when a group is isolated or released: one message a
-// change, with the reason, the causes that are known by then, a link and how to undo it.
+// change, with the reason, the causes that are known by then, a link and how to undo it. controlplane
+// waits a while for causes before it adds a decision.
 //
 // Each webhook has a goroutine, a bounded queue and a cursor on disk of its own, so that
 // one that is slow holds up nobody, and what was not delivered when the process ended is
