@@ -88,8 +88,8 @@ func TestMigrateTwice(t *testing.T) {
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Fatalf("after a restart: %v", err)
 	}
-	if n := count(t, c, "SELECT count() FROM schema_migrations"); n != 10 {
-		t.Errorf("migrations recorded = %d, want 10", n)
+	if n := count(t, c, "SELECT count() FROM schema_migrations"); n != 11 {
+		t.Errorf("migrations recorded = %d, want 11", n)
 	}
 	if err := c.Exec(t.Context(), "INSERT INTO schema_migrations (Version, Name) VALUES (99, 'later')"); err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestDowngrade(t *testing.T) {
 		}
 	}
 	insert("before")
-	for _, version := range []uint32{0, 3, 11} {
+	for _, version := range []uint32{0, 3, 12} {
 		if err := s.Downgrade(t.Context(), version); err == nil {
 			t.Errorf("downgrade to %d works", version)
 		}
@@ -169,6 +169,53 @@ func TestTotalsOfWhatIsThere(t *testing.T) {
 		if err != nil || len(got) != 1 || got[0].Requests != 45 {
 			t.Errorf("without one: %+v, %v", got, err)
 		}
+	}
+}
+
+// TestGrafanaFindsATrace asks as Grafana's ClickHouse plugin does: first when the trace was,
+// then for its spans in that time.
+func TestGrafanaFindsATrace(t *testing.T) {
+	s, c, _ := open(t)
+	first := entry(7, "prod", "search", "baseline", at(0), time.Millisecond, "Ok")
+	last, other := first, entry(8, "prod", "search", "baseline", at(time.Second), time.Millisecond, "Ok")
+	last.SpanID, last.Timestamp = "00000000000000aa", at(3*time.Second)
+	if err := s.InsertSpans(t.Context(), "t1", []store.Span{first, last, other}); err != nil {
+		t.Fatal(err)
+	}
+	sql := `WITH '` + first.TraceID + `' AS trace_id,
+		(SELECT min(Start) FROM "otel_traces_trace_id_ts" WHERE TraceId = trace_id) AS trace_start,
+		(SELECT max(End) + 1 FROM "otel_traces_trace_id_ts" WHERE TraceId = trace_id) AS trace_end
+		SELECT count() FROM "otel_traces" WHERE TraceId = trace_id AND "Timestamp" >= trace_start AND "Timestamp" <= trace_end`
+	if n := count(t, c, sql); n != 2 {
+		t.Errorf("spans = %d, want 2", n)
+	}
+	if n := count(t, c, "SELECT toUInt64(dateDiff('second', Start, End)) FROM otel_traces_trace_id_ts WHERE TraceId = '"+first.TraceID+"'"); n != 3 {
+		t.Errorf("the trace took %d s, want 3", n)
+	}
+}
+
+// TestOtherTenantsAreLeftOut: an index says which parts have nothing of a tenant or an
+// environment.
+func TestOtherTenantsAreLeftOut(t *testing.T) {
+	s, c, _ := open(t)
+	if err := s.InsertSpans(t.Context(), "t1", []store.Span{entry(1, "prod", "search", "baseline", at(0), time.Millisecond, "Ok")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"otel_traces", "otel_logs"} {
+		for name, column := range map[string]string{"idx_traffic_env": "TrafficEnv", "idx_traffic_tenant": "TrafficTenant"} {
+			if n := count(t, c, "SELECT count() FROM system.data_skipping_indices WHERE table = '"+table+"' AND name = '"+name+"' AND expr = '"+column+"' AND type_full = 'set(16)'"); n != 1 {
+				t.Errorf("%s: %d indexes %s of %s, want 1", table, n, name, column)
+			}
+		}
+	}
+	read := func(where string) uint64 {
+		return count(t, c, "SELECT count() FROM otel_traces WHERE "+where+" SETTINGS force_data_skipping_indices = 'idx_traffic_env,idx_traffic_tenant'")
+	}
+	if n := read("TrafficEnv = 'prod' AND TrafficTenant = 'search'"); n != 1 {
+		t.Errorf("spans = %d, want 1", n)
+	}
+	if n := read("TrafficEnv = 'prod' AND TrafficTenant = 'payment'"); n != 0 {
+		t.Errorf("spans of another tenant = %d", n)
 	}
 }
 

@@ -602,6 +602,19 @@ ALTER TABLE otel_metrics_histogram_local ON CLUSTER 'main' MODIFY SETTING merge_
 
 ALTER TABLE traffic_call_local ON CLUSTER 'main' MODIFY SETTING merge_selector_base = 20;
 
+ALTER TABLE otel_traces_local ON CLUSTER 'main' ADD INDEX IF NOT EXISTS idx_traffic_env TrafficEnv TYPE set(16) GRANULARITY 1;
+
+ALTER TABLE otel_traces_local ON CLUSTER 'main' ADD INDEX IF NOT EXISTS idx_traffic_tenant TrafficTenant TYPE set(16) GRANULARITY 1;
+
+ALTER TABLE otel_logs_local ON CLUSTER 'main' ADD INDEX IF NOT EXISTS idx_traffic_env TrafficEnv TYPE set(16) GRANULARITY 1;
+
+ALTER TABLE otel_logs_local ON CLUSTER 'main' ADD INDEX IF NOT EXISTS idx_traffic_tenant TrafficTenant TYPE set(16) GRANULARITY 1;
+
+CREATE OR REPLACE VIEW otel_traces_trace_id_ts ON CLUSTER 'main' AS
+SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End
+FROM otel_traces
+GROUP BY TraceId;
+
 DROP VIEW IF EXISTS traffic_group_stats ON CLUSTER 'main' SYNC;
 
 DROP VIEW IF EXISTS traffic_group_mv ON CLUSTER 'main' SYNC;
@@ -714,3 +727,13 @@ ALTER TABLE otel_metrics_sum_local ON CLUSTER 'main' RESET SETTING merge_selecto
 ALTER TABLE otel_metrics_histogram_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
 
 ALTER TABLE traffic_call_local ON CLUSTER 'main' RESET SETTING merge_selector_base;
+
+DROP VIEW IF EXISTS otel_traces_trace_id_ts ON CLUSTER 'main' SYNC;
+
+ALTER TABLE otel_traces_local ON CLUSTER 'main' DROP INDEX IF EXISTS idx_traffic_env;
+
+ALTER TABLE otel_traces_local ON CLUSTER 'main' DROP INDEX IF EXISTS idx_traffic_tenant;
+
+ALTER TABLE otel_logs_local ON CLUSTER 'main' DROP INDEX IF EXISTS idx_traffic_env;
+
+ALTER TABLE otel_logs_local ON CLUSTER 'main' DROP INDEX IF EXISTS idx_traffic_tenant;
