@@ -216,8 +216,12 @@ func (e *Entry) record(d decide.Decision) {
 		e.Test, e.Chance = d.Evidence.Test, d.Evidence.Chance
 	}
 	if t := d.Thresholds; t != nil {
-		e.Limits = fmt.Sprintf("errors %.3g%%, P95 %s, %.3g times its baseline or %.3g%% more errors, chance %.1g, windows %s and %s, %d requests",
-			100*t.MaxErrorRatio, t.MaxP95, t.P95Factor, 100*t.ErrorRatioDifference, t.Significance, t.ShortWindow, t.LongWindow, t.MinRequests)
+		windows := fmt.Sprintf("%s and %s", t.ShortWindow, t.LongWindow)
+		if t.QuickWindow > 0 {
+			windows = fmt.Sprintf("%s, %s", t.QuickWindow, windows)
+		}
+		e.Limits = fmt.Sprintf("errors %.3g%%, P95 %s, %.3g times its baseline or %.3g%% more errors, chance %.1g, windows %s, %d requests",
+			100*t.MaxErrorRatio, t.MaxP95, t.P95Factor, 100*t.ErrorRatioDifference, t.Significance, windows, t.MinRequests)
 	}
 	if d.Outcome != nil {
 		e.Outcome, e.Better = d.Outcome.Words, d.Outcome.Better

@@ -89,6 +89,22 @@ func TestEntriesAreNewestFirst(t *testing.T) {
 	}
 }
 
+// TestEntrySaysAllThresholds of a policy, and no quick window where it has none.
+func TestEntrySaysAllThresholds(t *testing.T) {
+	th := decide.Thresholds{
+		MaxErrorRatio: 0.05, MaxP95: 500 * time.Millisecond, ErrorRatioDifference: 0.02, P95Factor: 2, Significance: 1e-8,
+		QuickWindow: time.Second, ShortWindow: 2 * time.Second, LongWindow: 30 * time.Second, MinRequests: 10,
+	}
+	limits := func() string { return console.Entries([]decide.Decision{{Thresholds: &th}})[0].Limits }
+	if got, want := limits(), "errors 5%, P95 500ms, 2 times its baseline or 2% more errors, chance 1e-08, windows 1s, 2s and 30s, 10 requests"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	th.QuickWindow = 0
+	if got, want := limits(), "errors 5%, P95 500ms, 2 times its baseline or 2% more errors, chance 1e-08, windows 2s and 30s, 10 requests"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestFlattenIsDepthFirst(t *testing.T) {
 	span := func(id, parent string, at time.Duration) store.Span {
 		return store.Span{SpanID: id, ParentSpanID: parent, Timestamp: noon.Add(at), Duration: time.Millisecond}
