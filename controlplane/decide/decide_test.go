@@ -463,6 +463,7 @@ func TestValidate(t *testing.T) {
 		"mode":                 func(p *Policy) { p.Mode = "maybe" },
 		"maxErrorRatio":        func(p *Policy) { p.MaxErrorRatio = math.NaN() },
 		"maxP95":               func(p *Policy) { p.MaxP95 = 0 },
+		"maxP99":               func(p *Policy) { p.MaxP99 = -1 },
 		"errorRatioDifference": func(p *Policy) { p.ErrorRatioDifference = -0.1 },
 		"p95Factor":            func(p *Policy) { p.P95Factor = math.NaN() },
 		"significance":         func(p *Policy) { p.Significance = 0 },
@@ -498,6 +499,9 @@ func TestValidate(t *testing.T) {
 		},
 		"groups[0].maxP95": func(p *Policy) {
 			p.Groups = []GroupPolicy{{Name: "a", Env: "prod", Tenant: "shop", MaxP95: -1}}
+		},
+		"groups[0].maxP99": func(p *Policy) {
+			p.Groups = []GroupPolicy{{Name: "a", Env: "prod", Tenant: "shop", MaxP99: -1}}
 		},
 	} {
 		t.Run(field, func(t *testing.T) {

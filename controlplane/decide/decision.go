@@ -81,6 +81,7 @@ type Thresholds struct {
 	Mode                 Mode          `json:"mode"`
 	MaxErrorRatio        float64       `json:"max_error_ratio"`
 	MaxP95               time.Duration `json:"max_p95"`
+	MaxP99               time.Duration `json:"max_p99,omitempty"` // 0: there was none
 	ErrorRatioDifference float64       `json:"error_ratio_difference"`
 	P95Factor            float64       `json:"p95_factor"`
 	Significance         float64       `json:"significance"`
@@ -92,7 +93,7 @@ type Thresholds struct {
 
 func (p Policy) thresholds() *Thresholds {
 	return &Thresholds{
-		Mode: p.Mode, MaxErrorRatio: p.MaxErrorRatio, MaxP95: p.MaxP95, ErrorRatioDifference: p.ErrorRatioDifference, P95Factor: p.P95Factor,
+		Mode: p.Mode, MaxErrorRatio: p.MaxErrorRatio, MaxP95: p.MaxP95, MaxP99: p.MaxP99, ErrorRatioDifference: p.ErrorRatioDifference, P95Factor: p.P95Factor,
 		Significance: p.Significance, QuickWindow: p.QuickWindow, ShortWindow: p.ShortWindow, LongWindow: p.LongWindow, MinRequests: p.MinRequests,
 	}
 }
@@ -100,8 +101,8 @@ func (p Policy) thresholds() *Thresholds {
 // Evidence is the test that a decision rests on.
 type Evidence struct {
 	// Test is what was counted: "errors", "slow requests" (above the objective), "slower
-	// requests" (above the group's median) or "requests" (in the short window, of those in
-	// the long one).
+	// requests" (above the group's median), "slowest requests" (above the objective of P99)
+	// or "requests" (in the short window, of those in the long one).
 	Test   string  `json:"test"`
 	Chance float64 `json:"chance"` // of as many or more, where there was no fault: a binomial tail
 }

@@ -26,12 +26,13 @@ type chances struct {
 	errors float64 // as many errors
 	above  float64 // as many requests above the objective of latency
 	median float64 // as many requests above the group's P50, which is half of them
+	tail   float64 // as many requests above the objective of P99
 }
 
 // slow is the chance of either of two, of which the better one was taken.
 func (c chances) slow() float64 { return 2 * min(c.above, c.median) }
 
-func (c chances) any() float64 { return min(c.errors, c.slow()) }
+func (c chances) any() float64 { return min(c.errors, c.slow(), c.tail) }
 
 // best is the smallest, and what was counted for it (see [Evidence]); nothing where the
 // group is not worse.
@@ -41,6 +42,8 @@ func (c chances) best() (chance float64, test string) {
 		return chance, ""
 	case chance == c.errors:
 		return chance, "errors"
+	case chance == c.tail:
+		return chance, "slowest requests"
 	case c.above <= c.median:
 		return chance, "slow requests"
 	}
@@ -50,15 +53,15 @@ func (c chances) best() (chance float64, test string) {
 // chances compares st with others in the same window; ref is what they got over the
 // long one.
 func (e *evaluation) chances(st, others, ref sli.Stats) chances {
-	errors, slow := e.worse(st, others)
-	return e.chancesOf(errors, slow, st, others, ref)
+	errors, slow, tail := e.worse(st, others)
+	return e.chancesOf(errors, slow, tail, st, others, ref)
 }
 
 // chancesOf compares in what is asked for; without others it is held against what every
 // group is entitled to.
-func (e *evaluation) chancesOf(errors, slow bool, st, others, ref sli.Stats) chances {
+func (e *evaluation) chancesOf(errors, slow, tail bool, st, others, ref sli.Stats) chances {
 	never := math.Inf(1)
-	c := chances{never, never, never}
+	c := chances{never, never, never, never}
 	if errors {
 		c.errors = e.errorChance(st, others, ref)
 	}
@@ -67,6 +70,9 @@ func (e *evaluation) chancesOf(errors, slow bool, st, others, ref sli.Stats) cha
 		if others.Requests > 0 {
 			c.median = e.slowChance(st, others, ref, st.P50)
 		}
+	}
+	if tail {
+		c.tail = e.slowChance(st, others, ref, e.MaxP99)
 	}
 	return c
 }

@@ -58,6 +58,7 @@ type traffic struct {
 
 type quality struct {
 	P95    time.Duration `yaml:"p95"`
+	P99    time.Duration `yaml:"p99"` // 0: twice P95
 	Errors float64
 	Lost   float64 // share that no upstream answered
 }
@@ -290,10 +291,13 @@ func (s scenario) served(all []traffic, gr group.Group, pool string, at, back ti
 	if !ok {
 		q = all[now].In["*"]
 	}
+	if q.P99 == 0 {
+		q.P99 = 2 * q.P95
+	}
 	st := sli.Stats{
 		Group: gr.ID(), Color: gr.Color, Env: gr.Env, Tenant: gr.Tenant, Service: semconv.ServiceCore, Pool: pool,
 		Window:   sli.Window{From: start.Add(at - back), To: start.Add(at)},
-		Requests: uint64(n * (1 - q.Lost)), Errors: uint64(n * (1 - q.Lost) * q.Errors), P50: q.P95 / 2, P95: q.P95, P99: 2 * q.P95,
+		Requests: uint64(n * (1 - q.Lost)), Errors: uint64(n * (1 - q.Lost) * q.Errors), P50: q.P95 / 2, P95: q.P95, P99: q.P99,
 	}
 	out := []sli.Stats{st}
 	if q.Lost > 0 {

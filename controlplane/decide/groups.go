@@ -27,6 +27,7 @@ type GroupPolicy struct {
 	Mode          Mode          `yaml:"mode,omitempty"`
 	MaxErrorRatio *float64      `yaml:"maxErrorRatio,omitempty"` // 0 to 1
 	MaxP95        time.Duration `yaml:"maxP95,omitempty"`
+	MaxP99        time.Duration `yaml:"maxP99,omitempty"`
 }
 
 // Group is the id of the group that it is about; an error names the key that is wrong.
@@ -77,6 +78,9 @@ func (g GroupPolicy) over(p Policy) Policy {
 	}
 	if g.MaxP95 > 0 {
 		p.MaxP95 = g.MaxP95
+	}
+	if g.MaxP99 > 0 {
+		p.MaxP99 = g.MaxP99
 	}
 	return p
 }
@@ -129,6 +133,9 @@ func (p Policy) validateGroups() []*FieldError {
 		}
 		if g.MaxP95 < 0 {
 			bad("maxP95", "%v is not above 0", g.MaxP95)
+		}
+		if g.MaxP99 < 0 {
+			bad("maxP99", "%v is not above 0", g.MaxP99)
 		}
 	}
 	return errs

@@ -97,10 +97,10 @@ func (e *evaluation) judge(id group.ID, g GroupState, pool string) (finding, boo
 // objective, it is worse than its baseline in the windows given by as much as the
 // policy asks for, and it is not by chance.
 func (e *evaluation) compare(id group.ID, g GroupState, st sli.Stats, windows ...[]sli.Stats) (finding, bool) {
-	errors, slow := st.ErrorRatio() > e.MaxErrorRatio, st.P95 > e.MaxP95
+	errors, slow, tail := st.ErrorRatio() > e.MaxErrorRatio, st.P95 > e.MaxP95, e.tail(st, 1)
 	f := finding{stats: st, words: e.figures(st), chance: math.Inf(1)}
 	alone := func() bool { // surely bad, whatever others have
-		f.chance, f.test = e.chancesOf(errors, slow, st, sli.Stats{}, sli.Stats{}).best()
+		f.chance, f.test = e.chancesOf(errors, slow, tail, st, sli.Stats{}, sli.Stats{}).best()
 		return e.sure(f.chance)
 	}
 	base, ref, against, ok := e.baselineOf(id, g, st, windows)
@@ -110,7 +110,7 @@ func (e *evaluation) compare(id group.ID, g GroupState, st sli.Stats, windows ..
 	}
 	f.baseline = &base
 	f.words += "; " + against + " has " + e.figures(base)
-	if (!errors || base.ErrorRatio() > e.MaxErrorRatio) && (!slow || base.P95 > e.MaxP95) {
+	if (!errors || base.ErrorRatio() > e.MaxErrorRatio) && (!slow || base.P95 > e.MaxP95) && (!tail || e.tail(base, 1)) {
 		f.global = true
 		bad := alone()
 		return f, bad
@@ -118,7 +118,7 @@ func (e *evaluation) compare(id group.ID, g GroupState, st sli.Stats, windows ..
 	c := e.chances(st, base, ref)
 	f.chance, f.test = c.best()
 	f.words += odds(f.chance)
-	median := !e.sure(c.errors) && !e.sure(2*c.above)
+	median := !e.sure(c.errors) && !e.sure(2*c.above) && !e.sure(c.tail)
 	f.doubtful = median && c.slow() > e.Significance*e.Significance
 	f.brief = median && (c.above > stallChance || e.Newest.Sub(st.Window.From) < e.QuickWindow)
 	return f, e.sure(f.chance)
@@ -134,12 +134,13 @@ func (e *evaluation) alone(id group.ID, st sli.Stats) bool {
 }
 
 // worse says in what a group breaks an objective that others keep, and is worse than
-// they are by as much as the policy asks for.
-func (e *evaluation) worse(st, others sli.Stats) (errors, slow bool) {
+// they are by as much as the policy asks for. P99 is an objective alone: it hangs on too few
+// requests for a factor to say more.
+func (e *evaluation) worse(st, others sli.Stats) (errors, slow, tail bool) {
 	errors = st.ErrorRatio() > e.MaxErrorRatio && others.ErrorRatio() <= e.MaxErrorRatio &&
 		st.ErrorRatio()-others.ErrorRatio() >= e.ErrorRatioDifference
 	slow = st.P95 > e.MaxP95 && others.P95 <= e.MaxP95 && float64(st.P95) >= e.P95Factor*float64(others.P95)
-	return errors, slow
+	return errors, slow, e.tail(st, 1) && !e.tail(others, 1)
 }
 
 func (e *evaluation) sure(chance float64) bool { return chance <= e.Significance }
@@ -291,7 +292,12 @@ func weighted(in []sli.Stats, total uint64, of func(sli.Stats) time.Duration) ti
 
 // breaks says whether st exceeds fraction of an objective.
 func (e *evaluation) breaks(st sli.Stats, fraction float64) bool {
-	return st.ErrorRatio() > e.MaxErrorRatio*fraction || float64(st.P95) > float64(e.MaxP95)*fraction
+	return st.ErrorRatio() > e.MaxErrorRatio*fraction || float64(st.P95) > float64(e.MaxP95)*fraction || e.tail(st, fraction)
+}
+
+// tail says whether st exceeds fraction of the objective of P99, where there is one.
+func (e *evaluation) tail(st sli.Stats, fraction float64) bool {
+	return e.MaxP99 > 0 && float64(st.P99) > float64(e.MaxP99)*fraction
 }
 
 // figures says what was measured, and against which objective where one is broken.
@@ -300,6 +306,12 @@ func (e *evaluation) figures(st sli.Stats) string {
 	fmt.Fprintf(&b, "P95 %s", round(st.P95))
 	if st.P95 > e.MaxP95 {
 		fmt.Fprintf(&b, " (objective %s)", e.MaxP95)
+	}
+	if e.MaxP99 > 0 {
+		fmt.Fprintf(&b, ", P99 %s", round(st.P99))
+	}
+	if e.tail(st, 1) {
+		fmt.Fprintf(&b, " (objective %s)", e.MaxP99)
 	}
 	fmt.Fprintf(&b, ", errors %.1f%%", 100*st.ErrorRatio())
 	if st.ErrorRatio() > e.MaxErrorRatio {

@@ -23,13 +23,14 @@ func (m Mode) known() bool { return m == ModeObserve || m == ModeRecommend || m 
 type Policy struct {
 	Mode Mode `yaml:"mode"`
 
-	// A group breaks its objectives when either is exceeded over ShortWindow.
+	// A group breaks its objectives when any is exceeded over ShortWindow.
 	MaxErrorRatio float64       `yaml:"maxErrorRatio"` // 0 to 1
 	MaxP95        time.Duration `yaml:"maxP95"`
+	MaxP99        time.Duration `yaml:"maxP99"` // 0: there is none
 
 	// A group that breaks an objective is bad only where it is also worse than what
 	// it is compared with: error ratio higher by ErrorRatioDifference, or P95
-	// higher by P95Factor.
+	// higher by P95Factor, or a P99 that what it is compared with keeps.
 	ErrorRatioDifference float64 `yaml:"errorRatioDifference"` // 0 to 1
 	P95Factor            float64 `yaml:"p95Factor"`            // at least 1
 
@@ -133,6 +134,7 @@ func (p Policy) Validate() []*FieldError {
 	check(p.Mode.known(), "mode", "%q is none of %q, %q and %q", p.Mode, ModeObserve, ModeRecommend, ModeAct)
 	check(ratio(p.MaxErrorRatio), "maxErrorRatio", "%v is not between 0 and 1", p.MaxErrorRatio)
 	check(p.MaxP95 > 0, "maxP95", "%v is not above 0", p.MaxP95)
+	check(p.MaxP99 >= 0, "maxP99", "%v is neither 0 nor above it", p.MaxP99)
 	check(ratio(p.ErrorRatioDifference), "errorRatioDifference", "%v is not between 0 and 1", p.ErrorRatioDifference)
 	check(p.P95Factor >= 1 && p.P95Factor <= 1000, "p95Factor", "%v is not between 1 and 1000", p.P95Factor)
 	check(p.Significance > 0 && p.Significance <= 1, "significance", "%v is not above 0 and at most 1", p.Significance)

@@ -220,8 +220,12 @@ func (e *Entry) record(d decide.Decision) {
 		if t.QuickWindow > 0 {
 			windows = fmt.Sprintf("%s, %s", t.QuickWindow, windows)
 		}
-		e.Limits = fmt.Sprintf("errors %.3g%%, P95 %s, %.3g times its baseline or %.3g%% more errors, chance %.1g, windows %s, %d requests",
-			100*t.MaxErrorRatio, t.MaxP95, t.P95Factor, 100*t.ErrorRatioDifference, t.Significance, windows, t.MinRequests)
+		latency := fmt.Sprintf("P95 %s, %.3g times its baseline", t.MaxP95, t.P95Factor)
+		if t.MaxP99 > 0 {
+			latency = fmt.Sprintf("P99 %s, %s", t.MaxP99, latency)
+		}
+		e.Limits = fmt.Sprintf("errors %.3g%%, %s or %.3g%% more errors, chance %.1g, windows %s, %d requests",
+			100*t.MaxErrorRatio, latency, 100*t.ErrorRatioDifference, t.Significance, windows, t.MinRequests)
 	}
 	if d.Outcome != nil {
 		e.Outcome, e.Better = d.Outcome.Words, d.Outcome.Better

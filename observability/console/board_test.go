@@ -89,17 +89,17 @@ func TestEntriesAreNewestFirst(t *testing.T) {
 	}
 }
 
-// TestEntrySaysAllThresholds of a policy, and no quick window where it has none.
+// TestEntrySaysAllThresholds of a policy, and no quick window and P99 where it has none.
 func TestEntrySaysAllThresholds(t *testing.T) {
 	th := decide.Thresholds{
-		MaxErrorRatio: 0.05, MaxP95: 500 * time.Millisecond, ErrorRatioDifference: 0.02, P95Factor: 2, Significance: 1e-8,
+		MaxErrorRatio: 0.05, MaxP95: 500 * time.Millisecond, MaxP99: 2 * time.Second, ErrorRatioDifference: 0.02, P95Factor: 2, Significance: 1e-8,
 		QuickWindow: time.Second, ShortWindow: 2 * time.Second, LongWindow: 30 * time.Second, MinRequests: 10,
 	}
 	limits := func() string { return console.Entries([]decide.Decision{{Thresholds: &th}})[0].Limits }
-	if got, want := limits(), "errors 5%, P95 500ms, 2 times its baseline or 2% more errors, chance 1e-08, windows 1s, 2s and 30s, 10 requests"; got != want {
+	if got, want := limits(), "errors 5%, P99 2s, P95 500ms, 2 times its baseline or 2% more errors, chance 1e-08, windows 1s, 2s and 30s, 10 requests"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	th.QuickWindow = 0
+	th.QuickWindow, th.MaxP99 = 0, 0
 	if got, want := limits(), "errors 5%, P95 500ms, 2 times its baseline or 2% more errors, chance 1e-08, windows 2s and 30s, 10 requests"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
