@@ -44,7 +44,7 @@ func addFiles(doc object) error {
 	file, _ := definitions["File"].(object)
 	fields, ok := file["properties"].(object)
 	if !ok {
-		return errors.New("File is not in what the plugin has made")
+		return errors.New("message File is not in what the plugin has made")
 	}
 	link := files.Definitions["FileLink"]
 	properties, _ := link["properties"].(object)
