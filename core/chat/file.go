@@ -38,11 +38,11 @@ func CleanFileName(name string) string {
 		}
 		return r
 	}, name)
-	name = strings.Trim(strings.TrimLeft(name, "."), " ")
+	name = strings.TrimRight(strings.TrimLeft(name, ". "), " ")
 	if ext := path.Ext(name); len(name) > MaxFileName && len(ext) < 20 {
 		name = cut(name, MaxFileName-len(ext)) + ext
 	}
-	if name = cut(name, MaxFileName); name == "" {
+	if name = strings.TrimRight(cut(name, MaxFileName), " "); name == "" {
 		return "file"
 	}
 	return name

@@ -144,7 +144,7 @@ func TestCleanFileName(t *testing.T) {
 		"cat.png": "cat.png", "../../etc/passwd": "passwd", `C:\temp\cat.png`: "cat.png", ".bashrc": "bashrc", "": "file", "...": "file", "/": "file",
 		"a\x00b\nc": "abc", "\u202egpj.exe": "gpj.exe", ` a:*?"<>|b `: "ab", "猫.png": "猫.png", "\xffx": "x",
 		strings.Repeat("é", 200) + ".png": strings.Repeat("é", 98) + ".png", strings.Repeat("x", 300): strings.Repeat("x", 200),
-		"a." + strings.Repeat("x", 300): "a." + strings.Repeat("x", 198),
+		"a." + strings.Repeat("x", 300): "a." + strings.Repeat("x", 198), " ..x": "x", strings.Repeat("x", 199) + " yy": strings.Repeat("x", 199),
 	} {
 		if got := chat.CleanFileName(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)

@@ -441,6 +441,7 @@ func FuzzUpload(f *testing.F) {
 	f.Add("a.webp", []byte("RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\x00\x00\x00\x10\x07\x10\x11\x11\x88\x88\xfe\x07\x00"))
 	f.Add("\u202egnp.exe", []byte("MZ"))
 	f.Add("", []byte(nil))
+	f.Add("a"+strings.Repeat(".", 300)+"ng", pngOf(picture(3, 3, 255)))
 	p := folder(f)
 	b := newFiles(f, p.blobs, func(c *file.Config) { c.MaxDecode = 1 << 20 })
 	f.Fuzz(func(t *testing.T, name string, content []byte) {

@@ -84,5 +84,5 @@ func fileName(name, found string) string {
 		ext != "" && baseType(mime.TypeByExtension(ext)) == found:
 		return name
 	}
-	return name + want
+	return chat.CleanFileName(name + want) // which may be too long by its ending
 }
