@@ -121,7 +121,7 @@ func talkGRPC(ctx context.Context, t *testing.T, conn *grpc.ClientConn) error {
 					t.Errorf("hello %+v", f.Hello)
 				}
 			case f.Resumed != nil:
-				if !f.Resumed.Recovered || f.Resumed.Replayed != 2*round {
+				if !f.Resumed.Recovered || f.Resumed.Replayed > 2*round { // what is accepted and not stored yet is pushed later
 					t.Errorf("round %d: %+v", round, f.Resumed)
 				}
 				for n := range 3 {

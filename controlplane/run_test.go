@@ -723,7 +723,7 @@ func TestConfigNamesTheKey(t *testing.T) {
 		"statsTimeout":   func(c *Config) { c.StatsTimeout = 0 },
 		"ackTimeout":     func(c *Config) { c.AckTimeout = 0 },
 		"edge listen":    func(c *Config) { c.Edge.Listen = "" },
-		"edge wasm path": func(c *Config) { c.Edge.Wasm.Path = "filter.wasm" },
+		"edge wasm path": func(c *Config) { c.Edge.Wasm.Path = "folder/filter.wasm" },
 		"server":         func(c *Config) { c.Server.MaxEdges = 0 },
 	} {
 		c := valid
