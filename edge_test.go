@@ -24,6 +24,7 @@ import (
 	"github.com/tracegate/tracegate/edge/envoytest"
 	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/identity"
+	"github.com/tracegate/tracegate/mesh/runtest"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -71,7 +72,7 @@ func TestEdgeOnAnotherMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inBackground(t, func(ctx context.Context) error { return control.Serve(ctx, listener) })
+	runtest.Background(t, func(ctx context.Context) error { return control.Serve(ctx, listener) })
 	give := func(w plan.Wasm) string {
 		t.Helper()
 		snap := echoes(t, cfg, w)
@@ -100,7 +101,7 @@ func TestEdgeOnAnotherMachine(t *testing.T) {
 	version := give(filter)
 	elsewhere := cfg
 	elsewhere.Data = filepath.Join(t.TempDir(), "data")
-	inBackground(t, func(ctx context.Context) error { return runEdge(ctx, elsewhere, log) })
+	runtest.Background(t, func(ctx context.Context) error { return runEdge(ctx, elsewhere, log) })
 	until("the edge with the filter", func(e server.Edge) bool { return e.InSync && e.Version == version })
 	waitUntil(t, "the edge to listen", func() bool { return envoy.NewAdmin(cfg.Edge.Admin).Ready(t.Context()) == nil })
 	colored := func(when string) {
@@ -166,18 +167,4 @@ func seen(t *testing.T, addr, env string) (trace, group string) {
 		t.Fatalf("status %d", res.StatusCode)
 	}
 	return res.Header.Get("Seen-Traceparent"), res.Header.Get("Seen-" + semconv.HeaderGroup)
-}
-
-// inBackground runs until the end of the test, which fails where it fails.
-func inBackground(t *testing.T, run func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/tracegate/tracegate/edge/client"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
+	"github.com/tracegate/tracegate/mesh/runtest"
 	"github.com/tracegate/tracegate/mesh/webpage/browsertest"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
@@ -63,10 +64,10 @@ func newCircleWith(t *testing.T, with func(*testing.T, *core.Config), pools ...s
 		t.Fatal(err)
 	}
 	kafka, redis := make(chan string, 1), make(chan string, 1)
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return queueembedded.Run(ctx, queueembedded.Config{Listen: "127.0.0.1:0"}, func(a string) { kafka <- a }, log)
 	})
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return fanoutembedded.Run(ctx, fanoutembedded.Config{Listen: "127.0.0.1:0", Password: password}, func(a string) { redis <- a })
 	})
 	cfg := core.DefaultConfig()
@@ -101,7 +102,7 @@ func (c *circle) start(t *testing.T, cfg core.Config, key ed25519.PrivateKey, lo
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
 		Ready:      func(listen, _ string) { ready <- listen },
 	}
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		err := core.Run(ctx, cfg, deps, log)
 		failed <- err
 		return err
@@ -152,20 +153,6 @@ func (p placements) WatchPlacement(ctx context.Context, each func(placement.Plac
 			return nil
 		}
 	}
-}
-
-// background runs a part until the test ends.
-func background(t *testing.T, run func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 // TestRealCore is the page against what it is for: two people write to each other

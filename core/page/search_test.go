@@ -9,6 +9,7 @@ import (
 
 	"github.com/tracegate/tracegate/core"
 	"github.com/tracegate/tracegate/core/search"
+	"github.com/tracegate/tracegate/mesh/runtest"
 	"github.com/tracegate/tracegate/mesh/webpage/browsertest"
 )
 
@@ -18,7 +19,7 @@ func withSearch(t *testing.T, cfg *core.Config) {
 	c := search.DefaultConfig()
 	c.Listen, c.Dir, c.Token, c.Store, c.Queue = "127.0.0.1:0", t.TempDir(), password+password, cfg.Store, cfg.Queue
 	ready, failed := make(chan string, 1), make(chan error, 1)
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		err := search.Run(ctx, c, prometheus.NewRegistry(), func(addr string) { ready <- addr }, quiet())
 		failed <- err
 		return err

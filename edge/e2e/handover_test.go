@@ -31,6 +31,7 @@ import (
 	"github.com/tracegate/tracegate/edge/envoy"
 	"github.com/tracegate/tracegate/edge/envoytest"
 	"github.com/tracegate/tracegate/mesh/freeport"
+	"github.com/tracegate/tracegate/mesh/runtest"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/sli"
 )
@@ -52,10 +53,10 @@ func TestHandover(t *testing.T) {
 	binary := envoytest.Binary(t)
 	const token = "a token of the control API"
 	kafka, redis := make(chan string, 1), make(chan string, 1)
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return queueembedded.Run(ctx, queueembedded.Config{Listen: "127.0.0.1:0"}, func(a string) { kafka <- a }, slog.New(slog.DiscardHandler))
 	})
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return fanoutembedded.Run(ctx, fanoutembedded.Config{Listen: "127.0.0.1:0", Password: token}, func(a string) { redis <- a })
 	})
 
@@ -74,7 +75,7 @@ func TestHandover(t *testing.T) {
 	cfg.LameDuck, cfg.DrainSpread, cfg.DrainGrace = 0, 0, 100*time.Millisecond
 	_, key, _ := ed25519.GenerateKey(nil)
 	ready := make(chan string, 1)
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return core.Run(ctx, cfg, core.Deps{
 			Key: key, Registry: prometheus.NewRegistry(), Tracing: sdktrace.NewTracerProvider(), Placements: api,
 			Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
@@ -86,7 +87,7 @@ func TestHandover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return controlplane.Run(ctx, plane, controlplane.Deps{Stats: noTraffic{}, Decisions: noTraffic{}, Registry: prometheus.NewRegistry()}, slog.New(slog.DiscardHandler))
 	})
 
@@ -95,7 +96,7 @@ func TestHandover(t *testing.T) {
 	e.Bootstrap.XDS, e.Bootstrap.Admin, e.Listen = plane.XDSAddress, freeport.ForTest(t), []string{plane.Edge.Listen}
 	upgrade := make(chan struct{})
 	e.Upgrade = upgrade
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return edge.Run(ctx, e, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	})
 	admin := envoy.NewAdmin(e.Bootstrap.Admin)
@@ -129,20 +130,6 @@ func TestHandover(t *testing.T) {
 	if total, failed := asked(); failed != 0 || total < 50 {
 		t.Errorf("%d of %d requests failed", failed, total)
 	}
-}
-
-// background runs a part until the test ends.
-func background(t *testing.T, run func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 // pressREST asks by connections of its own; what it returns stops it and counts.
@@ -231,7 +218,7 @@ func newChatters(t *testing.T, url string, n int) *chatters {
 			},
 		})
 		g.sessions = append(g.sessions, s)
-		background(t, func(ctx context.Context) error { _ = s.Run(ctx); return nil })
+		runtest.Background(t, func(ctx context.Context) error { _ = s.Run(ctx); return nil })
 		if err := s.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -28,6 +28,7 @@ import (
 	queueembedded "github.com/tracegate/tracegate/core/queue/embedded"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
+	"github.com/tracegate/tracegate/mesh/runtest"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -95,30 +96,16 @@ func (e *router) WatchPlacement(ctx context.Context, each func(placement.Placeme
 	}
 }
 
-// background runs a part until the test ends.
-func background(t *testing.T, run func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // newRealProduct is a product whose core is the real one: a process for each pool (in
 // this one), Kafka, Redis and the store shared, behind a router instead of an Envoy.
 func newRealProduct(t *testing.T) (p *product, edge string) {
 	t.Helper()
 	p = newProduct(t)
 	kafka, redis := make(chan string, 1), make(chan string, 1)
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return queueembedded.Run(ctx, queueembedded.Config{Listen: "127.0.0.1:0"}, func(a string) { kafka <- a }, quiet())
 	})
-	background(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return fanoutembedded.Run(ctx, fanoutembedded.Config{Listen: "127.0.0.1:0", Password: labToken}, func(a string) { redis <- a })
 	})
 	brokers, nodes, e := []string{<-kafka}, []string{<-redis}, newRouter()
@@ -132,7 +119,7 @@ func newRealProduct(t *testing.T) (p *product, edge string) {
 		cfg.Queue.Brokers, cfg.Fanout.Addrs, cfg.Fanout.Password = brokers, nodes, labToken
 		cfg.LameDuck, cfg.DrainSpread, cfg.DrainGrace = 0, 0, 100*time.Millisecond
 		ready := make(chan [2]string, 1)
-		background(t, func(ctx context.Context) error {
+		runtest.Background(t, func(ctx context.Context) error {
 			return core.Run(ctx, cfg, core.Deps{
 				Key: key, Registry: prometheus.NewRegistry(), Tracing: sdktrace.NewTracerProvider(), Placements: e,
 				Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),

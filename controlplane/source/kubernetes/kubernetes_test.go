@@ -32,6 +32,7 @@ import (
 	"github.com/tracegate/tracegate/mesh/kubetest"
 	"github.com/tracegate/tracegate/mesh/operator"
 	"github.com/tracegate/tracegate/mesh/operator/render"
+	"github.com/tracegate/tracegate/mesh/runtest"
 )
 
 var kube kubetest.Shared
@@ -94,20 +95,6 @@ func logger(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }
 
-// run starts a source and ends it with the test.
-func run(t *testing.T, f func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan error, 1)
-	go func() { ended <- f(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // next waits for an update that ok says "" of.
 func next[T any](t *testing.T, updates <-chan source.Update[T], ok func(source.Update[T]) string) {
 	t.Helper()
@@ -146,7 +133,7 @@ spec:
 	}
 	updates := make(chan source.Update[policy.Endpoints])
 	e := kubernetes.Endpoints{Cluster: user(t, cl, "endpoints"), Namespace: "endpoints", Port: "http", Log: logger(t)}
-	run(t, func(ctx context.Context) error { return e.Run(ctx, updates) })
+	runtest.Background(t, func(ctx context.Context) error { return e.Run(ctx, updates) })
 	next(t, updates, func(u source.Update[policy.Endpoints]) string {
 		if u.Err == nil || !strings.Contains(u.Err.Error(), "no endpoint at all") {
 			return fmt.Sprintf("an empty cluster: %+v", u)
@@ -242,7 +229,7 @@ func overlaidBy(t *testing.T, namespace string, calls *kubetest.Calls) *plane {
 	p.user = user(t, p.cl, namespace)
 	p.user.Wrap(calls.Wrap)
 	r := kubernetes.Resources{Cluster: p.user, Namespace: namespace, Log: logger(t)}
-	run(t, func(ctx context.Context) error { return r.Run(ctx, p.file, p.policies, p.fates) })
+	runtest.Background(t, func(ctx context.Context) error { return r.Run(ctx, p.file, p.policies, p.fates) })
 	p.file <- source.Update[policy.Policy]{Raw: policy.Default}
 	return p
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/kubetest"
 	"github.com/tracegate/tracegate/mesh/operator"
+	"github.com/tracegate/tracegate/mesh/runtest"
 )
 
 // operate runs an operator with the rights that we install.
@@ -40,7 +41,7 @@ func operate(t *testing.T, cl client.Client, namespace string, qps float64) {
 	cfg.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:tracegate:tracegate-operator"}
 	deps := operator.Deps{Rate: func(string, string, group.ID) (float64, error) { return qps, nil }}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})) // may speak when the test has ended
-	run(t, func(ctx context.Context) error {
+	runtest.Background(t, func(ctx context.Context) error {
 		return operator.Run(ctx, operator.Config{Cluster: cfg, Namespaces: []string{namespace}, Metrics: "0", Health: "0", Workers: 2}, deps, log)
 	})
 }
@@ -57,7 +58,7 @@ func TestSamplesReachAllConditions(t *testing.T) {
 	}
 	places := make(chan source.Update[policy.Endpoints])
 	e := kubernetes.Endpoints{Cluster: p.user, Namespace: "samples", Port: "http", Log: logger(t)}
-	run(t, func(ctx context.Context) error { return e.Run(ctx, places) })
+	runtest.Background(t, func(ctx context.Context) error { return e.Run(ctx, places) })
 	p.fate(inForce, func(got policy.Policy) string {
 		rules, cohorts, groups := len(got.Services[1].Rules), len(got.Color.Cohorts), len(got.Decide.Groups)
 		if rules != 1 || cohorts != len(p.base.Color.Cohorts)+1 || groups != 1 {
