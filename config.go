@@ -17,6 +17,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/notify"
 	"github.com/tracegate/tracegate/core/fanout"
 	"github.com/tracegate/tracegate/core/queue"
+	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/observability/store"
 )
 
@@ -254,11 +255,11 @@ type KubernetesConfig struct {
 }
 
 func defaultConfig() Config {
-	log := queue.DefaultConfig()
+	log, envoy := queue.DefaultConfig(), bootstrap.DefaultConfig()
 	return Config{
 		Data: ".tracegate",
 		Log:  LogConfig{Level: "info", Format: "text"},
-		Edge: EdgeConfig{ID: "edge-1", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:9901", MaxHeapBytes: 1 << 30, MaxConnections: 50_000, Drain: 10 * time.Second},
+		Edge: EdgeConfig{ID: "edge-1", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:9901", MaxHeapBytes: int64(envoy.MaxHeapBytes), MaxConnections: envoy.MaxConnections, Drain: 10 * time.Second},
 		ControlPlane: ControlPlaneConfig{
 			XDS: "127.0.0.1:18000", API: "127.0.0.1:18001", Etcd: EtcdConfig{Prefix: "/config"},
 		},
