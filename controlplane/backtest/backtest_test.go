@@ -24,10 +24,11 @@ func second(r *rand.Rand, g group.Group, pool string, at time.Duration, n int, t
 		Group: g.ID(), Color: g.Color, Env: g.Env, Tenant: g.Tenant, Service: semconv.ServiceCore, Pool: pool,
 		Start: start.Add(at), Requests: uint64(n), Errors: errors, Newest: start.Add(at + 900*time.Millisecond),
 	}
+	counts := map[int16]uint64{}
 	for range n {
-		d := time.Duration(float64(took) * (0.5 + r.Float64()))
-		s.Latency = s.Latency.Add(sli.Histogram{Index: []int16{sli.BucketOf(d)}, Count: []uint64{1}})
+		counts[sli.BucketOf(time.Duration(float64(took)*(0.5+r.Float64())))]++
 	}
+	s.Latency = sli.NewHistogram(counts)
 	return s
 }
 

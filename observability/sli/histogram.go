@@ -74,30 +74,7 @@ func (h Histogram) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// Add returns the sum of both.
-func (h Histogram) Add(o Histogram) Histogram {
-	var out Histogram
-	put := func(i int16, c uint64) {
-		out.Index, out.Count = append(out.Index, i), append(out.Count, c)
-	}
-	i, j := 0, 0
-	for i < len(h.Index) || j < len(o.Index) {
-		switch {
-		case j == len(o.Index) || i < len(h.Index) && h.Index[i] < o.Index[j]:
-			put(h.Index[i], h.Count[i])
-			i++
-		case i == len(h.Index) || o.Index[j] < h.Index[i]:
-			put(o.Index[j], o.Count[j])
-			j++
-		default:
-			put(h.Index[i], h.Count[i]+o.Count[j])
-			i, j = i+1, j+1
-		}
-	}
-	return out
-}
-
-// HistogramSum adds up histograms in place. Its zero value is empty.
+// HistogramSum adds up histograms. Its zero value is empty.
 type HistogramSum struct {
 	first  int // bucket of count[0]
 	counts []uint64

@@ -45,7 +45,7 @@ func (s *Store) SlowestRoutes(ctx context.Context, id group.ID, w sli.Window, li
 	}
 	defer rows.Close()
 	type key struct{ route, service, pool string }
-	routes, latencies, read := map[key]*RouteStats{}, map[key]sli.Histogram{}, 0
+	routes, latencies, read := map[key]*RouteStats{}, map[key]*sli.HistogramSum{}, 0
 	for ; rows.Next(); read++ {
 		var k key
 		var class uint8
@@ -57,14 +57,14 @@ func (s *Store) SlowestRoutes(ctx context.Context, id group.ID, w sli.Window, li
 		r := routes[k]
 		if r == nil {
 			r = &RouteStats{Route: k.route, Service: k.service, Pool: k.pool}
-			routes[k] = r
+			routes[k], latencies[k] = r, &sli.HistogramSum{}
 		}
 		if int(class) >= len(r.Classes) {
 			class = 0 // no status that HTTP knows
 		}
 		r.Requests, r.Errors = r.Requests+requests, r.Errors+errs
 		r.Classes[class] += requests
-		latencies[k] = latencies[k].Add(sli.NewHistogram(latency))
+		latencies[k].Add(sli.NewHistogram(latency))
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read routes: %w", err)
@@ -74,7 +74,7 @@ func (s *Store) SlowestRoutes(ctx context.Context, id group.ID, w sli.Window, li
 	}
 	var out []RouteStats
 	for k, r := range routes {
-		h := latencies[k]
+		h := latencies[k].Histogram()
 		r.P50, r.P95, r.P99, r.Time = h.Quantile(0.5), h.Quantile(0.95), h.Quantile(0.99), h.Sum()
 		out = append(out, *r)
 	}
