@@ -334,21 +334,24 @@ func (l *loop) followEdges(now time.Time) {
 		return
 	}
 	l.generations = serving
-	if v, _ := l.board.Read(); v.Placement != nil {
-		out := *v.Placement
+	if l.placement != nil {
+		out := *l.placement
 		out.Edges = serving
 		l.announce(out, now)
 	}
 }
 
+// announce shows a placement together with the status it belongs to: who is told of the
+// one finds the other.
 func (l *loop) announce(out placement.Placement, now time.Time) {
-	if v, _ := l.board.Read(); v.Placement != nil && same(*v.Placement, out) {
+	if l.placement != nil && same(*l.placement, out) {
 		return
 	}
 	// The clock keeps versions growing when the state file was lost.
 	l.placementVersion = max(l.placementVersion+1, now.UnixMilli())
 	out.Version = l.placementVersion
-	l.board.Write(func(v *ctl.View) { v.Placement = &out })
+	l.placement = &out
+	l.show()
 }
 
 func same(a, b placement.Placement) bool {
@@ -443,7 +446,7 @@ func (l *loop) serveGood(s savedGood) {
 	l.servedOnTrial()
 	l.placementVersion = max(l.placementVersion, s.Placement.Version)
 	l.edges.Set(g.snapshot)
-	l.board.Write(func(v *ctl.View) { v.Placement = &s.Placement })
+	l.placement = &s.Placement
 	l.log.Info("serving the last good configuration", "version", g.snapshot.Version)
 }
 
