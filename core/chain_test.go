@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
@@ -291,4 +292,59 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	<-c.closed
 	http.DefaultClient.CloseIdleConnections()
 	eventually(t, "goroutines are gone", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// TestSlowStoreRefusesSenders: what is accepted and not stored is bounded. Beyond it
+// senders are refused over each transport, with an error that says to try again, until
+// the database stores again; what was accepted before is stored then.
+func TestSlowStoreRefusesSenders(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config("baseline")
+	cfg.Queue.MaxUnstored = 10
+	n := w.start(cfg)
+	ann, bob := n.person("ann"), n.person("bob")
+	id := n.direct(ann, "bob")
+	s := newSeen()
+	c, _ := n.connect(bob, s)
+
+	db, err := sql.Open("sqlite", strings.TrimPrefix(cfg.Store.URL, "sqlite:"))
+	must(t, err)
+	defer db.Close()
+	hold, err := db.Conn(t.Context())
+	must(t, err)
+	_, err = hold.ExecContext(t.Context(), "BEGIN IMMEDIATE") // who else writes waits
+	must(t, err)
+
+	accepted := 0
+	refused := func(err error) bool {
+		if err == nil {
+			accepted++
+			return false
+		}
+		if e := (*protocol.Error)(nil); !errors.As(err, &e) || e.Code != protocol.CodeRateLimited || !e.Temporary || !strings.Contains(e.Message, "not stored fast enough") {
+			t.Fatalf("refused with %v", err)
+		}
+		return true
+	}
+	eventually(t, "refused", func() bool { return refused(n.send(ann, id, fmt.Sprint(accepted))) })
+	if accepted <= int(cfg.Queue.MaxUnstored) {
+		t.Errorf("refused after %d, the bound is %d", accepted, cfg.Queue.MaxUnstored)
+	}
+	if !refused(c.send(id, "by-socket")) {
+		t.Error("a socket's message was accepted")
+	}
+	if stored := n.history(bob, id); len(stored) != 0 {
+		t.Errorf("stored %d messages while nobody could write", len(stored))
+	}
+
+	_, err = hold.ExecContext(t.Context(), "ROLLBACK")
+	must(t, err)
+	s.wait(t, id, accepted)
+	eventually(t, "accepted again", func() bool { return !refused(n.send(ann, id, fmt.Sprint(accepted))) })
+	s.wait(t, id, accepted)
+	for i, got := range s.ids[id] {
+		if got != fmt.Sprint(i) {
+			t.Fatalf("order %v", s.ids[id])
+		}
+	}
 }

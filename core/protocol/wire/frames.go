@@ -47,7 +47,7 @@ func NextCommand(b []byte) (c protocol.Command, rest []byte, err error) {
 		return c, nil, err
 	}
 	m := &chatv1.Command{}
-	if err := proto.Unmarshal(one, m); err != nil {
+	if err := (proto.UnmarshalOptions{RecursionLimit: MaxDepth}).Unmarshal(one, m); err != nil {
 		return c, nil, errors.New("frame is not a command")
 	}
 	if unknown := Unknown(m); unknown != 0 {
