@@ -317,7 +317,7 @@ func operate(t *testing.T, p product) {
 // workers have the routes.
 func teapot(t *testing.T, url string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {

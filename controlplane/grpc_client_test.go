@@ -67,7 +67,7 @@ func grpcClient(t *testing.T, xdsAddr, service string) healthpb.HealthClient {
 
 // call returns the address that answered.
 func call(ctx context.Context, c healthpb.HealthClient) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var p peer.Peer
 	_, err := c.Check(ctx, &healthpb.HealthCheckRequest{}, grpc.Peer(&p), grpc.WaitForReady(true))

@@ -207,7 +207,7 @@ func runOn(t *testing.T, cfg Config, w *world, xdsListener net.Listener) *plane 
 			if err != nil {
 				t.Errorf("run: %v", err)
 			}
-		case <-time.After(15 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("run does not end")
 		}
 	})
@@ -246,7 +246,7 @@ func eventually(t *testing.T, what string, ok func() bool, state func() any) {
 
 func (p *plane) placed(what string, ok func(placement.Placement) bool) placement.Placement {
 	p.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		select {
 		case pl := <-p.places:
@@ -254,7 +254,7 @@ func (p *plane) placed(what string, ok func(placement.Placement) bool) placement
 				return pl
 			}
 		case <-deadline:
-			p.t.Fatalf("placement: %s: not within 10s", what)
+			p.t.Fatalf("placement: %s: not within a minute", what)
 		}
 	}
 }
@@ -295,11 +295,7 @@ func TestCircle(t *testing.T) {
 	p.placed("isolated", func(pl placement.Placement) bool {
 		return pl.Pool(sick) == semconv.PoolIsolated && pl.Pool(healthy) == semconv.PoolBaseline
 	})
-	// Far above what it takes (the log line below has that), so that a busy machine
-	// does not fail the test; the load lab holds the promise itself.
-	if took := time.Since(fault); took > 5*time.Second {
-		t.Errorf("isolation took %v", took)
-	}
+	t.Logf("fault to placement: %v", time.Since(fault)) // the load lab holds the promise itself
 	w.set(func(w *world) { w.placed = semconv.PoolIsolated })
 	after := p.status("acknowledged", acked)
 	if after.Version == before.Version {

@@ -261,8 +261,8 @@ func want(t *testing.T, got <-chan int64, v int64) {
 		if g != v {
 			t.Fatalf("version %d, want %d", g, v)
 		}
-	case <-time.After(10 * time.Second):
-		t.Fatalf("version %d: not within 10s", v)
+	case <-time.After(time.Minute):
+		t.Fatalf("version %d: not within a minute", v)
 	}
 }
 
@@ -304,8 +304,8 @@ func TestDecisionsComeAgainWhenTheyChange(t *testing.T) {
 			if g != want {
 				t.Fatalf("decision %s, want %s", g, want)
 			}
-		case <-time.After(10 * time.Second):
-			t.Fatalf("decision %s: not within 10s", want)
+		case <-time.After(time.Minute):
+			t.Fatalf("decision %s: not within a minute", want)
 		}
 	}
 	next("1")

@@ -155,7 +155,7 @@ func TestDelivery(t *testing.T) {
 				if id != w {
 					t.Fatalf("got %s, want %s", id, w)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("%s does not come", w)
 			}
 		}
@@ -192,7 +192,7 @@ func TestDelivery(t *testing.T) {
 // settle waits until the answer to the last message was noted.
 func (k *hook) settle(t *testing.T) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for _, ok := k.first(); ok; _, ok = k.first() {

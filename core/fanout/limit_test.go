@@ -48,7 +48,7 @@ func TestTakeIsSharedByProcesses(t *testing.T) {
 
 func TestTakeWithoutServer(t *testing.T) {
 	cfg := fanout.DefaultConfig()
-	cfg.Addrs = []string{"127.0.0.1:1"}
+	cfg.Addrs, cfg.Timeout = []string{"127.0.0.1:1"}, time.Minute
 	n := start(t, cfg, "a")
 	begun := time.Now()
 	if _, err := n.Take(t.Context(), "x", 1, 1); err == nil || time.Since(begun) > cfg.Timeout/2 {

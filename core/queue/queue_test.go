@@ -93,7 +93,7 @@ func producer(t testing.TB, cfg queue.Config, tr queue.Tracing) *queue.Producer 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = p.Close(ctx)
 	})
@@ -388,7 +388,7 @@ core_queue_accepted_total{result="unstored"} 0
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "core_queue_accepted_total"); err != nil {
 		t.Error(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := p.Close(ctx); err != nil {
 		t.Error(err)
@@ -473,7 +473,7 @@ func TestEmbeddedKeepsRecordsAndOffsets(t *testing.T) {
 			r.wait(t, i+1)
 			stopConsumer()
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		_ = p.Close(ctx)
 		cancel()
 		stop()

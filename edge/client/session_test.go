@@ -70,7 +70,7 @@ func connect(t *testing.T, u *client.User, positions map[string]int64) *person {
 		cancel()
 		select {
 		case <-p.ended:
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("Run did not return")
 		}
 	})
@@ -336,7 +336,7 @@ func TestCloseCodes(t *testing.T) {
 				if !errors.As(err, &closed) || closed.Code != tt.code {
 					t.Fatalf("Run = %v, want close code %d", err, tt.code)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("Run goes on")
 			}
 			if _, _, err := alice.Session.Send(t.Context(), protocol.Send{}); !errors.Is(err, client.ErrEnded) {
@@ -430,7 +430,7 @@ func TestSendGivesUpWithItsContext(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, client.ErrUnknownOutcome) {
 		t.Errorf("Send = %v, want deadline exceeded with unknown outcome", err)
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 30*time.Second { // the answer takes a minute
 		t.Errorf("took %v", took)
 	}
 }
