@@ -23,7 +23,7 @@ func TestPinEnds(t *testing.T) {
 	servertest.Connect(t, p.xds, servertest.Options{})
 	free := p.status("programmed", acked)
 
-	until := time.Now().Add(3 * time.Second).UTC()
+	until := time.Now().Add(8 * time.Second).UTC()
 	write(t, cfg.Policy, rules(fmt.Sprintf(", pool: canary, until: %s", until.Format(time.RFC3339Nano))))
 	p.status("pinned", func(s ctlapi.Status) bool { return acked(s) && s.Version != free.Version })
 	p.status("free again", func(s ctlapi.Status) bool { return acked(s) && s.Version == free.Version })

@@ -250,7 +250,7 @@ func TestHeartbeatFindsTheDead(t *testing.T) {
 
 func TestExpiredTokenEndsTheConnection(t *testing.T) {
 	r := newRig(t, nil)
-	r.expires = time.Now().Add(300 * time.Millisecond)
+	r.expires = time.Now().Add(time.Second)
 	if code := r.open("").closeCode(); code != protocol.CloseExpired {
 		t.Errorf("closed with %d", code)
 	}
@@ -261,13 +261,13 @@ func place(version int64, pools map[group.ID]string) placement.Placement {
 }
 
 func TestPlacementMovesOneGroup(t *testing.T) {
-	r := newRig(t, func(c *session.Config) { c.MoveSpread, c.MoveGrace = 50*time.Millisecond, 300*time.Millisecond })
+	r := newRig(t, func(c *session.Config) { c.MoveSpread, c.MoveGrace = 50*time.Millisecond, 2*time.Second })
 	moved := group.Group{Color: 7, Env: "prod", Tenant: "public"}.ID()
 	a, b := r.open("user=a&color=00000007"), r.open("user=b")
 	a.resume(nil)
 	r.hub.Place(place(2, map[group.ID]string{moved: "isolated"}))
 	f := a.next()
-	if f.Reconnect == nil || f.Reconnect.Reason != "placement" || f.Reconnect.DelayMS >= 50 || f.Reconnect.GraceMS != 300 || f.Reconnect.Resume == "" {
+	if f.Reconnect == nil || f.Reconnect.Reason != "placement" || f.Reconnect.DelayMS >= 50 || f.Reconnect.GraceMS != 2000 || f.Reconnect.Resume == "" {
 		t.Fatalf("got %+v", f)
 	}
 	// it goes on working until it is closed
@@ -340,7 +340,7 @@ func TestFallbackDoesNotLoop(t *testing.T) {
 }
 
 func TestOlderPlacementIsIgnoredAndReturnCancels(t *testing.T) {
-	r := newRig(t, func(c *session.Config) { c.MoveGrace = 300 * time.Millisecond })
+	r := newRig(t, func(c *session.Config) { c.MoveGrace = time.Second })
 	moved := group.Group{Color: 7, Env: "prod", Tenant: "public"}.ID()
 	c := r.open("color=00000007")
 	r.hub.Place(place(5, nil))
@@ -350,7 +350,7 @@ func TestOlderPlacementIsIgnoredAndReturnCancels(t *testing.T) {
 	if f := c.next(); f.Reconnect == nil {
 		t.Fatalf("got %+v", f)
 	}
-	deadline := time.Now().Add(700 * time.Millisecond) // well past the grace
+	deadline := time.Now().Add(2 * time.Second) // well past the grace
 	for time.Now().Before(deadline) {
 		id := c.write(protocol.Command{Ping: &protocol.Ping{}})
 		if f := c.next(); f.ID != id {
