@@ -232,7 +232,7 @@ func TestDrainIsSpread(t *testing.T) {
 }
 
 func TestHeartbeatFindsTheDead(t *testing.T) {
-	r := newRig(t, func(c *session.Config) { c.PingEvery, c.StaleAfter = 300*time.Millisecond, 900*time.Millisecond })
+	r := newRig(t, func(c *session.Config) { c.PingEvery, c.StaleAfter = 300*time.Millisecond, 3*time.Second })
 	dead, alive := r.open("user=dead"), r.open("user=alive")
 	go func() { // reads, and so answers pings
 		for {
