@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,14 +28,14 @@ const concurrent = 16
 // newHandler serves core processes: whoever has the token may search as any user.
 func newHandler(token secret.Text, s *Searcher, m metrics, reg *prometheus.Registry, log *slog.Logger) http.Handler {
 	slots := make(chan struct{}, concurrent)
-	want := sha256.Sum256([]byte(token))
+	want := sha256.Sum256([]byte("Bearer " + string(token)))
 	mux := http.NewServeMux()
 	fine := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
 	mux.HandleFunc("GET /healthz", fine)
 	mux.HandleFunc("GET /readyz", fine)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("POST /v1/search", func(w http.ResponseWriter, r *http.Request) {
-		got := sha256.Sum256([]byte(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")))
+		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
 		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 { // hashing makes the lengths equal
 			answer(w, http.StatusUnauthorized, protocol.NewError(protocol.CodeUnauthenticated, "", "token is missing or wrong"))
 			return

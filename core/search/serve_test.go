@@ -32,6 +32,7 @@ func TestSearchNeedsTheToken(t *testing.T) {
 		{"Bearer 0123456789abcdeg", http.StatusUnauthorized},
 		{"Bearer " + token[:15], http.StatusUnauthorized},
 		{"Bearer " + token + "0", http.StatusUnauthorized},
+		{token, http.StatusUnauthorized},
 		{"Basic " + token, http.StatusUnauthorized},
 		{"Bearer " + token, http.StatusOK},
 	} {
