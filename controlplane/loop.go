@@ -28,7 +28,6 @@ import (
 	"github.com/tracegate/tracegate/controlplane/source"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
-	"github.com/tracegate/tracegate/mesh/placement"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -92,7 +91,6 @@ type loop struct {
 	unmeasured  []decide.Decision // took effect, and nobody looked yet what came of them
 	untold      []untold          // oldest first
 
-	placement        *placement.Placement // nil until one was published
 	placementVersion int64
 	generations      map[string]int64 // of the Envoys that serve, by edge
 }

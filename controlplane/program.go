@@ -334,24 +334,21 @@ func (l *loop) followEdges(now time.Time) {
 		return
 	}
 	l.generations = serving
-	if l.placement != nil {
-		out := *l.placement
+	if v, _ := l.board.Read(); v.Placement != nil {
+		out := *v.Placement
 		out.Edges = serving
 		l.announce(out, now)
 	}
 }
 
-// announce shows a placement together with the status it belongs to: who is told of the
-// one finds the other.
 func (l *loop) announce(out placement.Placement, now time.Time) {
-	if l.placement != nil && same(*l.placement, out) {
+	if v, _ := l.board.Read(); v.Placement != nil && same(*v.Placement, out) {
 		return
 	}
 	// The clock keeps versions growing when the state file was lost.
 	l.placementVersion = max(l.placementVersion+1, now.UnixMilli())
 	out.Version = l.placementVersion
-	l.placement = &out
-	l.show()
+	l.board.Write(func(v *ctl.View) { v.Placement = &out })
 }
 
 func same(a, b placement.Placement) bool {
@@ -446,7 +443,7 @@ func (l *loop) serveGood(s savedGood) {
 	l.servedOnTrial()
 	l.placementVersion = max(l.placementVersion, s.Placement.Version)
 	l.edges.Set(g.snapshot)
-	l.placement = &s.Placement
+	l.board.Write(func(v *ctl.View) { v.Placement = &s.Placement })
 	l.log.Info("serving the last good configuration", "version", g.snapshot.Version)
 }
 

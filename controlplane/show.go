@@ -22,7 +22,6 @@ func (l *loop) show() {
 	shown, handed := l.live.show(), l.live.documents()
 	l.board.Write(func(v *ctl.View) {
 		v.Ready, v.Status, v.Groups, v.Settings, v.Handed = ready, status, groups, shown, handed
-		v.Placement = l.placement
 	})
 }
 
