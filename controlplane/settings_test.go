@@ -19,6 +19,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/controlplane/notify"
+	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/controlplane/server/servertest"
 	"github.com/tracegate/tracegate/controlplane/source/etcdtest"
 	"github.com/tracegate/tracegate/core/protocol"
@@ -228,6 +229,7 @@ func TestBadSettingsAreTakenBack(t *testing.T) {
 	defer hook.Close()
 	cfg, w := testConfig(t), newWorld()
 	cfg.Notify = notify.Config{Hooks: []notify.Hook{{URL: hook.URL}}, Secret: secret.Text(webhook.NewSecret([32]byte{3})), Dir: cfg.Dir}
+	write(t, cfg.Policy, calm(policy.Default))
 	p := run(t, cfg, w)
 	servertest.Connect(t, p.xds, servertest.Options{})
 	s := p.service(settings.Instance{Service: "core", Node: "a", Labels: []string{"pool=canary"}})
