@@ -38,7 +38,7 @@ func (c *control) explainCommand() *cobra.Command {
 			return o, func(w io.Writer) { printOutcome(w, o) }, err
 		})
 	cmd.Flags().StringArrayVarP(&headers, "header", "H", nil, `a header, as "Name: value"; may be repeated`)
-	cmd.Flags().StringArrayVar(&claims, "claim", nil, "a claim of the session, as name=value; may be repeated")
+	cmd.Flags().StringArrayVar(&claims, "claim", nil, "a claim of the token, as name=value; may be repeated; iss says whose it is")
 	cmd.Flags().StringVar(&peer, "peer", "", "address the client connects from, where peers are trusted")
 	cmd.Flags().StringVar(&file, "policy", "", "a policy document to ask instead of the one in force")
 	return cmd

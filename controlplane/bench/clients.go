@@ -115,7 +115,7 @@ func (c *clients) follow(stream discoveryv3.AggregatedDiscoveryService_DeltaAggr
 		case xds.Clusters:
 			err = send(xds.Endpoints, "", discovered(resp)...)
 		case xds.Listeners:
-			if err = send(xds.Extensions, "", xds.JWTName, xds.FilterName, xds.RateLimitName); err == nil {
+			if err = send(xds.Extensions, "", xds.JWTName, xds.RequireName, xds.FilterName, xds.RateLimitName); err == nil {
 				err = send(xds.Routes, "", xds.RoutesName)
 			}
 		case xds.Routes:

@@ -212,6 +212,8 @@ func (e *explanation) rule(by taker) {
 		e.Action, e.Status = Respond, http.StatusOK
 		e.why("the edge answers preflight requests of the rule")
 		return
+	case r.JWT != nil && !e.verified(r.JWT):
+		return
 	case r.Redirect != nil:
 		e.Action, e.Status = Redirect, int(r.Redirect.Status)
 		e.why("it redirects")

@@ -20,7 +20,8 @@ type Request struct {
 	Host   string      `json:"host"`   // with or without port
 	Path   string      `json:"path"`   // with the query, as on the wire
 	Header http.Header `json:"header,omitempty"`
-	// Claims are of a token that the edge would verify; a token in Header is not read.
+	// Claims are of a token that the edge would verify; a token in Header is not read. Whose
+	// it is, the claims iss and aud say, as in tokens.
 	Claims map[string]any `json:"claims,omitempty"`
 	// Peer is the address the client connects from; only trusted peers need one.
 	Peer netip.Addr `json:"peer,omitzero"`
@@ -37,6 +38,7 @@ type request struct {
 	path   string // normalized, with the query
 	header headers
 	claims string // as they reach the filter
+	said   map[string]any
 	peer   netip.Addr
 
 	tenant, cohort string // as the filter has found; empty before
@@ -86,6 +88,7 @@ func (r Request) read() (request, error) {
 		if err != nil {
 			return invalid("claims", "claims are not JSON")
 		}
+		out.said = r.Claims
 		out.claims = base64.RawURLEncoding.EncodeToString(payload)
 	}
 	return out, nil

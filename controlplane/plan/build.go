@@ -38,6 +38,7 @@ func Build(p policy.Policy, e policy.Endpoints, of Groups, edge Edge) (Plan, err
 		Filter:     string(filter),
 		Services:   services(p, e),
 		Limits:     p.Limits,
+		JWT:        providers(p.JWT, edge.Keys),
 		Cohorts:    cohorts(p),
 		TLS:        encrypted(p.TLS, edge),
 	}
@@ -75,6 +76,18 @@ func services(p policy.Policy, e policy.Endpoints) []Service {
 			})
 		}
 		out = append(out, svc)
+	}
+	return out
+}
+
+// providers have the keys that are known of them. One whose keys were never to be had
+// verifies nothing, and changes nothing for the others.
+func providers(all []policy.JWTProvider, keys map[string]string) []policy.JWTProvider {
+	out := slices.Clone(all)
+	for i, j := range out {
+		if j.JWKSURL != "" {
+			out[i].JWKS = keys[j.JWKSURL]
+		}
 	}
 	return out
 }

@@ -21,9 +21,12 @@ type Plan struct {
 	Filter     string         `yaml:"filter"`     // color.Policy as JSON, the filter's configuration
 	Services   []Service      `yaml:"services"`   // in the order their routes are tried
 	Limits     []policy.Limit `yaml:"limits,omitempty"`
-	Cohorts    []Cohort       `yaml:"cohorts"`         // that have a pool of their own
-	Moves      []Move         `yaml:"moves"`           // sorted by group
-	Sheds      []Shed         `yaml:"sheds,omitempty"` // sorted by group
+	// JWT are identity providers beside the product's own sessions, each with the keys that
+	// are known of it now, none where they were never to be had.
+	JWT     []policy.JWTProvider `yaml:"jwt,omitempty"`
+	Cohorts []Cohort             `yaml:"cohorts"`         // that have a pool of their own
+	Moves   []Move               `yaml:"moves"`           // sorted by group
+	Sheds   []Shed               `yaml:"sheds,omitempty"` // sorted by group
 	// Retired are services that are gone, and that edges may still have routes to.
 	Retired []string `yaml:"retired,omitempty"`
 	TLS     *TLS     `yaml:"tls,omitempty"` // nil: nothing is encrypted
@@ -43,6 +46,8 @@ type Edge struct {
 	Identity string `yaml:"identity,omitempty"`
 	// Certificates is what the certificates folder holds, by name.
 	Certificates map[string]certificate.Pair `yaml:"certificates,omitempty"`
+	// Keys are the last good JWKS of identity providers, by [policy.JWTProvider.JWKSURL].
+	Keys map[string]string `yaml:"keys,omitempty"`
 	// RateLimit is the IP address and port of the rate limit service (edge/ratelimit,
 	// gRPC); empty: no limits are shared.
 	RateLimit string `yaml:"rateLimit,omitempty"`

@@ -39,6 +39,7 @@ type Policy struct {
 	Failure     Failure           `yaml:"failure"`
 	Services    []Service         `yaml:"services"`
 	Limits      []Limit           `yaml:"limits"`
+	JWT         []JWTProvider     `yaml:"jwt"`
 	CohortPools map[string]string `yaml:"cohortPools"` // cohort name -> pool name
 	Decide      decide.Policy     `yaml:"decide"`
 	TLS         TLS               `yaml:"tls"`
@@ -123,6 +124,7 @@ func (d *document) checkPolicy(p *Policy) {
 	d.checkColor(p.Color)
 	d.checkServices(p)
 	d.checkLimits(p)
+	d.checkJWT(p)
 	d.checkCohortPools(p)
 	for _, e := range p.Decide.Validate() {
 		d.invalid("decide."+e.Field, "%s", e.Err)

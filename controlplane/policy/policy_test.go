@@ -60,7 +60,7 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		"instances of itself": {"services: [{name: a, instances: a, pools: [{name: baseline}], routes: [{prefix: /}]}]\n", `services[0].instances: "a" is no other service`},
 		"unknown key":         {services + "fialure: open\n", `line 2: fialure: unknown key, did you mean "failure"?`},
 		"unknown inner key":   {services + "decide:\n  maxp95: 1s\n", `line 3: decide.maxp95: unknown key, did you mean "maxP95"?`},
-		"far from any key":    {services + "zzzzzzzzzzzz: 1\n", "line 2: zzzzzzzzzzzz: unknown key, known here: cohortPools, color, decide, failure, limits, services, tls"},
+		"far from any key":    {services + "zzzzzzzzzzzz: 1\n", "line 2: zzzzzzzzzzzz: unknown key, known here: cohortPools, color, decide, failure, jwt, limits, services, tls"},
 		"key twice":           {services + "failure: open\nfailure: open\n", "line 3"},
 		"wrong type":          {services + "decide: {minRequests: many}\n", `line 2: decide.minRequests: expected a whole number that is not negative, found "many"`},
 		"negative count":      {services + "decide: {minRequests: -1}\n", `line 2: decide.minRequests: expected a whole number that is not negative, found "-1"`},

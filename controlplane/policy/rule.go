@@ -40,6 +40,7 @@ type Rule struct {
 	RateLimit       *RateLimit `yaml:"rateLimit,omitempty"`
 	Limits          []string   `yaml:"limits,omitempty"`    // shared by all edges; names of Policy.Limits
 	Addresses       *Addresses `yaml:"addresses,omitempty"` // who may ask
+	JWT             *RuleJWT   `yaml:"jwt,omitempty"`       // who may ask
 	Fault           *Fault     `yaml:"fault,omitempty"`
 	MaxRequestBytes uint32     `yaml:"maxRequestBytes,omitempty"` // larger bodies get 413; 0 for no limit
 }

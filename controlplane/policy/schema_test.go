@@ -58,6 +58,9 @@ var limits = map[string]map[string]any{
 	"Limit.requests":              {"minimum": 1, "maximum": 1_000_000_000},
 	"Limit.unit":                  {"enum": []string{"", "second", "minute", "hour", "day"}},
 	"Limit.failure":               {"enum": []string{"", string(FailOpen), string(FailClosed)}},
+	"JWTProvider.name":            {"pattern": name.String()},
+	"JWTProvider.issuer":          {"minLength": 1, "maxLength": maxValue},
+	"RuleJWT.require":             {"minItems": 1, "maxItems": maxJWTProviders},
 	"decide.Policy.mode":          {"enum": []string{string(decide.ModeObserve), string(decide.ModeRecommend), string(decide.ModeAct)}},
 	"decide.GroupPolicy.name":     {"minLength": 1, "maxLength": 253},
 	"decide.GroupPolicy.id":       {"pattern": "^([0-9a-f]{6})?$"},
@@ -72,7 +75,7 @@ var required = map[string][]string{
 	"Policy": {"services"}, "Service": {"name", "pools", "routes"}, "Pool": {"name"}, "Rule": {"name", "match"}, "HeaderMatch": {"name"}, "CookieMatch": {"name"},
 	"QueryMatch": {"name"}, "Canary": {"pools"}, "CanaryPool": {"pool"}, "Mirror": {"pool"}, "DirectResponse": {"status"}, "CORS": {"origins"},
 	"RateLimit": {"requestsPerSecond"}, "FaultDelay": {"duration"}, "FaultAbort": {"status"}, "color.Cohort": {"name"}, "Limit": {"name", "requests"},
-	"decide.GroupPolicy": {"name"},
+	"JWTProvider": {"name", "issuer"}, "JWTHeader": {"name"}, "RuleJWT": {"require"}, "decide.GroupPolicy": {"name"},
 }
 
 const durationPattern = `^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$` // time.ParseDuration

@@ -7,7 +7,7 @@ import "reflect"
 // something has changed that concerns every request.
 func (p *Policy) Touched(old *Policy) map[string]bool {
 	out := map[string]bool{}
-	general := func(p *Policy) []any { return []any{p.Color, p.Failure, p.Limits, p.CohortPools, p.TLS} }
+	general := func(p *Policy) []any { return []any{p.Color, p.Failure, p.Limits, p.JWT, p.CohortPools, p.TLS} }
 	everything := !reflect.DeepEqual(general(p), general(old))
 	before := make(map[string]Service, len(old.Services))
 	for _, s := range old.Services {

@@ -39,6 +39,7 @@ func TestTouched(t *testing.T) {
 		"a rule that another serves":   {[]string{"prefix: /up", "prefix: /down"}, []string{"core", "files"}},
 		"a rule that is gone":          {[]string{"rules: [{name: up, match: [{prefix: /up}], service: files}]", "rules: []"}, []string{"core", "files"}},
 		"a service that is gone":       {[]string{"  - name: search\n    pools: [{name: baseline}]\n    routes: [{prefix: /}]\n", ""}, []string{"search"}},
+		"who may be who":               {[]string{"failure: open", "failure: open\njwt: [{name: corp, issuer: x, jwksURL: 'https://a.test'}]"}, []string{"core", "files", "search"}},
 		"what every request goes past": {[]string{"failure: open", "failure: closed"}, []string{"core", "files", "search"}},
 	} {
 		next, err := Parse([]byte(strings.NewReplacer(tc.edit...).Replace(twoServices)))

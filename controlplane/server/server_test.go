@@ -135,7 +135,7 @@ func expect(t *testing.T, e *servertest.Edge, want ...string) {
 	}
 }
 
-var first = []string{"cds +core.baseline +observe", "eds +core.baseline", "lds +edge", "ecds +jwt", "rds +edge", "ecds +ratelimit", "vhds +edge/none.invalid", "ecds +traffic"}
+var first = []string{"cds +core.baseline +observe", "eds +core.baseline", "lds +edge", "ecds +jwt", "rds +edge", "ecds +jwt-require", "vhds +edge/none.invalid", "ecds +ratelimit", "ecds +traffic"}
 
 // settled has an edge with base acknowledged and its responses taken.
 func settled(t *testing.T, c chain, o servertest.Options, base *xds.Snapshot) *servertest.Edge {
@@ -471,8 +471,9 @@ func TestRejectedFilterIsNotOfferedAgain(t *testing.T) {
 	c := start(t, nil)
 	base := snapshot(t, nil)
 	e := settled(t, c, servertest.Options{}, base)
+	filter, _ := base.Find(xds.Extensions, xds.FilterName)
 	e.Answer(func(typ xds.Type, r *discoveryv3.DeltaDiscoveryResponse) string {
-		if typ == xds.Extensions && r.GetSystemVersionInfo() != base.Version && r.GetResources()[0].GetVersion() != base.Resources[xds.Extensions][2].Version {
+		if typ == xds.Extensions && r.GetSystemVersionInfo() != base.Version && r.GetResources()[0].GetVersion() != filter.Version {
 			return "Unable to create Wasm plugin traffic"
 		}
 		return ""

@@ -143,7 +143,10 @@ func (b *Builder) resource(t Type, name string, render func() (validated, error)
 
 // edge is what an edge has one of.
 func (b *Builder) edge(p plan.Plan) error {
-	observe, jwks, filter := observeSource{p.Edge.Observe, p.Edge.Identity}, p.Edge.JWKS, filterSource{p.Edge.Wasm, p.Filter, p.FailClosed}
+	observe, filter := observeSource{p.Edge.Observe, p.Edge.Identity}, filterSource{p.Edge.Wasm, p.Filter, p.FailClosed}
+	tokens := jwtSource{session: p.Edge.JWKS, providers: p.JWT}
+	required := tokens
+	required.required = requirements(p.Services)
 	discovered := func(name string, from any, config func() (*anypb.Any, error)) error {
 		return b.put(Extensions, name, from, func() (validated, error) {
 			a, err := config()
@@ -164,7 +167,10 @@ func (b *Builder) edge(p plan.Plan) error {
 	if err := discovered(RateLimitName, p.Edge.RateLimit, func() (*anypb.Any, error) { return globalLimit(p.Edge.RateLimit) }); err != nil {
 		return err
 	}
-	if err := discovered(JWTName, jwks, func() (*anypb.Any, error) { return packed(jwtAuthn(jwks)) }); err != nil {
+	if err := discovered(JWTName, tokens, func() (*anypb.Any, error) { return packed(verify(tokens)) }); err != nil {
+		return err
+	}
+	if err := discovered(RequireName, required, func() (*anypb.Any, error) { return packed(require(required)) }); err != nil {
 		return err
 	}
 	return discovered(FilterName, filter, func() (*anypb.Any, error) { return trafficFilter(filter) })

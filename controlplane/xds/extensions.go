@@ -5,29 +5,19 @@ import (
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
-	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	wasmhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/wasm/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	wasmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/wasm/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
-// JWTName is the filter that verifies sessions, and its ECDS resource.
-const JWTName = "jwt"
-
-// SessionCookie carries a session's token from browsers.
-const SessionCookie = "tracegate_session"
-
 const (
-	jwtURL      = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 	wasmURL     = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
 	mutationURL = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 )
@@ -39,7 +29,7 @@ type filterSource struct {
 	failClosed bool
 }
 
-// trafficFilter and [jwtAuthn] are the two filters that change in operation: keys
+// trafficFilter and [verify] are the two filters that change in operation: keys
 // rotate, policies are edited. For each update of the Wasm filter Envoy makes a virtual
 // machine on its main thread and tries the policy in it (some 20 ms of CPU; workers keep
 // theirs, for under 1 ms), so moves of groups, which are frequent, go by routes instead.
@@ -74,41 +64,6 @@ func passThrough() *anypb.Any {
 			Action: &mutationv3.HeaderMutation_Remove{Remove: semconv.HeaderClaims},
 		}},
 	}})
-}
-
-// jwtAuthn hands verified claims to the next filter and lets everyone through:
-// who may do what is core's business. The token itself is passed on for that.
-func jwtAuthn(jwks string) *jwtv3.JwtAuthentication {
-	if jwks == "" {
-		return &jwtv3.JwtAuthentication{}
-	}
-	const provider = "session"
-	return &jwtv3.JwtAuthentication{
-		Providers: map[string]*jwtv3.JwtProvider{provider: {
-			JwksSourceSpecifier: &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{
-				Specifier: &corev3.DataSource_InlineString{InlineString: jwks},
-			}},
-			RequireExpiration:    true,
-			Forward:              true,
-			FromHeaders:          []*jwtv3.JwtHeader{{Name: "Authorization", ValuePrefix: "Bearer "}},
-			FromCookies:          []string{SessionCookie},
-			ForwardPayloadHeader: semconv.HeaderClaims,
-			PayloadInMetadata:    claimsMetadata, // for limits per user
-			ClockSkewSeconds:     5,
-			JwtCacheConfig:       &jwtv3.JwtCacheConfig{JwtCacheSize: 1000, JwtMaxTokenSize: 4096},
-		}},
-		Rules: []*jwtv3.RequirementRule{{
-			Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-			RequirementType: &jwtv3.RequirementRule_Requires{Requires: &jwtv3.JwtRequirement{
-				RequiresType: &jwtv3.JwtRequirement_RequiresAny{RequiresAny: &jwtv3.JwtRequirementOrList{
-					Requirements: []*jwtv3.JwtRequirement{
-						{RequiresType: &jwtv3.JwtRequirement_ProviderName{ProviderName: provider}},
-						{RequiresType: &jwtv3.JwtRequirement_AllowMissingOrFailed{AllowMissingOrFailed: &emptypb.Empty{}}},
-					},
-				}},
-			}},
-		}},
-	}
 }
 
 func wasm(s filterSource) (*anypb.Any, error) {

@@ -51,6 +51,7 @@ func steered() []*hcmv3.HttpFilter {
 	return []*hcmv3.HttpFilter{
 		{Name: corsFilter, ConfigType: typed(&corsv3.Cors{})},
 		{Name: rbacFilter, ConfigType: typed(&rbacv3.RBAC{})},
+		requireFilter(),                      // behind CORS: a preflight has no token
 		discovered(RateLimitName, globalURL), // whose service's address may change
 		{Name: faultFilter, ConfigType: typed(&faultv3.HTTPFault{})},
 		{Name: rateLimitFilter, ConfigType: typed(&ratelimitv3.LocalRateLimit{StatPrefix: ListenerName})},
@@ -92,6 +93,11 @@ func ruleFilters(r plan.Rule) (map[string]*anypb.Any, error) {
 			return nil, err
 		}
 		if err := tell(rbacFilter, rule); err != nil {
+			return nil, err
+		}
+	}
+	if r.JWT != nil {
+		if err := tell(RequireName, requireToken(r.JWT)); err != nil {
 			return nil, err
 		}
 	}

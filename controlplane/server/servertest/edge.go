@@ -220,7 +220,7 @@ func (e *Edge) take(typ xds.Type, resp *discoveryv3.DeltaDiscoveryResponse) []*d
 		case typ == xds.Clusters && r.GetResource().UnmarshalTo(&c) == nil && c.GetEdsClusterConfig() != nil:
 			names = append(names, r.GetName())
 		case typ == xds.Listeners && r.GetName() == xds.ListenerName:
-			filters = append(filters, xds.JWTName, xds.FilterName, xds.RateLimitName)
+			filters = append(filters, xds.JWTName, xds.RequireName, xds.FilterName, xds.RateLimitName)
 		case typ == xds.Listeners:
 			filters, secrets = append(filters, xds.TLSHeadersName), append(secrets, shown(r)...)
 		case typ == xds.Routes:
