@@ -65,6 +65,7 @@ type loop struct {
 	goodLost  string    // why that of an earlier run is not used
 	aimed     windows   // that were asked for last
 	certs     *certificates
+	keys      *keys // of identity providers
 
 	// What gRPC clients are given, and edges.
 	clients  clients
@@ -100,12 +101,14 @@ type inputs struct {
 	policies  <-chan source.Update[policy.Policy]
 	endpoints <-chan source.Update[policy.Endpoints]
 	certs     <-chan []source.CertificateUpdate
+	keys      <-chan source.KeyUpdate
 	measured  <-chan measurement
 	orders    <-chan orderRequest
 	reapplied <-chan reapplied // documents that an operator brings
 	settings  <-chan source.Documents
 	edges     <-chan struct{}
-	want      chan windows // the measuring goroutine's; has room for one
+	want      chan windows         // the measuring goroutine's; has room for one
+	wantKeys  chan []source.KeySet // of who asks for keys; has room for one
 }
 
 const (
@@ -133,6 +136,7 @@ func newLoop(l *loop, reg prometheus.Registerer) (*loop, error) {
 	if err := l.loadGood(); err != nil {
 		return nil, err
 	}
+	l.keys.load(l.path(keysFile), l.key)
 	past, err := l.loadDecisions()
 	if err != nil {
 		return nil, err
@@ -164,7 +168,7 @@ func (l *loop) path(name string) string { return filepath.Join(l.cfg.Dir, name) 
 // run is the owner. What can happen:
 //
 //  1. a source has a new reading, valid or not;
-//  2. a certificate's files have changed;
+//  2. a certificate's files have changed, or an identity provider answered;
 //  3. groups have been measured, and the edge of a trial;
 //  4. an operator orders something;
 //  5. an edge or gRPC client connected, went, acknowledged or rejected;
@@ -188,6 +192,10 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 		case us := <-in.certs:
 			l.certs.read(us)
 			l.program(time.Now(), nil)
+		case u := <-in.keys:
+			if l.keys.read(u, time.Now()) {
+				l.program(time.Now(), nil)
+			}
 		case m := <-in.measured:
 			l.evaluate(m)
 		case r := <-in.orders:
@@ -225,6 +233,7 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 		l.tellDue(time.Now())
 		pin.Reset(l.untilPin(time.Now()))
 		l.aim(in.want)
+		l.aimKeys(in.wantKeys)
 		l.tellFate()
 		l.show()
 	}

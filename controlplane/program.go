@@ -139,7 +139,7 @@ func (l *loop) program(now time.Time, ds []decide.Decision) {
 	effective := l.withoutHeld(*w.policy)
 	pol, end := effective.At(now)
 	l.pinEnd = end
-	p, snapshot, err := l.renderer.render(pol, *w.endpoints, l.placed(), l.certs.with(l.cfg.Edge))
+	p, snapshot, err := l.renderer.render(pol, *w.endpoints, l.placed(), l.edge())
 	if err != nil {
 		l.noPlan(err)
 		return

@@ -124,12 +124,14 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		seen     = new(source.CertificatesSeen)
 		measured = make(chan measurement)
 		want     = make(chan windows, 1)
+		shown    = make(chan source.KeyUpdate)
+		wantKeys = make(chan []source.KeySet, 1)
 	)
 	certs := newCertificates(cfg.Certificates, m, log)
 	certs.read(folder.Read(seen)) // before the first plan
 	loop, err := newLoop(&loop{
 		live: services, roster: seats,
-		certs: certs, cfg: cfg, edges: edges, board: board, recorder: recorder, causes: probes, whys: traces, warms: room, history: revisions,
+		certs: certs, keys: newKeys(m, log), cfg: cfg, edges: edges, board: board, recorder: recorder, causes: probes, whys: traces, warms: room, history: revisions,
 		tracer: tracer(deps.Tracing), metrics: m, log: log,
 	}, deps.Registry)
 	if err != nil {
@@ -172,6 +174,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		}.Run(ctx, places)
 	})
 	work.Go(func() error { return folder.Run(ctx, seen, renewed) })
+	work.Go(func() error { return source.JWKS{}.Run(ctx, wantKeys, shown) })
 	work.Go(func() error { return measure(ctx, cfg, deps.Stats, deps.Edges, want, measured) })
 	work.Go(func() error { return recorder.run(ctx) })
 	work.Go(func() error { return probes.run(ctx) })
@@ -180,7 +183,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	work.Go(func() error { return loop.notifier.Run(ctx) })
 	work.Go(func() error { return serveAPI(ctx, api, controlListener) })
 	work.Go(func() error {
-		return loop.run(ctx, inputs{policies: policies, settings: found, endpoints: places, certs: renewed, measured: measured, orders: orders.requests, reapplied: orders.reapplied, edges: edges.Changed(), want: want})
+		return loop.run(ctx, inputs{policies: policies, settings: found, endpoints: places, certs: renewed, keys: shown, wantKeys: wantKeys, measured: measured, orders: orders.requests, reapplied: orders.reapplied, edges: edges.Changed(), want: want})
 	})
 	served := make(chan error, 1)
 	go func() { served <- edges.Serve(edgesCtx, xdsListener) }()

@@ -50,6 +50,7 @@ func (l *loop) status() ctlapi.Status {
 	}
 	if w := l.effective(); w.policy != nil {
 		s.Mode = string(w.policy.Decide.Mode)
+		l.keys.show(w.policy.JWT, s.Sources)
 		if l.cfg.Edge.TLS.Listen != "" {
 			l.certs.show(w.policy.TLS, s.Sources)
 		}

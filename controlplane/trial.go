@@ -119,7 +119,7 @@ func (l *loop) stage(now time.Time) {
 		return
 	}
 	pol, end := l.withoutHeld(*t.wish.policy).At(now)
-	_, snapshot, err := t.renderer.render(pol, *l.effective().endpoints, l.placed(), l.certs.with(l.cfg.Edge))
+	_, snapshot, err := t.renderer.render(pol, *l.effective().endpoints, l.placed(), l.edge())
 	if err != nil {
 		l.noPlan(err)
 		return
