@@ -16,7 +16,7 @@ const modulePath = "github.com/tracegate/tracegate/"
 var pure = map[string]bool{
 	"mesh/group": true, "mesh/placement": true, "observability/semconv": true, "observability/sli": true, "observability/contrast": true, "observability/anomaly": true,
 	"wasm/color": true, "wasm/route": true, "core/protocol": true, "core/protocol/wire": true, "core/protocol/tracegate/chat/v1": true, "core/chat": true, "core/bucket": true, "core/presence": true,
-	"controlplane/policy": true, "controlplane/certificate": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/backtest": true, "controlplane/trial": true, "controlplane/plan": true, "controlplane/xds": true, "controlplane/xds/parts": true, "controlplane/blame": true,
+	"controlplane/policy": true, "controlplane/access": true, "controlplane/certificate": true, "controlplane/decide": true, "controlplane/decide/evaluate": true, "controlplane/backtest": true, "controlplane/trial": true, "controlplane/plan": true, "controlplane/xds": true, "controlplane/xds/parts": true, "controlplane/blame": true,
 	"controlplane/ctl/ctlapi": true, "controlplane/explain": true, "edge/bootstrap": true,
 	"mesh/scale": true, "mesh/forecast": true, "mesh/api/v1alpha1": true, "mesh/deploy": true, "mesh/operator/render": true,
 	// small leaves that every folder may use

@@ -125,7 +125,7 @@ func (f File[T]) content() ([]byte, error) {
 	file, err := os.Open(f.Path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s does not exist", f.Path)
+			return nil, fmt.Errorf("%s: %w", f.Path, fs.ErrNotExist)
 		}
 		return nil, fmt.Errorf("open file: %w", err)
 	}
