@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/user"
 	"strings"
 	"text/tabwriter"
@@ -24,10 +25,13 @@ func ctlCommand(opts *options) *cobra.Command {
 	cmd := &cobra.Command{Use: "ctl", Short: "ask and steer the control plane"}
 	c := control{opts: opts}
 	cmd.PersistentFlags().StringVarP(&c.output, "output", "o", "text", "text or json")
+	cmd.PersistentFlags().StringVar(&c.tokenFile, "token-file", "", "file with a token of the control API (default: the operator's, in the data folder)")
 	cmd.AddCommand(
 		c.command("status", "what is served to which edge, and what is wrong", cobra.NoArgs, c.status),
 		c.command("groups", "every group, where it is served and how it fares", cobra.NoArgs, c.groups),
-		c.command("decisions", "the last decisions with their reasons", cobra.NoArgs, c.decisions),
+		c.decisionsCommand(),
+		c.auditCommand(),
+		c.tokenCommand(),
 		c.tracesCommand(),
 		c.backtestCommand(),
 		c.anomaliesCommand(),
@@ -44,8 +48,9 @@ func ctlCommand(opts *options) *cobra.Command {
 
 // control is what all commands share.
 type control struct {
-	opts   *options
-	output string // text or json
+	opts      *options
+	output    string // text or json
+	tokenFile string // empty: the operator's
 }
 
 // call is one command's work: it returns what JSON shows, and how people see it.
@@ -71,7 +76,7 @@ func (c *control) patient(use, short string, args cobra.PositionalArgs, do call)
 			if err != nil {
 				return err
 			}
-			client, err := controlClient(cfg, secretControl)
+			client, err := c.client(cfg)
 			if err != nil {
 				return err
 			}
@@ -85,6 +90,18 @@ func (c *control) patient(use, short string, args cobra.PositionalArgs, do call)
 			return c.print(cmd.OutOrStdout(), value, text)
 		},
 	}
+}
+
+// client calls the control plane with the token that was named.
+func (c *control) client(cfg Config) (*ctlapi.Client, error) {
+	if c.tokenFile == "" {
+		return controlClient(cfg, secretControl)
+	}
+	raw, err := os.ReadFile(c.tokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("read token: %w", err)
+	}
+	return newControlClient(cfg, strings.TrimSpace(string(raw)))
 }
 
 func (c *control) load() (Config, error) {
@@ -114,9 +131,29 @@ func (c *control) groups(ctx context.Context, client *ctlapi.Client, _ []string)
 	return groups, func(w io.Writer) { printGroups(w, groups) }, err
 }
 
-func (c *control) decisions(ctx context.Context, client *ctlapi.Client, _ []string) (any, func(io.Writer), error) {
-	ds, err := client.Decisions(ctx, 50)
-	return ds, func(w io.Writer) { printDecisions(w, ds) }, err
+func (c *control) decisionsCommand() *cobra.Command {
+	var since time.Duration
+	var id, action string
+	q := ctlapi.DecisionQuery{Limit: 50}
+	cmd := c.command("decisions", "the last decisions with their reasons", cobra.NoArgs,
+		func(ctx context.Context, client *ctlapi.Client, _ []string) (any, func(io.Writer), error) {
+			q.Group, q.Action, q.Since = group.ID(id), decide.Action(action), ago(since)
+			ds, err := client.FindDecisions(ctx, q)
+			return ds, func(w io.Writer) { printDecisions(w, ds) }, err
+		})
+	cmd.Flags().DurationVar(&since, "since", 0, "how far back to look (0: as far as the control plane remembers)")
+	cmd.Flags().StringVar(&id, "group", "", "only those about this group")
+	cmd.Flags().StringVar(&action, "action", "", "only these: hold, prewarm, isolate, pin, release, shed, lift, rollback")
+	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "how many at most, the newest")
+	return cmd
+}
+
+// ago is a time before now; zero where nothing was asked for.
+func ago(d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(-d)
 }
 
 type orderFunc func(*ctlapi.Client, context.Context, group.ID, ctlapi.Order) (decide.Decision, error)

@@ -142,6 +142,7 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	c.Token, c.ViewerToken = secret.Text(token), secret.Text(viewer)
+	c.Tokens = cfg.tokens()
 	c.Certificates, c.Settings = cfg.certificates(), filepath.Join(cfg.Data, "settings")
 	c.Edge = cfg.planEdge()
 	c.Edge.JWKS, c.Edge.Wasm = jwks, filter

@@ -18,6 +18,7 @@ import (
 const (
 	secretControl    = "ctl.token"    // of operators
 	secretViewer     = "viewer.token" // of who may only look
+	secretTokens     = "tokens.yaml"  // names and digests of more of them; no secret, and not made
 	secretConsole    = "console.password"
 	secretLook       = "console.viewer.password" // of the console, for who may only look
 	secretClickHouse = "clickhouse.password"

@@ -31,6 +31,7 @@ type Config struct {
 	Token          secret.Text   // of the control API, for operators
 	UpdateSecret   secret.Text   // of signed updates, as webhook.NewSecret makes one; empty: there are none
 	ViewerToken    secret.Text   // for who may only look; empty: nobody
+	Tokens         string        // file of more of them, with names (controlplane/access); empty: there are none
 	DNSRefresh     time.Duration // between two look-ups of a name in endpoints
 	DNSTimeout     time.Duration // of one
 	Edge           plan.Edge     // what is not policy

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tracegate/tracegate/controlplane/access"
 	"github.com/tracegate/tracegate/controlplane/blame"
 	"github.com/tracegate/tracegate/controlplane/ctl"
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
@@ -66,6 +67,7 @@ type loop struct {
 	aimed     windows   // that were asked for last
 	certs     *certificates
 	keys      *keys // of identity providers
+	tokens    *tokens
 
 	// What gRPC clients are given, and edges.
 	clients  clients
@@ -102,6 +104,7 @@ type inputs struct {
 	endpoints <-chan source.Update[policy.Endpoints]
 	certs     <-chan []source.CertificateUpdate
 	keys      <-chan source.KeyUpdate
+	tokens    <-chan source.Update[[]access.Token]
 	measured  <-chan measurement
 	orders    <-chan orderRequest
 	reapplied <-chan reapplied // documents that an operator brings
@@ -117,6 +120,7 @@ const (
 	stateFile   = "state.json"
 	goodFolder  = "lastgood" // a file for each class of edges
 	goodKey     = "lastgood.key"
+	auditFile   = "audit.jsonl"
 )
 
 // newLoop finishes a loop that has its parts. It loads what an earlier run left: the
@@ -126,6 +130,9 @@ func newLoop(l *loop, reg prometheus.Registerer) (*loop, error) {
 	l.sources = map[string]ctlapi.Source{
 		"policy":    {File: l.cfg.policySource(), Error: "not read yet"},
 		"endpoints": {File: l.cfg.Endpoints, Error: "not read yet"},
+	}
+	if l.cfg.Tokens != "" {
+		l.sources["tokens"] = ctlapi.Source{File: l.cfg.Tokens}
 	}
 	l.refusals, l.held = map[resourceID]refusal{}, map[blame.Rule]heldRule{}
 	l.state = decide.State{Groups: map[group.ID]decide.GroupState{}}
@@ -168,7 +175,7 @@ func (l *loop) path(name string) string { return filepath.Join(l.cfg.Dir, name) 
 // run is the owner. What can happen:
 //
 //  1. a source has a new reading, valid or not;
-//  2. a certificate's files have changed, or an identity provider answered;
+//  2. a certificate's files have changed, or the tokens of the control API, or an identity provider answered;
 //  3. groups have been measured, and the edge of a trial;
 //  4. an operator orders something;
 //  5. an edge or gRPC client connected, went, acknowledged or rejected;
@@ -196,6 +203,8 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 			if l.keys.read(u, time.Now()) {
 				l.program(time.Now(), nil)
 			}
+		case u := <-in.tokens:
+			l.readTokens(u)
 		case m := <-in.measured:
 			l.evaluate(m)
 		case r := <-in.orders:
@@ -481,7 +490,7 @@ func (l *loop) order(r orderRequest) (decide.Decision, error) {
 		return decide.Decision{}, err
 	}
 	o := decide.Order{
-		Group: g, Home: w.home(g.Color), By: "operator:" + r.order.By, Reason: r.order.Reason,
+		Group: g, Home: w.home(g.Color), By: r.order.By, Reason: r.order.Reason,
 		For: time.Duration(r.order.ForMS) * time.Millisecond, Requests: r.order.Requests, Pool: r.order.Pool, Now: time.Now(),
 	}
 	apply := l.state.Release
@@ -518,7 +527,7 @@ func (l *loop) confirm(w wish, r orderRequest) (decide.Decision, error) {
 	if !ok {
 		return decide.Decision{}, protocol.NewError(protocol.CodeNotFound, "decision", "no such decision is remembered")
 	}
-	d, next, err := l.state.Confirm(w.policy.Decide, advice, "operator:"+r.order.By, r.order.Reason, time.Now())
+	d, next, err := l.state.Confirm(w.policy.Decide, advice, r.order.By, r.order.Reason, time.Now())
 	if err == nil && d.Action == decide.RollBack && !l.current(*d.Revision) {
 		err = outdated("another " + d.Revision.What() + " is in force")
 	}

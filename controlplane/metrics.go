@@ -23,6 +23,8 @@ type metrics struct {
 	lost        prometheus.Gauge
 	trials      *prometheus.CounterVec
 	settings    *prometheus.CounterVec
+
+	unauthenticated prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -86,6 +88,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.settings = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tracegate_settings_total", Help: "Settings documents of services, by result: in_force, invalid, refused, rolled_back.",
 	}, []string{"result"})
-	reg.MustRegister(m.settings, m.trials, m.limited, m.rolledBack, m.warms, m.lost, m.quarantined, m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.expires, m.saves, m.queued, m.durable, m.whys)
+	m.unauthenticated = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tracegate_control_unauthenticated_total", Help: "Requests to the control API without a token or signature that counts.",
+	})
+	reg.MustRegister(m.unauthenticated, m.settings, m.trials, m.limited, m.rolledBack, m.warms, m.lost, m.quarantined, m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.expires, m.saves, m.queued, m.durable, m.whys)
 	return m
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
@@ -198,5 +200,14 @@ func TestSignedUpdate(t *testing.T) {
 	}
 	if all, err := p.api.Revisions(t.Context()); err != nil || len(all) != 2 {
 		t.Errorf("revisions: %+v, %v", all, err)
+	}
+	var got []string
+	all, err := p.api.Audit(t.Context(), ctlapi.AuditQuery{Who: "webhook", Limit: 10})
+	for _, r := range all {
+		got = append(got, strings.Join([]string{r.By, r.Action, r.Reason, r.Digest, r.Outcome}, " "))
+	}
+	want := []string{"repo policy merge " + ctlapi.DigestOf([]byte("services: []\n")) + " invalid_argument", "repo policy merge " + ctlapi.DigestOf(renamed("signed")) + " done"}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("audit: %v (-want +got):\n%s", err, diff)
 	}
 }

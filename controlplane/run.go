@@ -26,6 +26,8 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tracegate/tracegate/controlplane/access"
+	"github.com/tracegate/tracegate/controlplane/audit"
 	"github.com/tracegate/tracegate/controlplane/ctl"
 	"github.com/tracegate/tracegate/controlplane/history"
 	"github.com/tracegate/tracegate/controlplane/policy"
@@ -103,6 +105,18 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		return err
 	}
 	defer kept.end()
+	record, torn, err := audit.Open(filepath.Join(cfg.Dir, auditFile), deps.Registry)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := record.Close(); err != nil {
+			log.Warn("close audit log", "error", err)
+		}
+	}()
+	if torn > 0 {
+		log.Warn("audit log has torn lines", "lines", torn)
+	}
 
 	var (
 		m        = newMetrics(deps.Registry)
@@ -126,27 +140,31 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		want     = make(chan windows, 1)
 		shown    = make(chan source.KeyUpdate)
 		wantKeys = make(chan []source.KeySet, 1)
+		named    = newTokens(cfg.Tokens)
+		holders  = make(chan source.Update[[]access.Token])
 	)
 	certs := newCertificates(cfg.Certificates, m, log)
 	certs.read(folder.Read(seen)) // before the first plan
 	loop, err := newLoop(&loop{
 		live: services, roster: seats,
-		certs: certs, keys: newKeys(m, log), cfg: cfg, edges: edges, board: board, recorder: recorder, causes: probes, whys: traces, warms: room, history: revisions,
+		certs: certs, keys: newKeys(m, log), tokens: named, cfg: cfg, edges: edges, board: board, recorder: recorder, causes: probes, whys: traces, warms: room, history: revisions,
 		tracer: tracer(deps.Tracing), metrics: m, log: log,
 	}, deps.Registry)
 	if err != nil {
 		return err
 	}
 	defer loop.close()
-	tokens := ctl.Tokens{Operator: cfg.Token, Viewer: cfg.ViewerToken}
+	tokens := ctl.Tokens{Operator: cfg.Token, Viewer: cfg.ViewerToken, Named: named.now}
 	if cfg.UpdateSecret != "" {
 		if tokens.Updates, err = webhook.NewVerifier(cfg.UpdateSecret); err != nil {
 			return fmt.Errorf("configure signed updates: %w", err)
 		}
 	}
 	api := &http.Server{
-		Handler: ctl.New(tokens, board, orders, revisions, ctlSettings{past, seats},
-			promhttp.HandlerFor(deps.Registry, promhttp.HandlerOpts{}), log),
+		Handler: ctl.New(tokens, ctl.Deps{
+			Board: board, Orders: orders, History: revisions, Settings: ctlSettings{past, seats}, Audit: record,
+			Metrics: promhttp.HandlerFor(deps.Registry, promhttp.HandlerOpts{}), Unauthenticated: m.unauthenticated,
+		}, log),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -175,6 +193,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	})
 	work.Go(func() error { return folder.Run(ctx, seen, renewed) })
 	work.Go(func() error { return source.JWKS{}.Run(ctx, wantKeys, shown) })
+	work.Go(func() error { return named.run(ctx, holders) })
 	work.Go(func() error { return measure(ctx, cfg, deps.Stats, deps.Edges, want, measured) })
 	work.Go(func() error { return recorder.run(ctx) })
 	work.Go(func() error { return probes.run(ctx) })
@@ -183,7 +202,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	work.Go(func() error { return loop.notifier.Run(ctx) })
 	work.Go(func() error { return serveAPI(ctx, api, controlListener) })
 	work.Go(func() error {
-		return loop.run(ctx, inputs{policies: policies, settings: found, endpoints: places, certs: renewed, keys: shown, wantKeys: wantKeys, measured: measured, orders: orders.requests, reapplied: orders.reapplied, edges: edges.Changed(), want: want})
+		return loop.run(ctx, inputs{policies: policies, settings: found, endpoints: places, certs: renewed, keys: shown, wantKeys: wantKeys, tokens: holders, measured: measured, orders: orders.requests, reapplied: orders.reapplied, edges: edges.Changed(), want: want})
 	})
 	served := make(chan error, 1)
 	go func() { served <- edges.Serve(edgesCtx, xdsListener) }()

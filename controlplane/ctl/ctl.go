@@ -2,16 +2,14 @@
 // status, groups, placement, decisions, and an operator's orders. The wire types
 // and a client are in ctlapi.
 //
-// It decides and keeps nothing: it shows a [Board] and hands orders to [Orders],
-// both of which controlplane brings. Every path below /v1 wants a token, and what
-// changes something the operator's. The listener is the caller's: on loopback, or of TLS.
+// It decides and keeps nothing: it shows a [Board], hands orders to [Orders] and notes
+// in [Audit] who asked for what; controlplane brings all three. Every path below /v1 wants
+// a token, and what changes something an operator's. The listener is the caller's: on
+// loopback, or of TLS.
 package ctl
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"io"
@@ -21,6 +19,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tracegate/tracegate/controlplane/access"
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/core/protocol"
@@ -57,63 +58,85 @@ const (
 	maxWatches   = 64
 	maxInstances = 1024
 	maxText      = 500 // of a reason, bytes
+	maxBy        = 64  // of what who asks says of themselves
 )
 
 // Tokens open the API. Who shows none of them sees nothing.
 type Tokens struct {
-	Operator secret.Text // may do everything
+	Operator secret.Text // may do everything; its name is "operator"
 	Viewer   secret.Text // may look and ask, and change nothing; empty: there is none
+	// Named are more of them, as they are now; nil: there are none.
+	Named func() access.Set
 	// Updates checks policies that come signed instead (POST /v1/updates); nil: none may.
 	Updates *webhook.Verifier
 }
 
+// Deps is what the API shows and asks.
+type Deps struct {
+	Board    *Board
+	Orders   Orders
+	History  Revisions
+	Settings Settings
+	Audit    Audit
+	Metrics  http.Handler
+	// Unauthenticated counts requests without a token that counts, and updates without a
+	// signature that does: they leave no other trace, so nobody can fill a disk with them.
+	Unauthenticated prometheus.Counter
+}
+
 // api serves.
 type api struct {
-	operator, viewer [sha256.Size]byte // of the whole header
-	board            *Board
-	orders           Orders
-	history          Revisions
-	log              *slog.Logger
-	updates          *webhook.Verifier
-	settings         Settings
-	watches          chan struct{} // a slot for each open watch
-	instances        chan struct{} // the same, of settings
+	generated       access.Set
+	named           func() access.Set
+	board           *Board
+	orders          Orders
+	history         Revisions
+	audit           Audit
+	unauthenticated prometheus.Counter
+	log             *slog.Logger
+	updates         *webhook.Verifier
+	settings        Settings
+	watches         chan struct{} // a slot for each open watch
+	instances       chan struct{} // the same, of settings
 }
 
 // New returns the handler of the API with the process's health and metrics.
-func New(tokens Tokens, board *Board, orders Orders, history Revisions, services Settings, metrics http.Handler, log *slog.Logger) http.Handler {
+func New(tokens Tokens, deps Deps, log *slog.Logger) http.Handler {
 	a := &api{
-		operator:  digest(tokens.Operator),
-		viewer:    digest(tokens.Viewer),
-		board:     board,
-		orders:    orders,
-		history:   history,
-		log:       log,
-		updates:   tokens.Updates,
-		settings:  services,
-		watches:   make(chan struct{}, maxWatches),
-		instances: make(chan struct{}, maxInstances),
+		generated:       generated(tokens),
+		named:           tokens.Named,
+		board:           deps.Board,
+		orders:          deps.Orders,
+		history:         deps.History,
+		audit:           deps.Audit,
+		unauthenticated: deps.Unauthenticated,
+		log:             log,
+		updates:         tokens.Updates,
+		settings:        deps.Settings,
+		watches:         make(chan struct{}, maxWatches),
+		instances:       make(chan struct{}, maxInstances),
 	}
 	v1 := http.NewServeMux()
 	v1.HandleFunc("GET "+ctlapi.PathStatus, a.status)
 	v1.HandleFunc("GET "+ctlapi.PathPlacement, a.placement)
 	v1.HandleFunc("GET "+ctlapi.PathPlacementWatch, a.watchPlacement)
 	v1.HandleFunc("GET "+ctlapi.PathGroups, a.groups)
-	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/isolate", a.changes(a.order(decide.Isolate)))
-	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/pin", a.changes(a.order(decide.Pin)))
-	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/release", a.changes(a.order(decide.Release)))
-	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/shed", a.changes(a.order(decide.Shed)))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/isolate", a.changes(string(decide.Isolate), a.order(decide.Isolate)))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/pin", a.changes(string(decide.Pin), a.order(decide.Pin)))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/release", a.changes(string(decide.Release), a.order(decide.Release)))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/shed", a.changes(string(decide.Shed), a.order(decide.Shed)))
 	v1.HandleFunc("GET "+ctlapi.PathDecisions, a.decisions)
-	v1.HandleFunc("POST "+ctlapi.PathDecisions+"/{id}/confirm", a.changes(a.confirm))
+	v1.HandleFunc("POST "+ctlapi.PathDecisions+"/{id}/confirm", a.changes("confirm", a.confirm))
 	v1.HandleFunc("GET "+ctlapi.PathDecisionsWatch, a.watchDecisions)
 	v1.HandleFunc("GET "+ctlapi.PathPolicy, a.policy)
-	v1.HandleFunc("PUT "+ctlapi.PathPolicy, a.changes(a.putPolicy))
+	v1.HandleFunc("PUT "+ctlapi.PathPolicy, a.changes("policy", a.putPolicy))
 	v1.HandleFunc("POST "+ctlapi.PathPolicyCheck, a.checkPolicy)
 	v1.HandleFunc("GET "+ctlapi.PathRevisions, a.revisions)
 	v1.HandleFunc("GET "+ctlapi.PathRevisions+"/{number}", a.revision)
 	a.settingsRoutes(v1)
 	v1.HandleFunc("GET "+ctlapi.PathRoutes, a.routes)
 	v1.HandleFunc("POST "+ctlapi.PathExplain, a.explain)
+	v1.HandleFunc("GET "+ctlapi.PathAudit, a.showAudit)
 	v1.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, &protocol.Error{Code: protocol.CodeNotFound, Message: "no such path or method"})
 	})
@@ -121,45 +144,10 @@ func New(tokens Tokens, board *Board, orders Orders, history Revisions, services
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
-	mux.Handle("GET /metrics", metrics)
+	mux.Handle("GET /metrics", deps.Metrics)
 	mux.HandleFunc("POST "+ctlapi.PathUpdates, a.update)
 	mux.Handle("/v1/", a.authenticated(v1))
 	return mux
-}
-
-// digest stands for a token, so that neither its content nor its length can be told
-// from the time a comparison takes. An empty token is nobody's.
-func digest(token secret.Text) [sha256.Size]byte {
-	if token == "" {
-		return sha256.Sum256([]byte(rand.Text()))
-	}
-	return sha256.Sum256([]byte("Bearer " + string(token)))
-}
-
-func is(r *http.Request, token [sha256.Size]byte) bool {
-	sum := sha256.Sum256([]byte(r.Header.Get("Authorization")))
-	return subtle.ConstantTimeCompare(sum[:], token[:]) == 1
-}
-
-func (a *api) authenticated(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !is(r, a.operator) && !is(r, a.viewer) {
-			a.fail(w, r, &protocol.Error{Code: protocol.CodeUnauthenticated, Message: "control token missing or wrong"})
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// changes lets operators only through.
-func (a *api) changes(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if !is(r, a.operator) {
-			a.fail(w, r, &protocol.Error{Code: protocol.CodePermissionDenied, Message: "the token is a viewer's, and this changes something"})
-			return
-		}
-		next(w, r)
-	}
 }
 
 func (a *api) ready(w http.ResponseWriter, _ *http.Request) {
@@ -192,57 +180,29 @@ func (a *api) placement(w http.ResponseWriter, r *http.Request) {
 	reply(w, v.Placement)
 }
 
-func (a *api) decisions(w http.ResponseWriter, r *http.Request) {
-	limit := 100
-	if s := r.URL.Query().Get("limit"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > MaxDecisions {
-			a.fail(w, r, &protocol.Error{Code: protocol.CodeInvalidArgument, Field: "limit", Message: "limit is not between 1 and " + strconv.Itoa(MaxDecisions)})
-			return
-		}
-		limit = n
-	}
-	v, _ := a.board.Read()
-	out := []decide.Decision{}
-	for i := len(v.Decisions) - 1; i >= 0 && len(out) < limit; i-- {
-		out = append(out, v.Decisions[i].Decision)
-	}
-	reply(w, out)
-}
-
-func (a *api) order(action decide.Action) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+func (a *api) order(action decide.Action) reader {
+	return func(w http.ResponseWriter, r *http.Request) (change, error) {
 		id := group.ID(r.PathValue("id"))
 		o, err := readOrder(w, r)
 		if err == nil {
 			err = checkGroup(o, id, action)
 		}
-		if err != nil {
-			a.fail(w, r, err)
-			return
-		}
-		d, err := a.orders.Order(r.Context(), action, id, o)
-		if err != nil {
-			a.fail(w, r, err)
-			return
-		}
-		reply(w, d)
+		return change{by: o.By, reason: o.Reason, do: func(ctx context.Context, by string) (any, string, error) {
+			o.By = by
+			return decided(a.orders.Order(ctx, action, id, o))
+		}}, err
 	}
 }
 
-func (a *api) confirm(w http.ResponseWriter, r *http.Request) {
+func (a *api) confirm(w http.ResponseWriter, r *http.Request) (change, error) {
 	o, err := readOrder(w, r)
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	d, err := a.orders.Confirm(r.Context(), r.PathValue("id"), o)
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	reply(w, d)
+	return change{by: o.By, reason: o.Reason, do: func(ctx context.Context, by string) (any, string, error) {
+		o.By = by
+		return decided(a.orders.Confirm(ctx, r.PathValue("id"), o))
+	}}, err
 }
+
+func decided(d decide.Decision, err error) (answer any, made string, _ error) { return d, d.ID, err }
 
 const maxRate = 1_000_000 // requests a second
 
@@ -288,8 +248,8 @@ func readOrder(w http.ResponseWriter, r *http.Request) (ctlapi.Order, error) {
 	switch {
 	case strings.TrimSpace(o.Reason) == "" || len(o.Reason) > maxText:
 		return invalid("reason", "reason is not 1 to "+strconv.Itoa(maxText)+" bytes")
-	case strings.TrimSpace(o.By) == "" || len(o.By) > 64:
-		return invalid("by", "by is not 1 to 64 bytes")
+	case len(o.By) > maxBy:
+		return invalid("by", "by is longer than "+strconv.Itoa(maxBy)+" bytes")
 	case o.ForMS < 0 || time.Duration(o.ForMS) > 7*24*time.Hour/time.Millisecond:
 		return invalid("for_ms", "for_ms is not between 0 and a week")
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tracegate/tracegate/controlplane/ctl"
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
@@ -81,10 +83,18 @@ func (d *desk) Document(int) ([]byte, error) { return nil, d.err }
 func serve(t *testing.T) (*ctl.Board, *desk, *httptest.Server, *ctlapi.Client) {
 	t.Helper()
 	board, d := ctl.NewBoard(), &desk{orders: make(chan ctlapi.Order, 100)}
-	s := httptest.NewServer(ctl.New(ctl.Tokens{Operator: token, Viewer: viewer}, board, d, d, nil, http.NotFoundHandler(), slog.New(slog.DiscardHandler)))
+	s := serveAs(t, ctl.Tokens{Operator: token, Viewer: viewer}, board, d, new(book))
+	return board, d, s, ctlapi.NewClient(strings.TrimPrefix(s.URL, "http://"), token)
+}
+
+func serveAs(t *testing.T, tokens ctl.Tokens, board *ctl.Board, d *desk, b *book) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(ctl.New(tokens, ctl.Deps{
+		Board: board, Orders: d, History: d, Audit: b, Metrics: http.NotFoundHandler(), Unauthenticated: prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}),
+	}, slog.New(slog.DiscardHandler)))
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections)
-	return board, d, s, ctlapi.NewClient(strings.TrimPrefix(s.URL, "http://"), token)
+	return s
 }
 
 func TestEveryPathWantsTheToken(t *testing.T) {
@@ -109,6 +119,7 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 		{"GET", ctlapi.PathRevisions + "/1"},
 		{"GET", ctlapi.PathRoutes},
 		{"POST", ctlapi.PathExplain},
+		{"GET", ctlapi.PathAudit},
 		{"GET", "/v1/none"},
 	} {
 		for _, auth := range []string{"", "Bearer ", token, "Bearer " + token + "x", "Bearer " + token[1:], "Basic " + token} {
@@ -140,7 +151,7 @@ func TestOrdersAreChecked(t *testing.T) {
 		"unknown field":    {"abcdef", `{"reason":"x","by":"y","force":true}`, ""},
 		"no reason":        {"abcdef", `{"by":"y"}`, "reason"},
 		"long reason":      {"abcdef", `{"by":"y","reason":"` + strings.Repeat("x", 501) + `"}`, "reason"},
-		"nobody":           {"abcdef", `{"reason":"x"}`, "by"},
+		"long by":          {"abcdef", `{"reason":"x","by":"` + strings.Repeat("y", 65) + `"}`, "by"},
 		"negative time":    {"abcdef", `{"reason":"x","by":"y","for_ms":-1}`, "for_ms"},
 		"too long a time":  {"abcdef", `{"reason":"x","by":"y","for_ms":9223372036854775807}`, "for_ms"},
 		"color":            {"abcdef", `{"reason":"x","by":"y","identity":{"color":"x"}}`, "identity.color"},

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,20 +36,24 @@ func (a *api) policy(w http.ResponseWriter, r *http.Request) {
 	reply(w, out)
 }
 
-func (a *api) putPolicy(w http.ResponseWriter, r *http.Request) {
-	by, reason := r.URL.Query().Get("by"), r.URL.Query().Get("reason")
-	if by == "" {
-		by = "unknown"
-	}
+func (a *api) putPolicy(w http.ResponseWriter, r *http.Request) (change, error) {
 	document, err := readDocument(w, r)
-	if err = cmp.Or(err, checkWho(by, reason)); err == nil {
-		err = a.orders.PutPolicy(r.Context(), document, "operator:"+by, reason)
-	}
+	return a.policyChange(r, document, err)
+}
+
+// policyChange puts a document that was read, or could not be.
+func (a *api) policyChange(r *http.Request, document []byte, err error) (change, error) {
+	by, reason := r.URL.Query().Get("by"), r.URL.Query().Get("reason")
+	return change{by: by, reason: reason, digest: digest(document, err), do: func(ctx context.Context, by string) (any, string, error) {
+		return nil, "", a.orders.PutPolicy(ctx, document, by, reason)
+	}}, cmp.Or(err, checkWho(by, reason))
+}
+
+func digest(document []byte, err error) string {
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return ""
 	}
-	w.WriteHeader(http.StatusNoContent)
+	return ctlapi.DigestOf(document)
 }
 
 func readDocument(w http.ResponseWriter, r *http.Request) ([]byte, error) {

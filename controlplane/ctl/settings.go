@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,9 +31,9 @@ func (a *api) settingsRoutes(v1 *http.ServeMux) {
 	v1.HandleFunc("GET "+ctlapi.PathSettings, a.showSettings)
 	v1.HandleFunc("GET "+ctlapi.PathSettingsRevisions, a.settingsRevisions)
 	v1.HandleFunc("GET "+ctlapi.PathSettingsDocument, a.settingsDocument)
-	v1.HandleFunc("PUT "+ctlapi.PathSettingsDocument, a.changes(a.putSettings))
+	v1.HandleFunc("PUT "+ctlapi.PathSettingsDocument, a.changes("settings", a.putSettings))
 	v1.HandleFunc("GET "+ctlapi.PathSettingsWatch, a.watchSettings)
-	v1.HandleFunc("POST "+ctlapi.PathSettingsReports, a.changes(a.report)) // who could say that a document is refused could keep all from having it
+	v1.HandleFunc("POST "+ctlapi.PathSettingsReports, a.operators(a.report)) // who could say that a document is refused could keep all from having it
 }
 
 func (a *api) showSettings(w http.ResponseWriter, _ *http.Request) {
@@ -100,27 +101,27 @@ func (a *api) replyRevision(w http.ResponseWriter, r *http.Request, history Revi
 	reply(w, ctlapi.Document{Revision: &all[i], Document: string(document)})
 }
 
-func (a *api) putSettings(w http.ResponseWriter, r *http.Request) {
+func (a *api) putSettings(w http.ResponseWriter, r *http.Request) (change, error) {
 	key, err := settingsKey(r)
-	by, reason := cmp.Or(r.URL.Query().Get("by"), "unknown"), r.URL.Query().Get("reason")
 	var document []byte
 	if err == nil {
 		document, err = io.ReadAll(http.MaxBytesReader(w, r.Body, settings.MaxSize))
 	}
-	if err = cmp.Or(err, checkWho(by, reason)); err == nil {
-		err = a.orders.PutSettings(r.Context(), key, document, "operator:"+by, reason)
-	}
-	if err != nil {
-		a.fail(w, r, tooLarge(err, settings.MaxSize))
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
+	return a.settingsChange(r, key, document, tooLarge(err, settings.MaxSize))
+}
+
+// settingsChange puts a document that was read, or could not be.
+func (a *api) settingsChange(r *http.Request, key string, document []byte, err error) (change, error) {
+	by, reason := r.URL.Query().Get("by"), r.URL.Query().Get("reason")
+	return change{by: by, reason: reason, digest: digest(document, err), do: func(ctx context.Context, by string) (any, string, error) {
+		return nil, "", tooLarge(a.orders.PutSettings(ctx, key, document, by, reason), settings.MaxSize)
+	}}, cmp.Or(err, checkWho(by, reason))
 }
 
 func checkWho(by, reason string) error {
 	switch {
-	case len(by) > 64:
-		return protocol.NewError(protocol.CodeInvalidArgument, "by", "by is longer than 64 bytes")
+	case len(by) > maxBy:
+		return protocol.NewError(protocol.CodeInvalidArgument, "by", "by is longer than "+strconv.Itoa(maxBy)+" bytes")
 	case len(reason) > maxText:
 		return protocol.NewError(protocol.CodeInvalidArgument, "reason", "reason is longer than "+strconv.Itoa(maxText)+" bytes")
 	}

@@ -25,7 +25,6 @@ func (a *api) update(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, protocol.NewError(protocol.CodeNotFound, "", "signed updates are not switched on"))
 		return
 	}
-	by, reason := r.URL.Query().Get("by"), r.URL.Query().Get("reason")
 	document, err := readDocument(w, r)
 	if err != nil {
 		a.fail(w, r, err)
@@ -34,29 +33,34 @@ func (a *api) update(w http.ResponseWriter, r *http.Request) {
 	id, err := a.updates.Verify(r.Header, document, time.Now())
 	switch {
 	case errors.Is(err, webhook.ErrReplayed):
-		err = protocol.NewError(protocol.CodeAlreadyExists, "webhook-id", err.Error())
+		a.fail(w, r, protocol.NewError(protocol.CodeAlreadyExists, "webhook-id", err.Error()))
 	case err != nil:
 		a.log.Warn("signed update refused", "error", err)
-		err = protocol.NewError(protocol.CodeUnauthenticated, "", err.Error())
+		a.unauthenticated.Inc()
+		a.fail(w, r, protocol.NewError(protocol.CodeUnauthenticated, "", err.Error()))
 	default:
-		if err = checkWho(by, reason); err == nil {
-			err = a.take(r.Context(), document, "webhook:"+by, reason)
+		rec := newRecord(r, webhookName, webhookName, "policy")
+		ch, err := a.policyChange(r, document, nil)
+		if key := settings.Comment(document, "settings"); key != "" {
+			rec.Action, rec.Target = "settings", clip(key, maxTarget)
+			ch, err = a.settingsChange(r, key, document, nil)
+			if _, ok := settings.ServiceOf(key); !ok && err == nil {
+				err = protocol.NewError(protocol.CodeInvalidArgument, "settings", fmt.Sprintf("settings: %.100q is no key", key))
+			}
 		}
+		a.carryOut(w, r, rec, answering(ch, ctlapi.Taken{ID: id, Digest: ctlapi.DigestOf(document)}), err)
 	}
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	reply(w, ctlapi.Taken{ID: id, Digest: ctlapi.DigestOf(document)})
 }
 
-func (a *api) take(ctx context.Context, document []byte, by, reason string) error {
-	key := settings.Comment(document, "settings")
-	if key == "" {
-		return a.orders.PutPolicy(ctx, document, by, reason)
+// webhookName is who brings signed updates, and what lets them.
+const webhookName = "webhook"
+
+// answering is a change with an answer of its own.
+func answering(ch change, answer any) change {
+	do := ch.do
+	ch.do = func(ctx context.Context, by string) (any, string, error) {
+		_, made, err := do(ctx, by)
+		return answer, made, err
 	}
-	if _, ok := settings.ServiceOf(key); !ok {
-		return protocol.NewError(protocol.CodeInvalidArgument, "settings", fmt.Sprintf("settings: %.100q is no key", key))
-	}
-	return a.orders.PutSettings(ctx, key, document, by, reason)
+	return ch
 }

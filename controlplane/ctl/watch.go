@@ -41,7 +41,8 @@ func (a *api) watchDecisions(w http.ResponseWriter, r *http.Request) {
 
 // watch writes a line of JSON for each value that news finds in a view, the
 // present one first, and an empty line as a heartbeat. It has no queue: it reads
-// the newest view whenever it has written the last.
+// the newest view whenever it has written the last. With the token it was opened by it
+// ends, after a heartbeat at the latest.
 func (a *api) watch(w http.ResponseWriter, r *http.Request, slots chan struct{}, news func(View) []any) {
 	select {
 	case slots <- struct{}{}:
@@ -70,6 +71,9 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request, slots chan struct{},
 		select {
 		case <-changed:
 		case <-beat.C:
+			if _, ok := a.holder(r, time.Now()); !ok {
+				return // its token has expired, or was taken away
+			}
 			if _, err := w.Write([]byte("\n")); err != nil {
 				return
 			}

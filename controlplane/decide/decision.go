@@ -32,6 +32,15 @@ const (
 	RollBack Action = "rollback" // the configuration before is in force again
 )
 
+// Known says whether there is such an action.
+func (a Action) Known() bool {
+	switch a {
+	case Hold, PreWarm, Isolate, Pin, Release, Shed, Lift, RollBack:
+		return true
+	}
+	return false
+}
+
 // Moves says whether edges get something new by it.
 func (a Action) Moves() bool { return a != Hold && a != PreWarm }
 
@@ -49,7 +58,7 @@ type Decision struct {
 	FromPool string      `json:"from_pool"`
 	ToPool   string      `json:"to_pool"`
 	Reason   string      `json:"reason"` // in words, with the figures
-	By       string      `json:"by"`     // "policy" or "operator:<name>"
+	By       string      `json:"by"`     // "policy", or the name of a token and, after a colon, of who used it
 	Stats    sli.Stats   `json:"stats"`
 	Baseline *sli.Stats  `json:"baseline,omitempty"` // what Stats was compared with; nil where nothing could be
 	Advice   Action      `json:"advice,omitempty"`   // of a Hold: what a person should think about doing

@@ -63,8 +63,29 @@ func (c *Client) Groups(ctx context.Context) ([]Group, error) {
 
 // Decisions are the newest decisions, newest first.
 func (c *Client) Decisions(ctx context.Context, limit int) ([]decide.Decision, error) {
+	return c.FindDecisions(ctx, DecisionQuery{Limit: limit})
+}
+
+// DecisionQuery says which decisions are asked for; what is zero asks for any, but for Limit.
+type DecisionQuery struct {
+	Since  time.Time
+	Group  group.ID
+	Action decide.Action
+	Limit  int
+}
+
+// FindDecisions are the newest of those that are asked for, newest first.
+func (c *Client) FindDecisions(ctx context.Context, q DecisionQuery) ([]decide.Decision, error) {
+	v := url.Values{"limit": {strconv.Itoa(q.Limit)}}
+	setSince(v, q.Since)
+	if q.Group != "" {
+		v.Set("group", string(q.Group))
+	}
+	if q.Action != "" {
+		v.Set("action", string(q.Action))
+	}
 	var out []decide.Decision
-	return out, c.call(ctx, http.MethodGet, PathDecisions+"?limit="+strconv.Itoa(limit), nil, &out)
+	return out, c.call(ctx, http.MethodGet, PathDecisions+"?"+v.Encode(), nil, &out)
 }
 
 // Isolate moves a group to the isolated pool, whatever policy thinks of it.

@@ -194,7 +194,7 @@ const (
 // Order asks to isolate, pin, limit or release a group.
 type Order struct {
 	Reason   string `json:"reason"`
-	By       string `json:"by"`                 // who asks; "operator:" is put before it
+	By       string `json:"by,omitempty"`       // who asks, in their own words; the name of the token is put before it
 	ForMS    int64  `json:"for_ms,omitempty"`   // zero: isolate until released; release for a minute; a pin must have it
 	Requests uint32 `json:"requests,omitempty"` // of a limit: a second, and for each edge
 
