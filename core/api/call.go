@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net"
 	"net/http"
 
 	"go.opentelemetry.io/otel/trace"
@@ -25,6 +26,7 @@ type call struct {
 	address   string // the client's
 	token     string // empty where there is none
 	edge      string // the Envoy it came by; see semconv.HeaderEdge
+	local     string // address of this process that it came to
 	identity  account.Identity
 	cut       func()             // ends a write that waits; of a stream, as is opened
 	opened    func()             // ends the span
@@ -52,10 +54,17 @@ func callOf(ctx context.Context) *call {
 // caller is who calls, once admit has found it out.
 func caller(ctx context.Context) account.Identity { return callOf(ctx).identity }
 
+func localAddress(r *http.Request) string {
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		return a.String()
+	}
+	return ""
+}
+
 // called makes the call of a request.
 func (s *server) called(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(withCall(r.Context(), &call{address: s.address(r), token: token(r), edge: r.Header.Get(semconv.HeaderEdge)})))
+		next.ServeHTTP(w, r.WithContext(withCall(r.Context(), &call{address: s.address(r), token: token(r), edge: r.Header.Get(semconv.HeaderEdge), local: localAddress(r)})))
 	})
 }
 

@@ -44,7 +44,7 @@ func (s *server) opening(next http.Handler) http.Handler {
 func (s *server) who(ctx context.Context, id account.Identity) session.Who {
 	return session.Who{
 		User: id.User, Session: id.Session, Expires: id.SessionEnds, Group: s.traffic(ctx),
-		Baggage: baggage.FromContext(ctx), Upgrade: trace.SpanContextFromContext(ctx), Edge: callOf(ctx).edge,
+		Baggage: baggage.FromContext(ctx), Upgrade: trace.SpanContextFromContext(ctx), Edge: callOf(ctx).edge, Address: callOf(ctx).local,
 	}
 }
 

@@ -255,7 +255,7 @@ func newRig(t testing.TB, edit func(*session.Config), opts ...sdktrace.TracerPro
 		err := hub.Upgrade(w, req, session.Who{
 			User: chat.User{ID: "id-" + name, Name: name}, Expires: r.expires,
 			Group: group.Group{Color: color, Env: "prod", Tenant: "public"},
-			Edge:  q.Get("edge"),
+			Edge:  q.Get("edge"), Address: q.Get("address"),
 		})
 		if e, ok := errors.AsType[*protocol.Error](err); ok {
 			w.WriteHeader(e.Code.Status())

@@ -313,6 +313,28 @@ func TestSupersededEdge(t *testing.T) {
 	}
 }
 
+// TestDrainedInstance: sockets that came to an address that is to be left are asked to come
+// back; those of another stay, and so does one that is sent here all the same afterwards.
+func TestDrainedInstance(t *testing.T) {
+	r := newRig(t, func(c *session.Config) { c.MoveSpread, c.MoveGrace, c.MoveSettle = 0, time.Minute, 0 })
+	leaves, stays := r.open("user=a&address=10.0.0.1:9101"), r.open("user=b&address=10.0.0.2:9101")
+	p := place(2, nil)
+	p.Draining = []string{"10.0.0.1:9101"}
+	r.hub.Place(p)
+	if f := leaves.next(); f.Reconnect == nil || f.Reconnect.Reason != "drain" || f.Reconnect.Resume == "" {
+		t.Fatalf("got %+v", f)
+	}
+	for _, c := range []*client{stays, r.open("user=c&address=10.0.0.1:9101")} {
+		id := c.write(protocol.Command{Ping: &protocol.Ping{}})
+		if f := c.next(); f.ID != id {
+			t.Errorf("one that stays got %+v", f)
+		}
+	}
+	if n := r.metric("core_moves_asked_total/drain"); n != 1 {
+		t.Errorf("asked %v times", n)
+	}
+}
+
 // TestFallbackDoesNotLoop: connections that come back, because the other pool has no
 // healthy endpoint, are asked again only after a pause.
 func TestFallbackDoesNotLoop(t *testing.T) {

@@ -43,7 +43,7 @@ func newMetrics(reg prometheus.Registerer, h *Hub) (metrics, error) {
 		sendErrors: vec("core_send_errors_total", "Sends over WebSocket that were answered with an error, by its code.", "code"),
 		catchUps:   vec("core_catch_ups_total", "Reads of missed messages from the store, by cause.", "cause", "resume", "gap", "hint", "tick"),
 		resumes:    vec("core_resumes_total", "Resumes answered, by whether all was recovered.", "recovered", "true", "false"),
-		moves:      vec("core_moves_asked_total", "Connections asked to reconnect, by reason.", "reason", "placement", "shutdown", "edge"),
+		moves:      vec("core_moves_asked_total", "Connections asked to reconnect, by reason.", "reason", "placement", "shutdown", "edge", "drain"),
 	}
 	sockets := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "core_sockets", Help: "Connections open."},
 		func() float64 { return float64(h.Sockets()) })

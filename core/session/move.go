@@ -47,7 +47,7 @@ func (h *Hub) Place(p placement.Placement) {
 
 // movePlaced asks the connections whose group belongs elsewhere to move, once for each
 // placement, and again after a pause that grows; and those whose Envoy another one has
-// taken over from, which ends soon.
+// taken over from, which ends soon; and all that came to an address that is to be left.
 func (h *Hub) movePlaced(now time.Time) {
 	h.mu.Lock()
 	place, placed, placedAt := h.place, h.placed, h.placedAt
@@ -60,6 +60,12 @@ func (h *Hub) movePlaced(now time.Time) {
 	h.each(func(c *conn) {
 		if place.Superseded(c.origin.edge) {
 			c.askToMove(now, h.cfg.MoveSpread, h.cfg.MoveGrace, protocol.CloseMoved, "edge")
+			return
+		}
+		if place.Drains(c.origin.address) {
+			if c.born < settled { // later ones were sent here because there is nowhere else
+				c.askToMove(now, h.cfg.MoveSpread, h.cfg.MoveGrace, protocol.CloseMoved, "drain")
+			}
 			return
 		}
 		if place.PoolOf(c.origin.group, c.userID) == h.deps.Pool {

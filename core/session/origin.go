@@ -10,13 +10,14 @@ import (
 )
 
 // origin is what connections of one group and tenant with the same baggage, by the same
-// Envoy, have in common. Each would else keep some 700 bytes of parsed baggage for itself.
+// Envoy to the same address, have in common. Each would else keep some 700 bytes of parsed baggage for itself.
 type origin struct {
 	key     string
 	tenant  string // of the user
 	group   group.Group
 	id      group.ID
 	edge    string          // see Who
+	address string          // see Who
 	baggage baggage.Baggage // travels with every command
 	conns   int             // that have it; guarded by the hub's mu
 }
@@ -27,10 +28,10 @@ func newOrigin(who Who) *origin {
 		key = append(key, m.String())
 	}
 	slices.Sort(key) // they come in any order
-	key = append(key, who.Group.Color.String(), who.Group.Env, who.Group.Tenant, who.User.Tenant, who.Edge)
+	key = append(key, who.Group.Color.String(), who.Group.Env, who.Group.Tenant, who.User.Tenant, who.Edge, who.Address)
 	return &origin{
 		key:    strings.Join(key, ","),
-		tenant: who.User.Tenant, group: who.Group, id: who.Group.ID(), edge: who.Edge, baggage: who.Baggage,
+		tenant: who.User.Tenant, group: who.Group, id: who.Group.ID(), edge: who.Edge, address: who.Address, baggage: who.Baggage,
 	}
 }
 

@@ -253,4 +253,5 @@ type Who struct {
 	Baggage baggage.Baggage   // travels with every command
 	Upgrade trace.SpanContext // linked from every command
 	Edge    string            // the Envoy it came by, see semconv.HeaderEdge; empty: none has said
+	Address string            // of this process, that it came to
 }

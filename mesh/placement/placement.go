@@ -6,6 +6,7 @@
 package placement
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,9 @@ type Placement struct {
 	// Home is, of groups in Groups that are released step by step, the share of users, in
 	// percent, who are where they would be without the move.
 	Home map[group.ID]uint32 `json:"home,omitempty"`
+	// Draining are instances, by address, that get no new requests: sockets that are open
+	// there should come back.
+	Draining []string `json:"draining,omitempty"`
 }
 
 // Via is how an Envoy names itself in requests (semconv.HeaderEdge).
@@ -45,6 +49,9 @@ func (p Placement) Superseded(via string) bool {
 	generation, err := strconv.ParseInt(via[i+1:], 10, 64)
 	return err == nil && generation < p.Edges[via[:i]]
 }
+
+// Drains says whether the instance at an address is to be left.
+func (p Placement) Drains(addr string) bool { return slices.Contains(p.Draining, addr) }
 
 // Pool is the pool of g: its own move first, then its cohort's pool, else baseline.
 func (p Placement) Pool(g group.Group) string {
