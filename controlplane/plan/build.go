@@ -70,7 +70,7 @@ func services(p policy.Policy, e policy.Endpoints) []Service {
 			instances := cmp.Or(s.Instances, s.Name)
 			own, backup := sorted(e.Services[instances][pool.Name]), sorted(e.Backup[instances][pool.Name])
 			svc.Pools = append(svc.Pools, Pool{
-				Name: pool.Name, Endpoints: own, Backup: backup, CircuitBreakers: pool.CircuitBreakers,
+				Name: pool.Name, Endpoints: own, Backup: backup, Draining: draining(own, e.Draining[instances][pool.Name]), CircuitBreakers: pool.CircuitBreakers,
 				OutlierDetection: pool.OutlierDetection, HealthCheck: pool.HealthCheck, PanicThreshold: pool.PanicThreshold,
 				LoadBalancing: pool.LoadBalancing, Protocol: pool.Protocol, TLS: pool.TLS, Zones: zones(slices.Concat(own, backup), zoneOf), Balances: pool.Zones,
 			})
@@ -98,6 +98,17 @@ func sorted(endpoints []string) []string {
 		return endpoints
 	}
 	return slices.Sorted(slices.Values(endpoints))
+}
+
+// draining are those endpoints that are among others.
+func draining(endpoints, all []string) []string {
+	var out []string
+	for _, e := range endpoints {
+		if slices.Contains(all, e) {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 func zones(endpoints []string, zoneOf func(string) string) map[string]string {

@@ -8,6 +8,8 @@
 package plan
 
 import (
+	"slices"
+
 	"github.com/tracegate/tracegate/controlplane/certificate"
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/mesh/group"
@@ -90,6 +92,8 @@ type Pool struct {
 	Endpoints []string `yaml:"endpoints"` // IP address and port, sorted
 	// Backup serve where none of Endpoints does, before baseline.
 	Backup []string `yaml:"backup,omitempty"`
+	// Draining are those of Endpoints that get no new requests.
+	Draining []string `yaml:"draining,omitempty"`
 
 	// As in [policy.Pool]; nil for the defaults of controlplane/xds.
 	CircuitBreakers  *policy.CircuitBreakers  `yaml:"circuitBreakers,omitempty"`
@@ -159,6 +163,18 @@ func (p Plan) Groups() Groups {
 	return out
 }
 
+// Draining are the instances that drain in any service, sorted.
+func (p Plan) Draining() []string {
+	var out []string
+	for _, s := range p.Services {
+		for _, pool := range s.Pools {
+			out = append(out, pool.Draining...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // ClusterName is the name of a service's pool wherever two sides must agree on
 // it: CDS, EDS, routes, access logs. Neither part may contain a dot
 // (controlplane/policy sees to that), so the name can be taken apart again.
@@ -170,6 +186,8 @@ func (p Plan) Placement(version int64) placement.Placement {
 		Version: version,
 		Cohorts: make(map[string]string, len(p.Cohorts)),
 		Groups:  make(map[group.ID]string, len(p.Moves)),
+
+		Draining: p.Draining(),
 	}
 	for _, c := range p.Cohorts {
 		out.Cohorts[c.Color.String()] = c.Pool

@@ -22,6 +22,10 @@ type Endpoints struct {
 	// Zones says where instances are: zone -> CIDRs and single addresses. The narrowest that
 	// an instance is in counts; one that is in none has no zone.
 	Zones map[string][]string `yaml:"zones,omitempty"`
+
+	// Draining are instances that get no new requests, as Services is keyed. The control
+	// plane writes it, operators do not: they order it.
+	Draining map[string]map[string][]string `yaml:"-"`
 }
 
 const (

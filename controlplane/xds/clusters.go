@@ -113,7 +113,7 @@ func (b *Builder) servicePools(s plan.Service, m *serviceMade) error {
 	}
 	for _, pool := range s.Pools {
 		name, settings := plan.ClusterName(s.Name, pool.Name), pool
-		settings.Endpoints, settings.Backup, settings.Zones = nil, nil, nil
+		settings.Endpoints, settings.Backup, settings.Draining, settings.Zones = nil, nil, nil, nil
 		if err := cluster(name, settings, byPriority(s, pool)); err != nil {
 			return err
 		}
@@ -255,17 +255,23 @@ type endpointSource struct {
 	weights map[string]uint32
 }
 
-// tier are endpoints of one priority, and the zones of those that have one.
+// tier are endpoints of one priority, those of them that drain, and the zones of those that
+// have one.
+//
+// One that drains stays in the assignment, as DRAINING: no edge sends it anything new, what
+// is open on it goes on, and an edge's admin interface shows how much that is. (To leave it
+// out, as gRPC clients get it, lost for that reason only. It counts as an unhealthy one, so
+// where nothing else is healthy, not even baseline's, requests still go there.)
 type tier struct {
-	addrs []string
-	zones map[string]string
+	addrs, draining []string
+	zones           map[string]string
 }
 
 // serving are a pool's own, and then those elsewhere, where there are any.
 func serving(p plan.Pool) endpointSource {
-	s := endpointSource{tiers: []tier{{p.Endpoints, p.Zones}}}
+	s := endpointSource{tiers: []tier{{addrs: p.Endpoints, draining: p.Draining, zones: p.Zones}}}
 	if len(p.Backup) > 0 {
-		s.tiers = append(s.tiers, tier{p.Backup, p.Zones})
+		s.tiers = append(s.tiers, tier{addrs: p.Backup, zones: p.Zones})
 	}
 	if p.Balances != nil {
 		s.weights = p.Balances.Weights
@@ -293,7 +299,7 @@ func loadAssignment(name string, s endpointSource) (*endpointv3.ClusterLoadAssig
 		Policy:      &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(overprovisioning)},
 	}
 	for priority, t := range s.tiers {
-		l, err := localities(t.addrs, uint32(priority), t.zones, s.weights)
+		l, err := localities(t, uint32(priority), s.weights)
 		if err != nil {
 			return nil, err
 		}

@@ -87,7 +87,7 @@ func (b *Builder) proxylessService(s plan.Service, src proxylessSource) error {
 			continue
 		}
 		name, bare := plan.ClusterName(s.Name, pool.Name), pool
-		bare.Endpoints, bare.Backup, bare.Zones = nil, nil, nil
+		bare.Endpoints, bare.Backup, bare.Draining, bare.Zones = nil, nil, nil, nil
 		if err := b.put(Clusters, name, bare, func() (validated, error) { return proxylessCluster(name, pool), nil }); err != nil {
 			return err
 		}
@@ -240,20 +240,21 @@ func proxylessCluster(name string, pool plan.Pool) *clusterv3.Cluster {
 }
 
 // proxylessEndpoints has what such clients insist on: localities with a name and a
-// weight, priorities without a gap, and no address twice.
+// weight, priorities without a gap, and no address twice; nor one that drains, whose calls
+// that are open they let end.
 func proxylessEndpoints(name string, s endpointSource) (*endpointv3.ClusterLoadAssignment, error) {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	seen := map[string]bool{}
 	priority := uint32(0)
 	for _, t := range s.tiers {
-		addrs := slices.DeleteFunc(slices.Clone(t.addrs), func(a string) bool { return seen[a] })
+		addrs := slices.DeleteFunc(slices.Clone(t.addrs), func(a string) bool { return seen[a] || slices.Contains(t.draining, a) })
 		if len(addrs) == 0 {
 			continue
 		}
 		for _, a := range addrs {
 			seen[a] = true
 		}
-		ls, err := localities(addrs, priority, t.zones, s.weights)
+		ls, err := localities(tier{addrs: addrs, zones: t.zones}, priority, s.weights)
 		if err != nil {
 			return nil, err
 		}

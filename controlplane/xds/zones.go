@@ -22,12 +22,12 @@ import (
 
 // localities are endpoints by zone, in the order of the zones' names. Where no zone is
 // known there is one locality, without a name, as there always was.
-func localities(addrs []string, priority uint32, zones map[string]string, weights map[string]uint32) ([]*endpointv3.LocalityLbEndpoints, error) {
+func localities(t tier, priority uint32, weights map[string]uint32) ([]*endpointv3.LocalityLbEndpoints, error) {
 	byZone := map[string][]string{}
-	for _, a := range addrs {
-		byZone[zones[a]] = append(byZone[zones[a]], a)
+	for _, a := range t.addrs {
+		byZone[t.zones[a]] = append(byZone[t.zones[a]], a)
 	}
-	if len(addrs) == 0 {
+	if len(t.addrs) == 0 {
 		byZone[""] = nil
 	}
 	var out []*endpointv3.LocalityLbEndpoints
@@ -36,7 +36,12 @@ func localities(addrs []string, priority uint32, zones map[string]string, weight
 		if err != nil {
 			return nil, err
 		}
-		if len(zones) > 0 {
+		for i, a := range byZone[zone] {
+			if slices.Contains(t.draining, a) {
+				l.LbEndpoints[i].HealthStatus = corev3.HealthStatus_DRAINING
+			}
+		}
+		if len(t.zones) > 0 {
 			l.Locality = &corev3.Locality{Zone: zone}
 		}
 		if len(weights) > 0 {
