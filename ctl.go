@@ -30,6 +30,8 @@ func ctlCommand(opts *options) *cobra.Command {
 		c.command("status", "what is served to which edge, and what is wrong", cobra.NoArgs, c.status),
 		c.command("groups", "every group, where it is served and how it fares", cobra.NoArgs, c.groups),
 		c.decisionsCommand(),
+		c.command("endpoints", "the instances that edges have, by service and pool, and which of them drain", cobra.NoArgs, c.endpoints),
+		c.drainCommand(),
 		c.auditCommand(),
 		c.tokenCommand(),
 		c.tracesCommand(),
@@ -258,6 +260,9 @@ func printStatus(w io.Writer, s ctlapi.Status) {
 	}
 	if tr := s.Trial; tr != nil {
 		fmt.Fprintln(t, "on trial\t"+trialWords(*tr))
+	}
+	for _, d := range s.Drains {
+		fmt.Fprintf(t, "draining\t%s/%s %s\t%s\n", d.Service, d.Pool, d.Instance, drainWords(d))
 	}
 	for _, q := range s.Quarantined {
 		printRefusal(t, "in quarantine", q)

@@ -54,6 +54,7 @@ type loop struct {
 
 	// What the sources say, and what came of it.
 	wanted    wish                     // newest valid policy and endpoints
+	drains    []ctlapi.Drain           // of instances, by operators; replaced, never edited
 	sources   map[string]ctlapi.Source // shown in status
 	bad       wish                     // the documents that edges refused; nil where they did not
 	rejection *ctlapi.Rejection        // what they said
@@ -107,6 +108,7 @@ type inputs struct {
 	tokens    <-chan source.Update[[]access.Token]
 	measured  <-chan measurement
 	orders    <-chan orderRequest
+	drains    <-chan drainRequest
 	reapplied <-chan reapplied // documents that an operator brings
 	settings  <-chan source.Documents
 	edges     <-chan struct{}
@@ -131,13 +133,13 @@ func newLoop(l *loop, reg prometheus.Registerer) (*loop, error) {
 		"policy":    {File: l.cfg.policySource(), Error: "not read yet"},
 		"endpoints": {File: l.cfg.Endpoints, Error: "not read yet"},
 	}
-	if l.cfg.Tokens != "" {
-		l.sources["tokens"] = ctlapi.Source{File: l.cfg.Tokens}
-	}
 	l.refusals, l.held = map[resourceID]refusal{}, map[blame.Rule]heldRule{}
 	l.state = decide.State{Groups: map[group.ID]decide.GroupState{}}
 	l.stale = "no telemetry yet"
 	if err := l.loadState(); err != nil {
+		return nil, err
+	}
+	if err := l.loadDrains(); err != nil {
 		return nil, err
 	}
 	if err := l.loadGood(); err != nil {
@@ -177,10 +179,10 @@ func (l *loop) path(name string) string { return filepath.Join(l.cfg.Dir, name) 
 //  1. a source has a new reading, valid or not;
 //  2. a certificate's files have changed, or the tokens of the control API, or an identity provider answered;
 //  3. groups have been measured, and the edge of a trial;
-//  4. an operator orders something;
+//  4. an operator orders something, about a group or an instance;
 //  5. an edge or gRPC client connected, went, acknowledged or rejected;
 //  6. edges have taken too long to acknowledge;
-//  7. a rule's pin to a pool ends, a quarantine, the time of a trial, or the wait for causes;
+//  7. a rule's pin to a pool ends, the drain of an instance, a quarantine, the time of a trial, or the wait for causes;
 //  8. something became known of a decision;
 //  9. an operator brings a document that was taken back;
 //  10. settings of services were found, or an instance of one came, went or answered;
@@ -210,7 +212,11 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 		case r := <-in.orders:
 			d, err := l.order(r)
 			l.show() // before the answer: who reads the status next must find it there
-			r.reply <- orderReply{decision: d, err: err}
+			r.reply <- answered[decide.Decision]{d, err}
+		case r := <-in.drains:
+			d, err := l.drain(r, time.Now())
+			l.show()
+			r.reply <- answered[ctlapi.Drain]{d, err}
 		case r := <-in.reapplied:
 			if r.key != "" {
 				l.live.reapply(r.key, r.document, l.last.long, time.Now())
@@ -229,6 +235,7 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 			l.settle(time.Now(), true)
 		case now := <-pin.C:
 			l.endPin(now)
+			l.endDrains(now)
 		case f := <-l.whys.found:
 			l.addCauses(f, time.Now())
 			l.answered(f)
@@ -327,6 +334,7 @@ func (l *loop) readEndpoints(u source.Update[policy.Endpoints]) {
 	}
 	l.wanted.endpoints, l.wanted.rawEndpoints = &u.Value, u.Raw
 	l.bad.rawEndpoints = nil
+	l.followDrains(now)
 	l.program(now, nil)
 }
 

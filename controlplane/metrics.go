@@ -25,6 +25,7 @@ type metrics struct {
 	settings    *prometheus.CounterVec
 
 	unauthenticated prometheus.Counter
+	draining        prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -91,6 +92,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.unauthenticated = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "tracegate_control_unauthenticated_total", Help: "Requests to the control API without a token or signature that counts.",
 	})
-	reg.MustRegister(m.unauthenticated, m.settings, m.trials, m.limited, m.rolledBack, m.warms, m.lost, m.quarantined, m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.expires, m.saves, m.queued, m.durable, m.whys)
+	m.draining = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tracegate_instances_draining", Help: "Instances that an operator has taken out of rotation.",
+	})
+	reg.MustRegister(m.draining, m.unauthenticated, m.settings, m.trials, m.limited, m.rolledBack, m.warms, m.lost, m.quarantined, m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.expires, m.saves, m.queued, m.durable, m.whys)
 	return m
 }

@@ -20,6 +20,7 @@ type orders struct {
 	put       func(ctx context.Context, document []byte) error
 	history   *history.Log
 	requests  chan orderRequest
+	drains    chan drainRequest
 	reapplied chan reapplied
 
 	// Of settings: see services.
@@ -41,43 +42,47 @@ type orderRequest struct {
 	order  ctlapi.Order
 	// confirm is the decision whose advice is followed; action and id do not count then.
 	confirm string
-	reply   chan orderReply // has room for the answer
+	reply   chan answered[decide.Decision]
 }
 
-type orderReply struct {
-	decision decide.Decision
-	err      error
+// answered is what became of a request. Its channel has room for it.
+type answered[A any] struct {
+	answer A
+	err    error
 }
 
 func newOrders(to policies, h *history.Log, s *services) *orders {
-	return &orders{put: to.put, history: h, putSettings: to.putSettings, histories: s.histories, check: s.valid, requests: make(chan orderRequest), reapplied: make(chan reapplied)}
+	return &orders{put: to.put, history: h, putSettings: to.putSettings, histories: s.histories, check: s.valid, requests: make(chan orderRequest), drains: make(chan drainRequest), reapplied: make(chan reapplied)}
 }
 
 // Order waits for the loop, which answers within milliseconds or has ended.
 func (o *orders) Order(ctx context.Context, action decide.Action, id group.ID, order ctlapi.Order) (decide.Decision, error) {
-	return o.ask(ctx, orderRequest{action: action, id: id, order: order})
+	reply := make(chan answered[decide.Decision], 1)
+	return ask(ctx, o.requests, orderRequest{action: action, id: id, order: order, reply: reply}, reply)
 }
 
 // Confirm follows the advice of a decision.
 func (o *orders) Confirm(ctx context.Context, id string, order ctlapi.Order) (decide.Decision, error) {
-	return o.ask(ctx, orderRequest{confirm: id, order: order})
+	reply := make(chan answered[decide.Decision], 1)
+	return ask(ctx, o.requests, orderRequest{confirm: id, order: order, reply: reply}, reply)
 }
 
-func (o *orders) ask(ctx context.Context, r orderRequest) (decide.Decision, error) {
+// ask hands a request to the loop and waits for what becomes of it.
+func ask[Q, A any](ctx context.Context, to chan<- Q, q Q, reply <-chan answered[A]) (A, error) {
+	var none A
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	busy := &protocol.Error{Code: protocol.CodeUnavailable, Message: "control plane is busy or ending", Temporary: true}
-	r.reply = make(chan orderReply, 1)
 	select {
-	case o.requests <- r:
+	case to <- q:
 	case <-ctx.Done():
-		return decide.Decision{}, busy
+		return none, busy
 	}
 	select {
-	case a := <-r.reply:
-		return a.decision, a.err
+	case a := <-reply:
+		return a.answer, a.err
 	case <-ctx.Done():
-		return decide.Decision{}, busy
+		return none, busy
 	}
 }
 

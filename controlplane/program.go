@@ -74,6 +74,11 @@ func (l *loop) effective() wish {
 	if t := l.trial; t != nil {
 		w.policy, w.rawPolicy = t.to.policy, t.to.rawPolicy
 	}
+	if w.endpoints != nil {
+		e := *w.endpoints
+		e.Draining = draining(l.drains)
+		w.endpoints = &e
+	}
 	return w
 }
 
@@ -101,7 +106,7 @@ func (l *loop) due() wish {
 func (w wish) isolatable() map[string]bool {
 	out := w.policy.Isolatable()
 	for service := range out {
-		if w.endpoints != nil && len(w.endpoints.Services[service][semconv.PoolIsolated]) == 0 {
+		if w.endpoints != nil && len(inRotation(*w.endpoints, service, semconv.PoolIsolated)) == 0 {
 			delete(out, service)
 		}
 	}
@@ -115,11 +120,11 @@ func (w wish) hasPool(name string) bool {
 	})
 }
 
-// untilPin is how long until a pin that the last plan holds ends, a quarantine, the time of a
+// untilPin is how long until a pin that the last plan holds ends, a drain, a quarantine, the time of a
 // trial, or the wait for causes; an hour where none does.
 func (l *loop) untilPin(now time.Time) time.Duration {
 	wait := time.Hour
-	for _, end := range []time.Time{l.pinEnd, l.nextRetry(), l.trial.nextLook(l.cfg.Trial, now), l.nextTold()} {
+	for _, end := range []time.Time{l.pinEnd, l.nextRetry(), l.trial.nextLook(l.cfg.Trial, now), l.nextTold(), nextDrainEnd(l.drains)} {
 		if !end.IsZero() {
 			wait = min(wait, end.Sub(now))
 		}
@@ -352,7 +357,7 @@ func (l *loop) announce(out placement.Placement, now time.Time) {
 }
 
 func same(a, b placement.Placement) bool {
-	return maps.Equal(a.Cohorts, b.Cohorts) && maps.Equal(a.Groups, b.Groups) && maps.Equal(a.Home, b.Home) && maps.Equal(a.Edges, b.Edges)
+	return maps.Equal(a.Cohorts, b.Cohorts) && maps.Equal(a.Groups, b.Groups) && maps.Equal(a.Home, b.Home) && maps.Equal(a.Edges, b.Edges) && slices.Equal(a.Draining, b.Draining)
 }
 
 // savedGood is the last good file: the resources as edges acknowledged them, and

@@ -162,7 +162,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	}
 	api := &http.Server{
 		Handler: ctl.New(tokens, ctl.Deps{
-			Board: board, Orders: orders, History: revisions, Settings: ctlSettings{past, seats}, Audit: record,
+			Board: board, Orders: orders, Drains: orders, History: revisions, Settings: ctlSettings{past, seats}, Audit: record,
 			Metrics: promhttp.HandlerFor(deps.Registry, promhttp.HandlerOpts{}), Unauthenticated: m.unauthenticated,
 		}, log),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -202,7 +202,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	work.Go(func() error { return loop.notifier.Run(ctx) })
 	work.Go(func() error { return serveAPI(ctx, api, controlListener) })
 	work.Go(func() error {
-		return loop.run(ctx, inputs{policies: policies, settings: found, endpoints: places, certs: renewed, keys: shown, wantKeys: wantKeys, tokens: holders, measured: measured, orders: orders.requests, reapplied: orders.reapplied, edges: edges.Changed(), want: want})
+		return loop.run(ctx, inputs{policies: policies, settings: found, endpoints: places, certs: renewed, keys: shown, wantKeys: wantKeys, tokens: holders, measured: measured, orders: orders.requests, drains: orders.drains, reapplied: orders.reapplied, edges: edges.Changed(), want: want})
 	})
 	served := make(chan error, 1)
 	go func() { served <- edges.Serve(edgesCtx, xdsListener) }()

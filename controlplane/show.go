@@ -39,6 +39,7 @@ func (l *loop) status() ctlapi.Status {
 		Telemetry:       l.telemetry(),
 		NotDurable:      l.notDurable,
 		Unsaved:         l.recorder.unsaved(),
+		Drains:          l.drains,
 	}
 	if u := l.undone; u.raw != nil {
 		s.RolledBack = &u.why

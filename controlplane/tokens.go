@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/tracegate/tracegate/controlplane/access"
+	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/source"
 )
 
@@ -55,10 +56,17 @@ func (t *tokens) run(ctx context.Context, out chan<- source.Update[[]access.Toke
 // readTokens takes tokens over. A file with a mistake leaves those before; without a file
 // there are none, so that taking it away shuts out everybody who is in it.
 func (l *loop) readTokens(u source.Update[[]access.Token]) {
+	const name = "tokens"
 	if errors.Is(u.Err, fs.ErrNotExist) {
-		u.Err = nil
+		delete(l.sources, name)
+		l.metrics.sourceError.WithLabelValues(name).Set(0)
+		l.tokens.replace(nil)
+		return
 	}
-	if l.read("tokens", u.Err) {
+	if _, shown := l.sources[name]; !shown {
+		l.sources[name] = ctlapi.Source{File: l.cfg.Tokens}
+	}
+	if l.read(name, u.Err) {
 		l.tokens.replace(u.Value)
 	}
 }

@@ -83,7 +83,7 @@ func (a *api) operators(next http.HandlerFunc) http.HandlerFunc {
 
 // change is what a request asks for.
 type change struct {
-	by, reason, digest string
+	target, by, reason, digest string // no target: the one of the path
 	// do carries it out in the name of by. No answer: status 204. made is the id of the
 	// decision that came of it.
 	do func(ctx context.Context, by string) (answer any, made string, err error)
@@ -110,6 +110,7 @@ func (a *api) changes(action string, read reader) http.HandlerFunc {
 // carryOut does what was read, if it could be read and the record of it is durable.
 func (a *api) carryOut(w http.ResponseWriter, r *http.Request, rec ctlapi.AuditRecord, ch change, err error) {
 	rec.By, rec.Reason, rec.Digest = clip(ch.by, maxBy), clip(ch.reason, maxText), ch.digest
+	rec.Target = cmp.Or(clip(ch.target, maxTarget), rec.Target)
 	if err != nil {
 		a.refuse(w, r, rec, err)
 		return

@@ -94,7 +94,7 @@ func TestEveryChangeIsRecorded(t *testing.T) {
 				_, err := as("alice's").Shed(ctx, "abcdef", ctlapi.Order{Reason: strings.Repeat("x", 600), By: "root"})
 				return err
 			},
-			want: []ctlapi.AuditRecord{{Who: "alice", Role: "operator", Method: "POST", Path: group + "/shed", Action: "shed", Target: "abcdef", Outcome: invalid}},
+			want: []ctlapi.AuditRecord{{Who: "alice", Role: "operator", By: "root", Method: "POST", Path: group + "/shed", Action: "shed", Target: "abcdef", Reason: strings.Repeat("x", 500), Outcome: invalid}},
 		},
 		"an order of a viewer": {
 			ask: func(ctx context.Context) error {
@@ -102,6 +102,23 @@ func TestEveryChangeIsRecorded(t *testing.T) {
 				return err
 			},
 			want: []ctlapi.AuditRecord{{Who: "bob", Role: "viewer", Method: "POST", Path: group + "/pin", Action: "pin", Target: "abcdef", Outcome: denied}},
+		},
+		"a drain": {
+			ask: func(ctx context.Context) error {
+				d, err := as("alice's").Drain(ctx, ctlapi.DrainOrder{Service: "core", Pool: "baseline", Instance: "10.0.0.1:9101", Reason: "disk", By: "root"})
+				if d.By != "alice:root" {
+					t.Errorf("by %q", d.By)
+				}
+				return err
+			},
+			want: []ctlapi.AuditRecord{{Who: "alice", Role: "operator", By: "root", Method: "POST", Path: ctlapi.PathDrain, Action: "drain", Target: "core/baseline/10.0.0.1:9101", Reason: "disk", Outcome: ctlapi.OutcomeDone}},
+		},
+		"the end of a drain, without a reason": {
+			ask: func(ctx context.Context) error {
+				_, err := as("alice's").Undrain(ctx, ctlapi.DrainOrder{Service: "core", Pool: "baseline", Instance: "10.0.0.1:9101"})
+				return err
+			},
+			want: []ctlapi.AuditRecord{{Who: "alice", Role: "operator", Method: "POST", Path: ctlapi.PathUndrain, Action: "undrain", Target: "core/baseline/10.0.0.1:9101", Outcome: invalid}},
 		},
 		"a policy": {
 			ask:  func(ctx context.Context) error { return as("alice's").PutPolicy(ctx, []byte("x"), "root", "better") },

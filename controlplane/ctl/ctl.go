@@ -75,6 +75,7 @@ type Tokens struct {
 type Deps struct {
 	Board    *Board
 	Orders   Orders
+	Drains   Drains
 	History  Revisions
 	Settings Settings
 	Audit    Audit
@@ -137,6 +138,9 @@ func New(tokens Tokens, deps Deps, log *slog.Logger) http.Handler {
 	v1.HandleFunc("GET "+ctlapi.PathRoutes, a.routes)
 	v1.HandleFunc("POST "+ctlapi.PathExplain, a.explain)
 	v1.HandleFunc("GET "+ctlapi.PathAudit, a.showAudit)
+	v1.HandleFunc("GET "+ctlapi.PathEndpoints, a.endpoints)
+	v1.HandleFunc("POST "+ctlapi.PathDrain, a.changes("drain", a.drain(deps.Drains.Drain)))
+	v1.HandleFunc("POST "+ctlapi.PathUndrain, a.changes("undrain", a.drain(deps.Drains.Undrain)))
 	v1.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, &protocol.Error{Code: protocol.CodeNotFound, Message: "no such path or method"})
 	})
@@ -236,24 +240,25 @@ func checkGroup(o ctlapi.Order, id group.ID, action decide.Action) error {
 }
 
 func readOrder(w http.ResponseWriter, r *http.Request) (ctlapi.Order, error) {
-	invalid := func(field, message string) (ctlapi.Order, error) {
-		return ctlapi.Order{}, &protocol.Error{Code: protocol.CodeInvalidArgument, Field: field, Message: message}
-	}
 	var o ctlapi.Order
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&o); err != nil {
-		return invalid("", "body is not the JSON of an order: "+err.Error())
+		return ctlapi.Order{}, protocol.NewError(protocol.CodeInvalidArgument, "", "body is not the JSON of an order: "+err.Error())
 	}
+	return o, checkOrder(o.Reason, o.By, o.ForMS)
+}
+
+func checkOrder(reason, by string, forMS int64) error {
 	switch {
-	case strings.TrimSpace(o.Reason) == "" || len(o.Reason) > maxText:
-		return invalid("reason", "reason is not 1 to "+strconv.Itoa(maxText)+" bytes")
-	case len(o.By) > maxBy:
-		return invalid("by", "by is longer than "+strconv.Itoa(maxBy)+" bytes")
-	case o.ForMS < 0 || time.Duration(o.ForMS) > 7*24*time.Hour/time.Millisecond:
-		return invalid("for_ms", "for_ms is not between 0 and a week")
+	case strings.TrimSpace(reason) == "" || len(reason) > maxText:
+		return protocol.NewError(protocol.CodeInvalidArgument, "reason", "reason is not 1 to "+strconv.Itoa(maxText)+" bytes")
+	case len(by) > maxBy:
+		return protocol.NewError(protocol.CodeInvalidArgument, "by", "by is longer than "+strconv.Itoa(maxBy)+" bytes")
+	case forMS < 0 || time.Duration(forMS) > 7*24*time.Hour/time.Millisecond:
+		return protocol.NewError(protocol.CodeInvalidArgument, "for_ms", "for_ms is not between 0 and a week")
 	}
-	return o, nil
+	return nil
 }
 
 func reply(w http.ResponseWriter, v any) {

@@ -44,8 +44,10 @@ func TestViewersChangeNothing(t *testing.T) {
 	_, release := c.Release(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y"})
 	_, pin := c.Pin(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y", Pool: "canary", ForMS: 1})
 	_, shed := c.Shed(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y", Requests: 1})
+	_, drain := c.Drain(t.Context(), ctlapi.DrainOrder{Reason: "x"})
+	_, undrain := c.Undrain(t.Context(), ctlapi.DrainOrder{Reason: "x"})
 	_, confirm := c.Confirm(t.Context(), "1", ctlapi.Order{Reason: "x", By: "y"})
-	for what, err := range map[string]error{"isolate": isolate, "release": release, "pin": pin, "shed": shed, "confirm": confirm, "policy": c.PutPolicy(t.Context(), []byte("x"), "y", "")} {
+	for what, err := range map[string]error{"isolate": isolate, "release": release, "pin": pin, "shed": shed, "confirm": confirm, "drain": drain, "undrain": undrain, "policy": c.PutPolicy(t.Context(), []byte("x"), "y", "")} {
 		var e *protocol.Error
 		if !errors.As(err, &e) || e.Code != protocol.CodePermissionDenied || e.Temporary {
 			t.Errorf("%s: %v", what, err)
@@ -72,6 +74,14 @@ func (d *desk) Confirm(_ context.Context, id string, o ctlapi.Order) (decide.Dec
 	return decide.Decision{ID: "2", Confirms: id, By: o.By}, d.err
 }
 
+func (d *desk) Drain(_ context.Context, o ctlapi.DrainOrder) (ctlapi.Drain, error) {
+	return ctlapi.Drain{Service: o.Service, Pool: o.Pool, Instance: o.Instance, By: o.By}, d.err
+}
+
+func (d *desk) Undrain(ctx context.Context, o ctlapi.DrainOrder) (ctlapi.Drain, error) {
+	return d.Drain(ctx, o)
+}
+
 func (d *desk) PutPolicy(context.Context, []byte, string, string) error { return d.err }
 
 func (d *desk) PutSettings(context.Context, string, []byte, string, string) error { return d.err }
@@ -90,7 +100,7 @@ func serve(t *testing.T) (*ctl.Board, *desk, *httptest.Server, *ctlapi.Client) {
 func serveAs(t *testing.T, tokens ctl.Tokens, board *ctl.Board, d *desk, b *book) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(ctl.New(tokens, ctl.Deps{
-		Board: board, Orders: d, History: d, Audit: b, Metrics: http.NotFoundHandler(), Unauthenticated: prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}),
+		Board: board, Orders: d, Drains: d, History: d, Audit: b, Metrics: http.NotFoundHandler(), Unauthenticated: prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}),
 	}, slog.New(slog.DiscardHandler)))
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections)
@@ -120,6 +130,9 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 		{"GET", ctlapi.PathRoutes},
 		{"POST", ctlapi.PathExplain},
 		{"GET", ctlapi.PathAudit},
+		{"GET", ctlapi.PathEndpoints},
+		{"POST", ctlapi.PathDrain},
+		{"POST", ctlapi.PathUndrain},
 		{"GET", "/v1/none"},
 	} {
 		for _, auth := range []string{"", "Bearer ", token, "Bearer " + token + "x", "Bearer " + token[1:], "Basic " + token} {

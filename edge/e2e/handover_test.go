@@ -2,37 +2,18 @@ package e2e
 
 import (
 	"context"
-	"crypto/ed25519"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/propagation"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-
-	"github.com/tracegate/tracegate/controlplane"
-	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
-	"github.com/tracegate/tracegate/controlplane/policy"
-	"github.com/tracegate/tracegate/core"
-	fanoutembedded "github.com/tracegate/tracegate/core/fanout/embedded"
 	"github.com/tracegate/tracegate/core/protocol"
-	queueembedded "github.com/tracegate/tracegate/core/queue/embedded"
-	"github.com/tracegate/tracegate/edge"
 	"github.com/tracegate/tracegate/edge/client"
-	"github.com/tracegate/tracegate/edge/envoy"
-	"github.com/tracegate/tracegate/edge/envoytest"
-	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/runtest"
-	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/sli"
 )
 
@@ -50,79 +31,20 @@ func (noTraffic) SaveDecision(context.Context, decide.Decision) error { return n
 // the sockets of the one before to come back, before that ends. Nothing is missed or comes
 // twice, no socket is cut, and no request fails.
 func TestHandover(t *testing.T) {
-	binary := envoytest.Binary(t)
-	const token = "a token of the control API"
-	kafka, redis := make(chan string, 1), make(chan string, 1)
-	runtest.Background(t, func(ctx context.Context) error {
-		return queueembedded.Run(ctx, queueembedded.Config{Listen: "127.0.0.1:0"}, func(a string) { kafka <- a }, slog.New(slog.DiscardHandler))
-	})
-	runtest.Background(t, func(ctx context.Context) error {
-		return fanoutembedded.Run(ctx, fanoutembedded.Config{Listen: "127.0.0.1:0", Password: token}, func(a string) { redis <- a })
-	})
-
-	plane := controlplane.DefaultConfig()
-	dir := t.TempDir()
-	plane.Dir, plane.Policy, plane.Endpoints = filepath.Join(dir, "controlplane"), filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "endpoints.yaml")
-	plane.XDSAddress, plane.ControlAddress, plane.Token = freeport.ForTest(t), freeport.ForTest(t), token
-	plane.Edge.Listen, plane.Edge.Observe = freeport.ForTest(t), freeport.ForTest(t)
-	api := ctlapi.NewClient(plane.ControlAddress, token)
-
-	cfg := core.DefaultConfig()
-	cfg.Pool, cfg.Node, cfg.Listen, cfg.Admin, cfg.Token = semconv.PoolBaseline, "baseline-1", "127.0.0.1:0", "127.0.0.1:0", token
-	cfg.Account.BcryptCost = 4
-	cfg.Store.URL = "sqlite:" + filepath.Join(dir, "core.db")
-	cfg.Queue.Brokers, cfg.Fanout.Addrs, cfg.Fanout.Password = []string{<-kafka}, []string{<-redis}, token
-	cfg.LameDuck, cfg.DrainSpread, cfg.DrainGrace = 0, 0, 100*time.Millisecond
-	_, key, _ := ed25519.GenerateKey(nil)
-	ready := make(chan string, 1)
-	runtest.Background(t, func(ctx context.Context) error {
-		return core.Run(ctx, cfg, core.Deps{
-			Key: key, Registry: prometheus.NewRegistry(), Tracing: sdktrace.NewTracerProvider(), Placements: api,
-			Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
-			Ready:      func(listen, _ string) { ready <- listen },
-		}, slog.New(slog.DiscardHandler))
-	})
-	for path, content := range map[string]string{plane.Policy: string(policy.Default), plane.Endpoints: fmt.Sprintf("services: {core: {baseline: ['%s']}}\n", <-ready)} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	runtest.Background(t, func(ctx context.Context) error {
-		return controlplane.Run(ctx, plane, controlplane.Deps{Stats: noTraffic{}, Decisions: noTraffic{}, Registry: prometheus.NewRegistry()}, slog.New(slog.DiscardHandler))
-	})
-
-	e := edge.DefaultConfig()
-	e.Envoy, e.Dir, e.Concurrency, e.Drain = binary, filepath.Join(dir, "edge"), 1, 20*time.Second
-	e.Bootstrap.XDS, e.Bootstrap.Admin, e.Listen = plane.XDSAddress, freeport.ForTest(t), []string{plane.Edge.Listen}
-	upgrade := make(chan struct{})
-	e.Upgrade = upgrade
-	runtest.Background(t, func(ctx context.Context) error {
-		return edge.Run(ctx, e, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	})
-	admin := envoy.NewAdmin(e.Bootstrap.Admin)
-	url := "http://" + plane.Edge.Listen
-	waitFor(t, "the first envoy", func() bool {
-		resp, err := http.Get(url + "/v1/sessions")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusNotFound
-	})
-
-	crowd := newChatters(t, url, 8)
-	asked := pressREST(t, url)
+	s := newChatStack(t, 1)
+	crowd := newChatters(t, s.url, 8)
+	asked := pressREST(t, s.url)
 	for n := range uint64(2) {
 		before := crowd.moved.Load()
 		crowd.chat(t, 10)
-		upgrade <- struct{}{}
+		s.upgrade <- struct{}{}
 		waitFor(t, "the next envoy, and every socket on it", func() bool {
-			stats, err := admin.Stats(t.Context(), "^(server.hot_restart_epoch|server.parent_connections)$")
+			stats, err := s.admin.Stats(t.Context(), "^(server.hot_restart_epoch|server.parent_connections)$")
 			return err == nil && stats["server.hot_restart_epoch"] == n+1 && crowd.moved.Load() >= before+int64(len(crowd.sessions))
 		})
 		crowd.chat(t, 10)
 		waitFor(t, "the end of the one before", func() bool {
-			stats, err := admin.Stats(t.Context(), "^server.live$")
+			stats, err := s.admin.Stats(t.Context(), "^server.live$")
 			return err == nil && stats["server.live"] == 1 && !crowd.behind()
 		})
 	}

@@ -34,7 +34,8 @@ type Status struct {
 	Trial       *Trial            `json:"trial,omitzero"`       // a policy that one edge has first
 	Edges       []Edge            `json:"edges"`
 	Clients     *Clients          `json:"clients,omitempty"` // gRPC clients that balance for themselves; nil: none is connected
-	Sources     map[string]Source `json:"sources"`           // "policy", "endpoints", "certificate NAME"
+	Sources     map[string]Source `json:"sources"`           // "policy", "endpoints", "certificate NAME", "tokens" where there is the file
+	Drains      []Drain           `json:"drains,omitempty"`
 	Rejected    *Rejection        `json:"rejected,omitzero"`
 	// Quarantined are resources that an edge refused: they stay as they were, and
 	// everything else of the policy is in force.
