@@ -146,6 +146,7 @@ func testRuleMatching(t *testing.T, r *rules) {
 		says("long tenant", "{path: /tenant, tenant: "+strings.Repeat("acme.", 12)+"acme}"),
 		says("cohort", "{path: /cohort, cohort: canary}"),
 		says("both", "{path: /both, tenant: search, cohort: canary}"),
+		says("trace", "{path: /trace, headers: [{name: tracestate, prefix: tg=4bf92f3577b34da6a3ce929d0e0e4736-}]}"),
 		says("group", "{path: /group, headers: [{name: x-traffic-group, exact: "+string(canary.ID())+"}]}"),
 	)
 	const none = "" // no rule: the upstream answers
@@ -204,6 +205,11 @@ func testRuleMatching(t *testing.T, r *rules) {
 		{ask{path: "/both", host: "search.test", header: header("X-Env", "canary")}, "both"},
 		{ask{path: "/both", host: "search.test"}, none},
 		{ask{path: "/both", header: header("X-Env", "canary")}, none},
+		{ask{path: "/trace", header: header("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")}, "trace"},
+		{ask{path: "/trace", header: header("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", "Tracestate", "a=b")}, "trace"},
+		{ask{path: "/trace", header: header("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-01")}, none},
+		{ask{path: "/trace", header: header("Tracestate", "tg=4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7")}, none},
+		{ask{path: "/trace"}, none},
 		{ask{path: "/group", header: header("X-Env", "canary")}, "group"},
 		{ask{path: "/group", header: header("X-Traffic-Group", string(canary.ID()))}, none}, // who says so himself
 	} {
