@@ -141,6 +141,42 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// TestWriteThatFailsTakesNoOtherWithIt: a full disk leaves a part of a line, and the next
+// one that is said to be durable must not be behind it.
+func TestWriteThatFailsTakesNoOtherWithIt(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	j, err := OpenJournal(path, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	full, err := os.Open(path) // takes no write
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	write := func(n int) error { return j.Append(struct{ N int }{n}) }
+	if err := write(1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.file.WriteString(`{"N":`); err != nil {
+		t.Fatal(err)
+	}
+	working := j.file
+	j.file = full
+	if err := write(2); err == nil {
+		t.Error("written")
+	}
+	j.file = working
+	if err := errors.Join(write(3), write(4)); err != nil {
+		t.Fatal(err)
+	}
+	if out, torn := lines(t, path); torn != 1 || strings.Join(out, " ") != `{"N":1} {"N":3} {"N":4}` {
+		t.Errorf("%s, %d torn", out, torn)
+	}
+}
+
 func TestTornLineIsLeftOut(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "journal")

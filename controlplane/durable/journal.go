@@ -17,6 +17,7 @@ type Journal struct {
 	maxSize int64
 	file    *os.File
 	size    int64
+	torn    bool // the last write failed, and may have left a part of a line
 }
 
 // OpenJournal opens or creates the file. Above maxSize bytes the file becomes
@@ -69,9 +70,13 @@ func (j *Journal) Append(v any) error {
 	if err := j.rotate(); err != nil {
 		return err
 	}
-	n, err := j.file.Write(append(line, '\n'))
+	line = append(line, '\n')
+	if j.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	n, err := j.file.Write(line)
 	j.size += int64(n)
-	if err != nil {
+	if j.torn = err != nil; j.torn {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	if err := j.file.Sync(); err != nil {
