@@ -17,6 +17,7 @@ import (
 
 // orders hands an operator's requests to the loop. It is what ctl sees of it.
 type orders struct {
+	parse     func(document []byte) (policy.Policy, error)
 	put       func(ctx context.Context, document []byte) error
 	history   *history.Log
 	requests  chan orderRequest
@@ -52,7 +53,7 @@ type answered[A any] struct {
 }
 
 func newOrders(to policies, h *history.Log, s *services) *orders {
-	return &orders{put: to.put, history: h, putSettings: to.putSettings, histories: s.histories, check: s.valid, requests: make(chan orderRequest), drains: make(chan drainRequest), reapplied: make(chan reapplied)}
+	return &orders{parse: to.parse, put: to.put, history: h, putSettings: to.putSettings, histories: s.histories, check: s.valid, requests: make(chan orderRequest), drains: make(chan drainRequest), reapplied: make(chan reapplied)}
 }
 
 // Order waits for the loop, which answers within milliseconds or has ended.
@@ -89,7 +90,7 @@ func ask[Q, A any](ctx context.Context, to chan<- Q, q Q, reply <-chan answered[
 // PutPolicy writes where the source reads, which picks it up like any other change; one
 // that was taken back is tried again.
 func (o *orders) PutPolicy(ctx context.Context, document []byte, by, reason string) error {
-	if _, err := policy.Parse(document); err != nil {
+	if _, err := o.parse(document); err != nil {
 		return refusedDocument(err)
 	}
 	o.history.Announce(document, by, reason)

@@ -21,8 +21,9 @@ import (
 // policies are where the policy and settings come from, and where those that an operator
 // brings go.
 type policies struct {
-	run func(ctx context.Context, out chan<- source.Update[policy.Policy]) error
-	put func(ctx context.Context, document []byte) error
+	run   func(ctx context.Context, out chan<- source.Update[policy.Policy]) error
+	parse func(document []byte) (policy.Policy, error) // as run does, which pays for the same document once
+	put   func(ctx context.Context, document []byte) error
 
 	runSettings func(ctx context.Context, out chan<- source.Documents) error
 	putSettings func(ctx context.Context, key string, document []byte) error // an empty one removes it
@@ -34,10 +35,21 @@ type policies struct {
 func newPolicies(cfg Config, log *slog.Logger) (policies, error) {
 	parse := new(policy.Reader).Parse
 	if len(cfg.Etcd.Endpoints) == 0 {
+		written := make(chan struct{}, 1)
 		folder := source.Folder{Dir: cfg.Settings, Poll: 250 * time.Millisecond, Log: log}
 		return policies{
-			run: source.File[policy.Policy]{Path: cfg.Policy, Parse: parse, MaxSize: policy.MaxSize}.Run,
-			put: func(_ context.Context, document []byte) error { return durable.Replace(cfg.Policy, document) },
+			run:   source.File[policy.Policy]{Path: cfg.Policy, Parse: parse, MaxSize: policy.MaxSize, Written: written}.Run,
+			parse: parse,
+			put: func(_ context.Context, document []byte) error {
+				if err := durable.Replace(cfg.Policy, document); err != nil {
+					return err
+				}
+				select {
+				case written <- struct{}{}:
+				default: // it is about to be read
+				}
+				return nil
+			},
 			end: func() {},
 
 			place: "file", runSettings: folder.Run,
@@ -57,6 +69,7 @@ func newPolicies(cfg Config, log *slog.Logger) (policies, error) {
 			Client: client, Prefix: cfg.Etcd.Prefix, Labels: cfg.Etcd.Labels, Version: cfg.Etcd.Version,
 			Parse: parse, MaxSize: policy.MaxSize, Retry: time.Second, Log: log,
 		}.Run,
+		parse: parse,
 		put: func(ctx context.Context, document []byte) error { // for everyone; labels and versions stay as they are
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()

@@ -1,11 +1,12 @@
-// Command bench measures what a routing change costs: from the change of one rule to
-// the acknowledgement of every edge, and to the first request that a real Envoy routes
+// Command bench measures what a routing change costs: from the document with one changed
+// rule, as `apply` brings it, to the acknowledgement of every edge, and to the first request that a real Envoy routes
 // the new way; with the CPU time, the allocations and the bytes on the wire that it
 // took the control plane.
 //
 // The peer in the same run is go-control-plane's snapshot cache (delta ADS, one
 // snapshot for all edges), fed with full snapshots of the same plan, rendered by the
-// same code, with all virtual hosts in one route configuration.
+// same code, with all virtual hosts in one route configuration. What the product does with
+// a document before it makes a plan of it, both do.
 //
 // Both are processes of their own (copies of this binary) with as many delta clients
 // and one Envoy each, and are measured in turn. It is a tool: `go tool task bench:xds`.
@@ -43,6 +44,7 @@ func main() {
 	flag.IntVar(&p.services, "services", 0, "used by the program itself")
 	flag.IntVar(&p.rules, "rules", 0, "used by the program itself")
 	flag.StringVar(&p.listen, "listen", "", "used by the program itself")
+	flag.StringVar(&p.dir, "dir", "", "used by the program itself")
 	flag.StringVar(&p.upstreams, "upstreams", "", "used by the program itself")
 	flag.StringVar(&c.envoy, "envoy", os.Getenv("TRACEGATE_ENVOY"), "Envoy binary; empty for the one that `tracegate up` uses")
 	flag.IntVar(&c.clients, "clients", 100, "delta clients of each control plane, beside its Envoy")

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -21,10 +22,11 @@ import (
 type sample struct {
 	acked  time.Duration // by the last client
 	routed time.Duration // first request, by the Envoy
-	read   time.Duration // of the policy; not in the others
+	read   time.Duration // of the document, in the two above
 	envoy  time.Duration // CPU time of its main thread
 	usage
-	cache usage // without rendering
+	plan  usage // without reading
+	cache usage // without rendering, either
 }
 
 type result struct {
@@ -102,7 +104,11 @@ func start(ctx context.Context, c config, s size, role, dir, ups string, log *sl
 		return nil, err
 	}
 	p := &party{role: role}
-	p.process = exec.CommandContext(ctx, self, "-role", role, "-listen", listen, "-upstreams", ups,
+	own := filepath.Join(dir, role)
+	if err := os.Mkdir(own, 0o700); err != nil {
+		return nil, err
+	}
+	p.process = exec.CommandContext(ctx, self, "-role", role, "-listen", listen, "-upstreams", ups, "-dir", own,
 		"-services", strconv.Itoa(s.services), "-rules", strconv.Itoa(s.rules))
 	p.process.Stderr = os.Stderr
 	if p.in, err = p.process.StdinPipe(); err != nil {
@@ -194,6 +200,6 @@ func (p *party) change(ctx context.Context, to string) (sample, error) {
 	}
 	return sample{
 		acked: acked.Sub(began), routed: first.at.Sub(began), read: time.Duration(done.Read), envoy: p.edge.mainCPU() - before,
-		usage: after.minus(done.usage), cache: after.minus(done.Rendered),
+		usage: after.minus(done.usage), plan: after.minus(done.Known), cache: after.minus(done.Rendered),
 	}, nil
 }

@@ -44,8 +44,6 @@ func (p *peer) serve(_ context.Context, lis net.Listener) error {
 	return g.Serve(lis)
 }
 
-func (p *peer) read(doc []byte) (policy.Policy, error) { return policy.Parse(doc) }
-
 var peerTypes = map[xds.Type]resource.Type{
 	xds.Clusters: resource.ClusterType, xds.Endpoints: resource.EndpointType, xds.Listeners: resource.ListenerType,
 	xds.Extensions: resource.ExtensionConfigType, xds.Routes: resource.RouteType,

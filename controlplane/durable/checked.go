@@ -32,11 +32,12 @@ func Save(path string, v any) error {
 		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
 	}
 	sum := sha256.Sum256(value)
-	data, err := json.Marshal(envelope{SHA256: hex.EncodeToString(sum[:]), Value: value})
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
-	}
-	return Replace(path, append(data, '\n'))
+	data := make([]byte, 0, len(value)+128) // an envelope; json.Marshal would look at all of the value again
+	data = append(data, `{"sha256":"`...)
+	data = hex.AppendEncode(data, sum[:])
+	data = append(data, `","value":`...)
+	data = append(data, value...)
+	return Replace(path, append(data, "}\n"...))
 }
 
 // Load reads what Save wrote. Its error is fs.ErrNotExist where there is no file,

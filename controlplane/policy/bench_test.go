@@ -39,18 +39,26 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// BenchmarkReread changes one service of many.
+// BenchmarkReread changes one rule of many.
 func BenchmarkReread(b *testing.B) {
-	doc := large(500, 6)
-	other := bytes.Replace(doc, []byte("prefix: /p3"), []byte("prefix: /q3"), 1)
-	var r Reader
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		if i%2 == 1 {
-			doc, other = other, doc
+	for _, services := range []int{17, 500, 1} {
+		rules := 6
+		if services == 1 {
+			rules = 3000
 		}
-		if _, err := r.Parse(doc); err != nil {
-			b.Fatal(err)
-		}
+		b.Run(fmt.Sprintf("%dx%d", services, rules), func(b *testing.B) {
+			doc := large(services, rules)
+			other := bytes.Replace(doc, []byte("prefix: /p3"), []byte("prefix: /q3"), 1)
+			var r Reader
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if i%2 == 1 {
+					doc, other = other, doc
+				}
+				if _, err := r.Parse(doc); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

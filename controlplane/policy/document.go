@@ -16,18 +16,14 @@ type Error = strict.Error
 type document struct {
 	strict.Reader
 
-	known   map[digest]knownService // of the version before
-	digests []digest                // of services
-	text    []byte                  // to make digests of
-	keys    [][]string              // of the matches of services' rules
+	outline outline
+	holds   bool       // the parser sees the outline as its lines were taken apart
+	keys    [][]string // of the matches of services' rules
 }
 
-func newDocument(known map[digest]knownService) *document {
-	d := &document{known: known}
-	d.Recall = func(n *yaml.Node, into any) bool {
-		s, ok := into.(*Service)
-		return ok && d.recall(n, s)
-	}
+func newDocument(data []byte, known version) *document {
+	d := &document{outline: outlineOf(data, known)}
+	d.Root = func(n *yaml.Node) { d.holds = d.outline.holds(n) }
 	return d
 }
 

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,7 +42,7 @@ func TestReaderIsParse(t *testing.T) {
 			services = append(services, someService(rnd, at))
 		}
 		var r Reader
-		for step := range 25 {
+		for range 25 {
 			at := rnd.IntN(len(services))
 			services[at] = someService(rnd, at)
 			if rnd.IntN(4) == 0 {
@@ -49,15 +50,7 @@ func TestReaderIsParse(t *testing.T) {
 			}
 			lab := []string{"lab", "lab", "lab, color: 00000001", "other"}[rnd.IntN(4)]
 			doc := []byte("failure: open\ncolor: {cohorts: [{name: " + lab + ", match: {path: /lab}}]}\nservices:\n" + strings.Join(services, ""))
-			got, err := r.Parse(doc)
-			want, wantErr := Parse(doc)
-			if fmt.Sprint(err) != fmt.Sprint(wantErr) {
-				t.Fatalf("seed %d, step %d: error %v, want %v\n%s", seed, step, err, wantErr, doc)
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Fatalf("seed %d, step %d (-parse +reader):\n%s\n%s", seed, step, diff, doc)
-			}
-			if err == nil {
+			if sameReading(t, &r, doc) {
 				good++
 			} else {
 				bad++
@@ -86,4 +79,133 @@ func TestReaderShares(t *testing.T) {
 			t.Errorf("service %d shares its rules: %v, want %v", i, got, want)
 		}
 	}
+}
+
+// TestReaderSharesRules: of a service that has changed, what has not is kept.
+func TestReaderSharesRules(t *testing.T) {
+	t.Parallel()
+	var r Reader
+	doc := string(large(1, 3))
+	a, err := r.Parse([]byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := r.Parse([]byte(strings.Replace(doc, "/p1", "/changed", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false, true} {
+		if got := &a.Services[0].Rules[i].Match[0] == &b.Services[0].Rules[i].Match[0]; got != want {
+			t.Errorf("rule %d shares its matches: %v, want %v", i, got, want)
+		}
+	}
+}
+
+const plainLines = `failure: open
+services:
+  - name: a
+    pools:
+      - {name: baseline}
+    rules:
+      - {name: one, match: [{path: /one}]}
+      - name: two
+        match: [{path: /two}]
+        directResponse:
+          status: 200
+          body: |
+            services:
+              - name: no
+      # of nobody
+      - {name: three, match: [{path: /three}], directResponse: {status: 200, body: "a
+        - b"}}
+    routes: [{prefix: /a}]
+  - name: b
+    pools: [{name: baseline}, {name: more}]
+    routes: [{prefix: /b}]
+    rules:
+    - {name: four, match: [{path: /four}], pool: more}
+    - {name: five, match: [{path: /five}], service: a}
+
+  - # c
+    name: c
+    routes: [{prefix: /c}]
+    pools: [{name: baseline}]
+limits: [{name: few, requests: 1}]
+`
+
+// oddLines are put among plain ones: most of them break it, some only look like it.
+var oddLines = []string{
+	"", "# comment", "  # comment", "---", "...", "%YAML 1.1", "services:", "services: # these", "services: []", "    rules:", "    rules: []", "    rules: # more",
+	"  - name: d", "  - {}", "- name: d", "  -", "  - - name: d", "\t- name: d", "  -\tname: d", "      - {}", "    - {}", "limits: []", `"`, `  "`, "}", "  {", "  |", "    body: |+", "      name: e",
+	"  - name: \"a", `b"`, "  - name: 'a", "b'", "      - b\"}}", "  - &x {}", "  - *x", "  - !!map {}", "  ? name", "  : f", "    routes: [{prefix: /d},", "    {path: /e}]",
+	"      - {name: six, match: [{path: /six}], directResponse: {status: 200, body: \"x", "      y\"}}", "a\rb", "  - \u2028- name: g", "limits: [] # \"", "    x\": y",
+}
+
+// TestReaderIsParseOfLines: where lines look like items and are none, or the other way
+// round, a reader is not led astray.
+func TestReaderIsParseOfLines(t *testing.T) {
+	t.Parallel()
+	good, shorter := 0, 0
+	for seed := range uint64(20) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		var r Reader
+		lines := strings.SplitAfter(plainLines, "\n")
+		for step := range 40 {
+			if step%8 == 0 {
+				lines = strings.SplitAfter(plainLines, "\n")
+			}
+			before := slices.Clone(lines)
+			at, other := rnd.IntN(len(lines)), rnd.IntN(len(lines))
+			switch rnd.IntN(9) {
+			case 0:
+				lines = slices.Delete(lines, at, at+1)
+			case 1:
+				lines[at], lines[other] = lines[other], lines[at]
+			case 2:
+				lines = slices.Insert(lines, at, lines[other])
+			case 3, 4, 5, 6:
+				lines[at] = strings.Replace(lines[at], "/", "/x", 1)
+			default:
+				lines = slices.Insert(lines, at, oddLines[rnd.IntN(len(oddLines))]+"\n")
+			}
+			doc := []byte(strings.TrimSuffix(strings.Join(lines, ""), []string{"", "\n"}[rnd.IntN(2)]))
+			if outlineOf(doc, r.known).shorter {
+				shorter++
+			}
+			if sameReading(t, &r, doc) {
+				good++
+			} else if rnd.IntN(4) > 0 {
+				lines = before
+			}
+		}
+	}
+	t.Logf("%d versions could be used, of %d something was known", good, shorter)
+	if good < 200 || shorter < 200 {
+		t.Error("they say little")
+	}
+}
+
+// sameReading compares a reader with [Parse], and says whether the document can be used.
+func sameReading(t *testing.T, r *Reader, doc []byte) bool {
+	t.Helper()
+	got, err := r.Parse(doc)
+	want, wantErr := Parse(doc)
+	if fmt.Sprint(err) != fmt.Sprint(wantErr) {
+		t.Fatalf("error %v, want %v\n%s", err, wantErr, doc)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("(-parse +reader):\n%s\n%s", diff, doc)
+	}
+	return err == nil
+}
+
+func FuzzReader(f *testing.F) {
+	f.Add([]byte(plainLines), []byte(strings.Replace(plainLines, "/four", "/4", 1)))
+	f.Add(large(2, 2), append(large(2, 2), oddLines[3]...))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		var r Reader
+		for _, doc := range [][]byte{a, b, a} {
+			sameReading(t, &r, doc)
+		}
+	})
 }

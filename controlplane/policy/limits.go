@@ -82,7 +82,11 @@ func (d *document) checkLimits(p *Policy) {
 	}
 	// Of every version anew: a service that stands as it stood may name a limit that is gone.
 	for i, s := range p.Services {
-		for j, r := range s.Rules {
+		for j := range s.Rules {
+			r := &s.Rules[j]
+			if len(r.Limits) == 0 {
+				continue
+			}
 			at := index(index("services", i)+".rules", j) + ".limits"
 			if len(r.Limits) > maxRuleLimits {
 				d.invalid(at, "%d limits, more than %d", len(r.Limits), maxRuleLimits)

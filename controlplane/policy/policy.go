@@ -12,7 +12,7 @@ import (
 	_ "embed"
 	"regexp"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/decide"
@@ -72,45 +72,54 @@ const MaxSize = 4 << 20
 
 // Parse reads a policy document. Its error is an [*Error].
 func Parse(data []byte) (Policy, error) {
-	p, _, err := parse(data, nil)
+	p, _, err := parse(data, version{})
 	return p, err
 }
 
-// Reader reads one version of a document after the other. It takes services that
-// stand in the new one as they stood in the last from there, with their memory, and
-// neither decodes nor checks them again; what it returns is what [Parse] would. The
-// zero value has read nothing; it is for one goroutine.
+// Reader reads one version of a document after the other. It takes services and rules
+// that stand in the new one as they stood in the last from there, with their memory, and
+// neither parses nor decodes them again; what it returns is what [Parse] would. The zero
+// value has read nothing. It is safe for concurrent use: who has checked a document and
+// then reads it where it was put pays once.
 type Reader struct {
-	known map[digest]knownService
+	mu    sync.Mutex
+	known version
 }
 
 // Parse reads the next version. An error leaves the last good one in mind.
 func (r *Reader) Parse(data []byte) (Policy, error) {
-	p, known, err := parse(data, r.known)
-	if err != nil && r.known != nil {
-		p, known, err = parse(data, nil) // for the lines of what is wrong
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known.text != "" && r.known.text == string(data) {
+		return r.known.policy, nil
 	}
+	p, known, err := parse(data, r.known)
 	if err == nil {
 		r.known = known
 	}
 	return p, err
 }
 
-func parse(data []byte, known map[digest]knownService) (Policy, map[digest]knownService, error) {
+func parse(data []byte, known version) (Policy, version, error) {
 	p := Policy{Failure: FailOpen, Decide: decide.DefaultPolicy()}
-	d := newDocument(known)
 	if len(data) > MaxSize {
+		var d document
 		d.fail("", 0, "document has %d bytes, more than %d", len(data), MaxSize)
-		return Policy{}, nil, d.Err()
+		return Policy{}, version{}, d.Err()
 	}
-	d.Parse(data, &p)
-	if d.Good() {
+	d := newDocument(data, known)
+	d.Parse(d.outline.text, &p)
+	whole := !d.outline.shorter || d.Good() && d.holds && d.outline.complete(&p)
+	if whole && d.Good() {
 		d.checkPolicy(&p)
 	}
-	if err := d.Err(); err != nil {
-		return Policy{}, nil, err
+	switch err := d.Err(); {
+	case d.outline.shorter && (err != nil || !whole):
+		return parse(data, version{}) // for the lines of what is wrong
+	case err != nil:
+		return Policy{}, version{}, err
 	}
-	return p, d.learned(p), nil
+	return p, d.learned(data, p), nil
 }
 
 // name is what services and pools may be called: it becomes part of cluster names
@@ -135,6 +144,9 @@ func (d *document) checkPolicy(p *Policy) {
 
 // checkIgnored finds routes that would be ignored, if they were there.
 func (d *document) checkIgnored(p *Policy) {
+	if len(p.Decide.IgnoreRoutes) == 0 {
+		return
+	}
 	routes := map[string]bool{}
 	for _, s := range p.Services {
 		for _, r := range s.Routes {
@@ -179,13 +191,4 @@ func (d *document) checkCohortPools(p *Policy) {
 			d.invalid(path, "no service has a pool %q", clip(pool))
 		}
 	}
-}
-
-// covers says whether every request that b takes is taken by a before it.
-func covers(a, b Route) bool {
-	if a.Prefix == "" {
-		return a.Path == b.Path
-	}
-	target := b.Path + b.Prefix
-	return a.Prefix == "/" || target == a.Prefix || strings.HasPrefix(target, strings.TrimSuffix(a.Prefix, "/")+"/")
 }

@@ -24,7 +24,8 @@ func (d *document) checkRules(p *Policy) {
 	rules, canaries, routes := 0, 0, 0
 	for _, s := range p.Services {
 		rules += len(s.Rules)
-		for _, r := range s.Rules {
+		for i := range s.Rules {
+			r := &s.Rules[i]
 			if r.Canary != nil {
 				canaries++
 			}
@@ -44,7 +45,7 @@ func (d *document) checkRules(p *Policy) {
 		d.invalid("services", "rules match in %d ways (matches times hosts), more than %d", routes, maxRuleRoutes)
 		return
 	}
-	taken := map[string]string{} // match -> name of the rule that has it
+	taken := make(map[string]string, routes) // match -> name of the rule that has it
 	d.keys = make([][]string, len(p.Services))
 	for i := range p.Services {
 		at := index("services", i) + ".rules"
@@ -52,10 +53,8 @@ func (d *document) checkRules(p *Policy) {
 			d.keys[i] = k.keys
 		} else {
 			d.checkServiceRules(at, &p.Services[i], p)
-			for _, r := range p.Services[i].Rules {
-				for _, m := range r.Match {
-					d.keys[i] = append(d.keys[i], m.key())
-				}
+			for j, r := range p.Services[i].Rules {
+				d.keys[i] = append(d.keys[i], d.keysOf(i, j, r.Match)...)
 			}
 		}
 		d.checkTaken(at, p.Services[i].Rules, d.keys[i], taken)
@@ -91,14 +90,14 @@ func (d *document) checkServiceRules(path string, s *Service, p *Policy) {
 // of all matches.
 func (d *document) checkTaken(path string, rules []Rule, keys []string, taken map[string]string) {
 	n := 0
-	for j, r := range rules {
-		for i := range r.Match {
+	for j := range rules {
+		for i := range rules[j].Match {
 			key := keys[n]
 			n++
 			if by, ok := taken[key]; ok {
 				d.invalid(index(index(path, j)+".match", i), "never reached: rule %q above takes its requests", clip(by))
 			}
-			taken[key] = r.Name
+			taken[key] = rules[j].Name
 		}
 	}
 }

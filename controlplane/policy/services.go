@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ func (d *document) checkServices(p *Policy) {
 		return
 	}
 	names := map[string]bool{}
-	var before []Route // of all services so far, in the order the edge tries them
+	before := taken{map[string]claim{}, map[string]claim{}} // of all services so far
 	for i, s := range p.Services {
 		path := index("services", i)
 		d.checkName(path+".name", s.Name)
@@ -34,7 +35,7 @@ func (d *document) checkServices(p *Policy) {
 			d.checkPools(path+".pools", s.Pools)
 			d.checkRoutes(path+".routes", s.Routes)
 		}
-		before = d.checkReached(path+".routes", s.Routes, before)
+		d.checkReached(path+".routes", s.Routes, before)
 	}
 	own := map[string]bool{}
 	for _, s := range p.Services {
@@ -81,17 +82,53 @@ func (d *document) checkRoutes(path string, routes []Route) {
 }
 
 // checkReached finds routes that others before take all requests from.
-func (d *document) checkReached(path string, routes, before []Route) []Route {
+func (d *document) checkReached(path string, routes []Route, before taken) {
 	for i, r := range routes[:min(len(routes), maxRoutes)] {
-		for _, b := range before {
-			if covers(b, r) {
-				d.invalid(index(path, i), "never reached: %q above takes its requests", b.Name)
-				break
-			}
+		if by, ok := before.by(r); ok {
+			d.invalid(index(path, i), "never reached: %q above takes its requests", by)
 		}
-		before = append(before, r)
+		before.add(r)
 	}
-	return before
+}
+
+// taken is what routes take, in the order the edge tries them.
+type taken struct{ paths, prefixes map[string]claim }
+
+// claim is the first route that takes something.
+type claim struct {
+	order int
+	name  string
+}
+
+func (t taken) add(r Route) {
+	of, key := t.prefixes, r.Prefix
+	if key == "" {
+		of, key = t.paths, r.Path
+	}
+	if _, ok := of[key]; !ok {
+		of[key] = claim{len(t.paths) + len(t.prefixes), r.Name}
+	}
+}
+
+// by is the first route that takes every request of r.
+func (t taken) by(r Route) (name string, ok bool) {
+	first := claim{order: math.MaxInt}
+	look := func(of map[string]claim, key string) {
+		if p, ok := of[key]; ok && p.order < first.order {
+			first = p
+		}
+	}
+	target := r.Path + r.Prefix
+	look(t.paths, r.Path)
+	look(t.prefixes, "/")
+	look(t.prefixes, target)
+	for i := range len(target) {
+		if target[i] == '/' {
+			look(t.prefixes, target[:i])
+			look(t.prefixes, target[:i+1])
+		}
+	}
+	return first.name, first.order < math.MaxInt
 }
 
 // checkRoute also fills in what the document left to defaults.

@@ -31,6 +31,8 @@ type File[T any] struct {
 	Settle time.Duration
 	// Poll reads the file anyway, for file systems without notification.
 	Poll time.Duration
+	// Written says that the file was replaced as a whole, so it is read at once; may be nil.
+	Written <-chan struct{}
 }
 
 // Update is one reading of a file. Exactly one of Value and Err holds.
@@ -75,7 +77,7 @@ func (f File[T]) Run(ctx context.Context, out chan<- Update[T]) error {
 
 	var last reading
 	// What can happen: the file changed; it has been quiet for long enough, so it is
-	// read; the poll is due; the end.
+	// read; it was replaced as a whole; the poll is due; the end.
 	for {
 		select {
 		case <-events:
@@ -83,6 +85,7 @@ func (f File[T]) Run(ctx context.Context, out chan<- Update[T]) error {
 			continue
 		case <-tick.C:
 		case <-quiet.C:
+		case <-f.Written:
 		case <-ctx.Done():
 			return nil
 		}

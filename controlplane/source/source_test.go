@@ -117,6 +117,29 @@ func TestSameContentIsSentOnce(t *testing.T) {
 	}
 }
 
+// TestWrittenFileIsReadAtOnce: whoever replaces it as a whole does not wait for it to
+// settle, which this one never does.
+func TestWrittenFileIsReadAtOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	put(t, path, "one")
+	ctx, cancel := context.WithCancel(t.Context())
+	out, written, done := make(chan Update[string]), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- File[string]{Path: path, Parse: parse, MaxSize: 100, Settle: time.Hour, Poll: time.Hour, Written: written}.Run(ctx, out)
+	}()
+	next(t, out)
+	replace(t, path, "two")
+	written <- struct{}{}
+	if u := next(t, out); u.Value != "two" {
+		t.Errorf("update: %+v", u)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
 func TestOtherFilesInTheFolderDoNotMatter(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -63,8 +63,8 @@ const maxProblems = 20
 // Reader decodes one document and remembers where each key stood. The zero value is
 // ready; it is for one document.
 type Reader struct {
-	// Recall may fill in a struct from its node by itself; nil: it never does.
-	Recall func(n *yaml.Node, into any) bool
+	// Root looks at the first node of the document before it is decoded; may be nil.
+	Root func(n *yaml.Node)
 
 	lines    map[string]int
 	problems []Problem
@@ -123,6 +123,9 @@ func (d *Reader) Err() error {
 func (d *Reader) Parse(data []byte, into any) {
 	d.lines = map[string]int{}
 	if root := d.root(data); root != nil {
+		if d.Root != nil {
+			d.Root(root)
+		}
 		d.value(root, reflect.ValueOf(into).Elem(), "", 0)
 	}
 }
@@ -182,9 +185,6 @@ func (d *Reader) value(n *yaml.Node, v reflect.Value, path string, depth int) {
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
 			d.scalar(n, v, path)
-			return
-		}
-		if d.Recall != nil && d.Recall(n, v.Addr().Interface()) {
 			return
 		}
 		d.mapping(n, v, path, depth)
