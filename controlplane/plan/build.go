@@ -72,7 +72,7 @@ func services(p policy.Policy, e policy.Endpoints) []Service {
 			svc.Pools = append(svc.Pools, Pool{
 				Name: pool.Name, Endpoints: own, Backup: backup, Draining: draining(own, e.Draining[instances][pool.Name]), CircuitBreakers: pool.CircuitBreakers,
 				OutlierDetection: pool.OutlierDetection, HealthCheck: pool.HealthCheck, PanicThreshold: pool.PanicThreshold,
-				LoadBalancing: pool.LoadBalancing, Protocol: pool.Protocol, TLS: pool.TLS, Zones: zones(slices.Concat(own, backup), zoneOf), Balances: pool.Zones,
+				LoadBalancing: pool.LoadBalancing, HashBy: pool.HashBy, Protocol: pool.Protocol, TLS: pool.TLS, Zones: zones(slices.Concat(own, backup), zoneOf), Balances: pool.Zones,
 			})
 		}
 		out = append(out, svc)

@@ -101,6 +101,7 @@ type Pool struct {
 	HealthCheck      *policy.HealthCheck      `yaml:"healthCheck,omitempty"`
 	PanicThreshold   *float64                 `yaml:"panicThreshold,omitempty"`
 	LoadBalancing    policy.LoadBalancing     `yaml:"loadBalancing,omitempty"`
+	HashBy           []string                 `yaml:"hashBy,omitempty"`
 	Protocol         policy.Protocol          `yaml:"protocol,omitempty"`
 	TLS              *policy.UpstreamTLS      `yaml:"tls,omitempty"`
 

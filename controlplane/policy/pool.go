@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -14,6 +15,7 @@ type Pool struct {
 	HealthCheck      *HealthCheck      `yaml:"healthCheck"`
 	PanicThreshold   *float64          `yaml:"panicThreshold"` // percent of healthy instances below which all are tried; 0 for never
 	LoadBalancing    LoadBalancing     `yaml:"loadBalancing,omitempty"`
+	HashBy           []string          `yaml:"hashBy,omitempty"` // of ringHash and maglev: user, address, header:NAME or cookie:NAME; the first that a request has
 	Protocol         Protocol          `yaml:"protocol,omitempty"`
 	TLS              *UpstreamTLS      `yaml:"tls,omitempty"`   // nil: the edge speaks to instances unencrypted
 	Zones            *ZoneBalance      `yaml:"zones,omitempty"` // nil: instances are alike wherever they are
@@ -23,12 +25,55 @@ type Pool struct {
 type LoadBalancing string
 
 // LeastRequest takes the one with fewer open requests of two that are drawn, so that a slow
-// one gets less; RoundRobin takes one after the other, Random draws one.
+// one gets less; RoundRobin takes one after the other, Random draws one. RingHash and Maglev
+// take the same one for the same value of [Pool.HashBy], on every edge, and draw one where a
+// request has none: when an instance comes or goes RingHash moves only its share of values,
+// Maglev a few more and spreads them more evenly.
 const (
 	LeastRequest LoadBalancing = "leastRequest" // where a pool says nothing
 	RoundRobin   LoadBalancing = "roundRobin"
 	Random       LoadBalancing = "random"
+	RingHash     LoadBalancing = "ringHash"
+	Maglev       LoadBalancing = "maglev"
 )
+
+// Hashes says whether a value of the request decides.
+func (b LoadBalancing) Hashes() bool { return b == RingHash || b == Maglev }
+
+// HashCookie is before the name of a cookie in [Pool.HashBy], [LimitHeader] before that of
+// a header.
+const HashCookie = "cookie:"
+
+const maxHashBy = 4
+
+func (d *document) checkHashBy(at string, p Pool) {
+	if p.LoadBalancing.Hashes() != (len(p.HashBy) > 0) {
+		d.invalid(at+".hashBy", "goes with %q and %q, which want it", RingHash, Maglev)
+	}
+	if len(p.HashBy) > maxHashBy {
+		d.invalid(at+".hashBy", "%d values, more than %d", len(p.HashBy), maxHashBy)
+		return
+	}
+	for i, by := range p.HashBy {
+		at := index(at+".hashBy", i)
+		header, isHeader := strings.CutPrefix(by, LimitHeader)
+		cookie, isCookie := strings.CutPrefix(by, HashCookie)
+		switch {
+		case isHeader:
+			d.checkHeaderName(at, header)
+		case isCookie:
+			d.checkCookieName(at, cookie)
+		case by != "user" && by != "address":
+			d.invalid(at, "%q is none of user, address, header:NAME and cookie:NAME", clip(by))
+		}
+		if slices.Contains(p.HashBy[:i], by) {
+			d.invalid(at, "%q appears twice", clip(by))
+		}
+	}
+	if p.LoadBalancing.Hashes() && p.Zones != nil && p.Zones.Prefer {
+		d.invalid(at+".zones.prefer", "a hash knows no zone: the same value would have an instance in each")
+	}
+}
 
 // ZoneBalance says what the zones of instances ([Endpoints.Zones]) count for; exactly one
 // is set.
@@ -147,10 +192,11 @@ func (d *document) checkPoolSettings(at string, p Pool) {
 		d.percent(at+".panicThreshold", *t)
 	}
 	switch b := p.LoadBalancing; b {
-	case "", LeastRequest, RoundRobin, Random:
+	case "", LeastRequest, RoundRobin, Random, RingHash, Maglev:
 	default:
-		d.invalid(at+".loadBalancing", "%q is none of %q, %q and %q", clip(string(b)), LeastRequest, RoundRobin, Random)
+		d.invalid(at+".loadBalancing", "%q is none of %q, %q, %q, %q and %q", clip(string(b)), LeastRequest, RoundRobin, Random, RingHash, Maglev)
 	}
+	d.checkHashBy(at, p)
 	d.checkUpstream(at, p)
 	d.checkZoneBalance(at+".zones", p.Zones)
 }

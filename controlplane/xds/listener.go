@@ -160,7 +160,8 @@ func (e entrance) httpFilters() []*hcmv3.HttpFilter {
 		out = append(out, discovered(TLSHeadersName, mutationURL)) // first: on local replies of the others as well
 	}
 	out = append(out,
-		discovered(JWTName, jwtURL),     // the filter behind it reads the claims it verified
+		discovered(JWTName, jwtURL), // the filter behind it reads the claims it verified
+		userFilter(),
 		discovered(FilterName, wasmURL), // colors the request; the router matches what it wrote
 	)
 	out = append(out, steered()...)

@@ -59,6 +59,10 @@ func lbPolicy(b policy.LoadBalancing) clusterv3.Cluster_LbPolicy {
 		return clusterv3.Cluster_ROUND_ROBIN
 	case policy.Random:
 		return clusterv3.Cluster_RANDOM
+	case policy.RingHash:
+		return clusterv3.Cluster_RING_HASH
+	case policy.Maglev:
+		return clusterv3.Cluster_MAGLEV
 	default:
 		return clusterv3.Cluster_LEAST_REQUEST
 	}

@@ -224,8 +224,8 @@ func proxylessCluster(name string, pool plan.Pool) *clusterv3.Cluster {
 	c.OutlierDetection = outlierDetection()
 	settings(c, pool)
 	lb := lbPolicy(pool.LoadBalancing)
-	if lb == clusterv3.Cluster_RANDOM {
-		lb = clusterv3.Cluster_ROUND_ROBIN // they know no other that is as even
+	if lb == clusterv3.Cluster_RANDOM || pool.LoadBalancing.Hashes() {
+		lb = clusterv3.Cluster_ROUND_ROBIN // they know no other that is as even; what there is to hash by the edge knows
 	}
 	return &clusterv3.Cluster{
 		Name:                 name,

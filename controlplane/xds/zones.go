@@ -58,22 +58,31 @@ func localities(t tier, priority uint32, weights map[string]uint32) ([]*endpoint
 // zone has few instances sends most requests elsewhere.)
 func balance(c *clusterv3.Cluster, pool plan.Pool) error {
 	switch z := pool.Balances; {
+	case pool.LoadBalancing.Hashes():
+		return balanceBy(c)(hashing(pool))
 	case z == nil:
 	case z.Prefer:
-		name, lb := zoneAware(pool.LoadBalancing)
-		config, err := packed(lb)
-		if err != nil {
-			return err
-		}
-		c.LoadBalancingPolicy = &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
-			TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: name, TypedConfig: config},
-		}}}
+		return balanceBy(c)(zoneAware(pool.LoadBalancing))
 	default:
 		c.CommonLbConfig.LocalityConfigSpecifier = &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
 			LocalityWeightedLbConfig: &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig{},
 		}
 	}
 	return nil
+}
+
+// balanceBy sets a way that [clusterv3.Cluster.LbPolicy] cannot say.
+func balanceBy(c *clusterv3.Cluster) func(name string, config proto.Message) error {
+	return func(name string, config proto.Message) error {
+		a, err := packed(config)
+		if err != nil {
+			return err
+		}
+		c.LoadBalancingPolicy = &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
+			TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: name, TypedConfig: a},
+		}}}
+		return nil
+	}
 }
 
 // zoneAware is the pool's own way among the instances of an edge's zone.

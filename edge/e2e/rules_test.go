@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/tracegate/tracegate/observability/semconv"
 )
@@ -42,6 +45,7 @@ func TestRules(t *testing.T) {
 		{"websocket", testRuleWebSocket},
 		{"pool settings", testPoolSettings},
 		{"load balancing", testLoadBalancing},
+		{"hashing", testHashing},
 		{"explain", testExplain},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -675,6 +679,85 @@ func testLoadBalancing(t *testing.T, r *rules) {
 		}
 		return true
 	})
+	r.endpoints.Services["core"]["isolated"] = own
+	r.apply()
+}
+
+// testHashing: whoever sends the same value gets the same instance of two, and not all get
+// the same. A user is known by any token, and does not move where others' instance goes.
+func testHashing(t *testing.T, r *rules) {
+	const values = 32
+	two := []string{r.pools["canary"].addr(), r.pools["isolated"].addr()}
+	own := r.endpoints.Services["core"]["isolated"]
+	user := func(i int, claims jwt.MapClaims) http.Header {
+		claims["sub"] = "user-" + strconv.Itoa(i)
+		return header("Authorization", "Bearer "+r.token(claims))
+	}
+	of := func(h http.Header) string { return r.ask(ask{path: "/pin", header: h}).seen.Pool }
+	for _, tt := range []struct {
+		name, by string
+		header   func(i int) http.Header
+	}{
+		{"user", "[user, 'header:X-Room']", func(i int) http.Header { return user(i, jwt.MapClaims{}) }},
+		{"header", "[user, 'header:X-Room']", func(i int) http.Header { return header("X-Room", strconv.Itoa(i)) }},
+		{"cookie", "['cookie:visitor']", func(i int) http.Header { return header("Cookie", "a=b; visitor="+strconv.Itoa(i)) }},
+		{"address", "[user, address]", func(int) http.Header { return nil }},
+	} {
+		for _, way := range []string{"ringHash", "maglev"} {
+			r.endpoints.Services["core"]["isolated"] = two
+			r.set("{name: pin, match: [{path: /pin}], pool: isolated}")
+			r.policy = strings.Replace(r.policy, "{name: isolated}", "{name: isolated, loadBalancing: "+way+", hashBy: "+tt.by+"}", 1)
+			r.apply()
+			var at [values]string
+			waitFor(t, "one instance for each "+tt.name+" by "+way, func() bool {
+				used := map[string]bool{}
+				for round := range 3 {
+					for i := range at {
+						pool := of(tt.header(i))
+						if round > 0 && pool != at[i] {
+							return false
+						}
+						at[i], used[pool] = pool, true
+					}
+				}
+				return len(used) == 2 || tt.name == "address"
+			})
+			switch tt.name {
+			case "address":
+				for i := range at {
+					if at[i] != at[0] {
+						t.Errorf("%s: one address has two instances", way)
+					}
+				}
+			case "user":
+				for i := range at {
+					if got := of(user(i, jwt.MapClaims{"name": "n", "tenant": "acme"})); got != at[i] {
+						t.Errorf("%s: user %d has %s with another token, %s before", way, i, got, at[i])
+					}
+				}
+				r.endpoints.Services["core"]["isolated"] = two[1:]
+				r.apply()
+				waitFor(t, "one instance to go", func() bool {
+					for i := range at {
+						if of(tt.header(i)) != "isolated" {
+							return false
+						}
+					}
+					return true
+				})
+				r.endpoints.Services["core"]["isolated"] = two
+				r.apply()
+				waitFor(t, "users of both to be where they were", func() bool {
+					for i := range at {
+						if of(tt.header(i)) != at[i] {
+							return false
+						}
+					}
+					return true
+				})
+			}
+		}
+	}
 	r.endpoints.Services["core"]["isolated"] = own
 	r.apply()
 }
