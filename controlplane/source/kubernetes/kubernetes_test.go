@@ -16,6 +16,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -359,6 +360,36 @@ func TestTrafficGroupsReachDecisions(t *testing.T) {
 	}
 	p.fate(inForce, groups("later", "other"))
 	p.conditions(second, func() []metav1.Condition { return second.Status.Conditions }, all...)
+}
+
+// TestEveryRouteIsTaken by the API server, which changes nothing of it.
+func TestEveryRouteIsTaken(t *testing.T) {
+	cl := start(t, "every")
+	if err := kube.Cluster(t).ApplyFiles(t.Context(), os.DirFS("."), "testdata/routes.yaml", "every"); err != nil {
+		t.Fatal(err)
+	}
+	var got v1alpha1.RouteList
+	if err := cl.List(t.Context(), &got, client.InNamespace("every")); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile("testdata/routes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := strings.Split(string(raw), "---\n")
+	if len(got.Items) != len(texts) {
+		t.Fatalf("%d of %d", len(got.Items), len(texts))
+	}
+	for _, text := range texts {
+		var want v1alpha1.Route
+		if err := yaml.Unmarshal([]byte(text), &want); err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(got.Items, func(r v1alpha1.Route) bool { return r.Name == want.Name })
+		if i < 0 || !equality.Semantic.DeepEqual(got.Items[i].Spec, want.Spec) {
+			t.Errorf("%s is kept as %+v, not as %+v", want.Name, got.Items, want.Spec)
+		}
+	}
 }
 
 func TestRoutesAndCohortsJoinThePolicy(t *testing.T) {

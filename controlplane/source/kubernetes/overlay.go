@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/controlplane/policy"
@@ -145,6 +146,7 @@ func route(r *v1alpha1.Route) resource {
 			retries["on"] = retries["retryOn"]
 			delete(retries, "retryOn")
 		}
+		percents(rule)
 		rule["name"] = r.Name
 		services, err := child(root, "services", yaml.SequenceNode)
 		if err != nil {
@@ -162,6 +164,32 @@ func route(r *v1alpha1.Route) resource {
 		}
 		return fmt.Errorf("service: the policy has no service %q", r.Spec.Service)
 	}}
+}
+
+// percents writes as numbers what Kubernetes writes as quantities.
+func percents(rule map[string]any) {
+	at := func(keys ...string) map[string]any {
+		m := rule
+		for _, k := range keys {
+			m, _ = m[k].(map[string]any)
+		}
+		return m
+	}
+	shares := []map[string]any{at("mirror"), at("fault", "delay"), at("fault", "abort")}
+	if pools, ok := at("canary")["pools"].([]any); ok {
+		for _, p := range pools {
+			if m, ok := p.(map[string]any); ok {
+				shares = append(shares, m)
+			}
+		}
+	}
+	for _, m := range shares {
+		if text, ok := m["percent"].(string); ok {
+			if q, err := apiresource.ParseQuantity(text); err == nil { // all are: the API server has written them
+				m["percent"] = q.AsApproximateFloat64()
+			}
+		}
+	}
 }
 
 func cohort(c *v1alpha1.Cohort) resource {
@@ -208,6 +236,10 @@ func trafficGroup(tg *v1alpha1.TrafficGroup) resource {
 		if o.MaxP95Milliseconds != nil {
 			own.MaxP95 = time.Duration(*o.MaxP95Milliseconds) * time.Millisecond
 			says = append(says, "P95 of at most "+own.MaxP95.String())
+		}
+		if o.MaxP99Milliseconds != nil {
+			own.MaxP99 = time.Duration(*o.MaxP99Milliseconds) * time.Millisecond
+			says = append(says, "P99 of at most "+own.MaxP99.String())
 		}
 		if o.MaxErrorRatio != nil {
 			ratio := o.MaxErrorRatio.AsApproximateFloat64()

@@ -102,7 +102,7 @@ func TestGroupsInThePolicy(t *testing.T) {
 	base := string(policy.Default) + "\n  groups:\n    - {name: night, id: 012345, maxP95: 5s}\n"
 	rs := []resource{
 		newGroup(t, "a-younger", "2026-02-02", `{selector: {id: "`+string(shop)+`"}, mode: Observe}`),
-		newGroup(t, "shop", "2026-02-01", `{selector: {env: prod, tenant: shop}, objectives: {maxErrorRatio: 5m, maxP95Milliseconds: 250}, mode: Act}`),
+		newGroup(t, "shop", "2026-02-01", `{selector: {env: prod, tenant: shop}, objectives: {maxErrorRatio: 5m, maxP95Milliseconds: 250, maxP99Milliseconds: 900}, mode: Act}`),
 		newGroup(t, "canaries", "2026-02-03", `{selector: {env: canary, tenant: shop, color: "`+group.ColorOf("canary").String()+`"}, objectives: {maxErrorRatio: "1"}}`),
 		newGroup(t, "mine", "2026-01-01", `{selector: {id: "012345"}, mode: Act}`), // the policy has it
 		newGroup(t, "night", "2026-01-01", `{selector: {id: "0123ff"}}`),           // the policy has the name
@@ -112,18 +112,18 @@ func TestGroupsInThePolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		id     group.ID
-		p95    time.Duration
-		errors float64
-		mode   decide.Mode
+		id       group.ID
+		p95, p99 time.Duration
+		errors   float64
+		mode     decide.Mode
 	}{
-		{shop, 250 * time.Millisecond, 0.005, decide.ModeAct},
-		{canary, p.Decide.MaxP95, 1, p.Decide.Mode},
-		{"012345", 5 * time.Second, p.Decide.MaxErrorRatio, p.Decide.Mode},
-		{"0123ff", p.Decide.MaxP95, p.Decide.MaxErrorRatio, p.Decide.Mode},
+		{shop, 250 * time.Millisecond, 900 * time.Millisecond, 0.005, decide.ModeAct},
+		{canary, p.Decide.MaxP95, 0, 1, p.Decide.Mode},
+		{"012345", 5 * time.Second, 0, p.Decide.MaxErrorRatio, p.Decide.Mode},
+		{"0123ff", p.Decide.MaxP95, 0, p.Decide.MaxErrorRatio, p.Decide.Mode},
 	} {
-		if of := p.Decide.For(tt.id); of.MaxP95 != tt.p95 || of.MaxErrorRatio != tt.errors || of.Mode != tt.mode {
-			t.Errorf("%s goes by %s, %v, %s", tt.id, of.MaxP95, of.MaxErrorRatio, of.Mode)
+		if of := p.Decide.For(tt.id); of.MaxP95 != tt.p95 || of.MaxP99 != tt.p99 || of.MaxErrorRatio != tt.errors || of.Mode != tt.mode {
+			t.Errorf("%s goes by %s, %s, %v, %s", tt.id, of.MaxP95, of.MaxP99, of.MaxErrorRatio, of.Mode)
 		}
 	}
 	for name, want := range map[string]string{

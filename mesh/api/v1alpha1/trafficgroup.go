@@ -70,7 +70,7 @@ type GroupSelector struct {
 
 // Objectives are bounds over a few seconds.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.maxErrorRatio) || has(self.maxP95Milliseconds)",message="objectives must have at least one bound"
+// +kubebuilder:validation:XValidation:rule="has(self.maxErrorRatio) || has(self.maxP95Milliseconds) || has(self.maxP99Milliseconds)",message="objectives must have at least one bound"
 type Objectives struct {
 	// maxErrorRatio from 0 to 1, e.g. 50m for 0.05.
 	// +optional
@@ -81,6 +81,11 @@ type Objectives struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=600000
 	MaxP95Milliseconds *int64 `json:"maxP95Milliseconds,omitempty"`
+	// maxP99Milliseconds that 99 in 100 requests take at most, for faults of few requests.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=600000
+	MaxP99Milliseconds *int64 `json:"maxP99Milliseconds,omitempty"`
 }
 
 // TrafficGroupStatus is what follows from the selector.
