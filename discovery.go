@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -32,6 +33,9 @@ func (d DiscoveryConfig) registry(client *clientv3.Client, log *slog.Logger) sou
 	return source.Registry{
 		Etcd:  source.EtcdPrefix{Client: client, Prefix: d.Prefix, Retry: discoveryRetry, Log: log},
 		Grace: d.TTL + 10*time.Second, // to find etcd again a client may take seconds
+		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", addr)
+		},
 	}
 }
 

@@ -7,12 +7,14 @@
 // etcd ends lost: etcd has no such thing, and a client that connects anew would go and
 // come.)
 //
-// Edges do not wait for that. Envoy's health checks find a process that refuses connections
-// within a second, and outlier detection finds it at the third connection that fails; what
-// was sent until then goes to another instance (controlplane/xds; edge/e2e tests it). A
-// connect probe of the control plane lost: it may not reach what edges reach, it is one more
-// opinion of who is alive, and it would tell Envoy later what Envoy knows by then. gRPC
-// clients without an edge leave out what they cannot connect to by themselves.
+// Nobody waits for that. The control plane holds a connection to each process, which its
+// kernel ends with it, and takes out who then refuses others (controlplane/source): some
+// 200 ms after a kill. That an address does not answer says nothing, nor that it refuses who
+// never reached it: only edges know what edges reach. A machine that goes without a word
+// leaves with the leases of its processes. Envoy's health checks find a process that refuses
+// connections within a second by themselves, and outlier detection finds it at the third
+// connection that fails; what was sent until then goes to another instance
+// (controlplane/xds; edge/e2e tests it).
 //
 // Its users are main, for services, and controlplane/source, which reads.
 package discovery
