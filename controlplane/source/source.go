@@ -133,14 +133,17 @@ func (f File[T]) content() ([]byte, error) {
 		return nil, fmt.Errorf("open file: %w", err)
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, f.MaxSize+1))
-	if err != nil {
+	var data bytes.Buffer
+	if info, err := file.Stat(); err == nil {
+		data.Grow(int(min(info.Size(), f.MaxSize)) + bytes.MinRead)
+	}
+	if _, err := data.ReadFrom(io.LimitReader(file, f.MaxSize+1)); err != nil {
 		return nil, fmt.Errorf("read file: %w", err)
 	}
-	if int64(len(data)) > f.MaxSize {
+	if int64(data.Len()) > f.MaxSize {
 		return nil, fmt.Errorf("%s is larger than %d bytes", f.Path, f.MaxSize)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 func (f File[T]) update(r reading) Update[T] {
