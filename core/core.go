@@ -164,6 +164,12 @@ func loopback(addr string) bool {
 	return ip != nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
+// Queues are told of bounded queues.
+type Queues interface {
+	// Watch is given how full a queue is, 0 to 1, to be asked from any goroutine.
+	Watch(queue string, fill func() float64)
+}
+
 // Deps are what comes from outside of core.
 type Deps struct {
 	Key        ed25519.PrivateKey // signs tokens; the same for all processes
@@ -173,6 +179,7 @@ type Deps struct {
 	Tracing    trace.TracerProvider
 	Propagator propagation.TextMapPropagator // W3C trace context and baggage
 	Registry   *prometheus.Registry
+	Queues     Queues // nil: nobody wants to know how full they are
 	// Ready, where not nil, is called with the addresses once the process serves.
 	Ready func(listen, admin string)
 }
@@ -250,6 +257,9 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 	}
 	if p.producer, err = queue.NewProducer(cfg.Queue, tracing, reg, p.log); err != nil {
 		return err
+	}
+	if deps.Queues != nil {
+		deps.Queues.Watch("accepted", p.producer.Fill)
 	}
 	p.acceptor = accept.New(p.store, p.producer, accept.Config{Timeout: cfg.SendTimeout, EditWithin: cfg.EditWithin}, time.Now)
 	if p.fanout, err = fanout.New(cfg.Fanout, cfg.Node, reg, p.log); err != nil {

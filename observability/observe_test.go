@@ -21,6 +21,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/tracegate/tracegate/mesh/freeport"
 	"github.com/tracegate/tracegate/mesh/group"
@@ -185,12 +187,33 @@ func TestSpanGoesFromTelemetryToGroupStats(t *testing.T) {
 		return strings.Contains(body, "tracegate_store_table_rows{table=\"otel_traces\"} 50")
 	})
 	probes(t, cfg.Ingest.Addr, time.Now())
+	saturation(t, cfg.Ingest.Addr, s)
 	logs(t, cfg.Ingest.HTTPAddr)
 	documented(t, e.Addr)
 	stop()
 	if code, _ := get(cfg.Admin, "/healthz"); code != 0 {
 		t.Errorf("admin answers %d after the end", code)
 	}
+}
+
+// saturation has this very process say how full it is, until the store knows.
+func saturation(t *testing.T, addr string, s *store.Store) {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	l := telemetry.NewLoad(telemetry.Config{Service: "core", Pool: "canary", Instance: "this"}, conn, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	l.Watch("accepted", func() float64 { return 0.25 })
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() { _ = l.Run(ctx) }()
+	begin := time.Now()
+	eventually(t, "how full the pool is", func() bool {
+		got, err := s.Saturation(t.Context(), sli.Window{From: begin, To: time.Now()})
+		return err == nil && len(got) == 2 && got[0].Resource == "accepted" && got[0].Mean == 0.25 && got[1].Resource == sli.CPU && got[1].Mean > 0 && got[1].Instances == 1
+	})
 }
 
 // logs sends a record of the group over HTTP in JSON, as a browser's or curl's would come.

@@ -86,6 +86,12 @@ func (p *Producer) Accept(ctx context.Context, r chat.Record, done func(error)) 
 	})
 }
 
+// Fill is how full the queue is of what waits for an acknowledgement, in records or in
+// bytes: 0 to 1.
+func (p *Producer) Fill() float64 {
+	return max(float64(p.client.BufferedProduceRecords())/float64(p.cfg.MaxBuffered), float64(p.client.BufferedProduceBytes())/float64(p.cfg.MaxBufferedBytes))
+}
+
 // Close waits until what was taken is acknowledged or has failed, at most until ctx is
 // done, and closes the connections. Accept must not be called after it.
 func (p *Producer) Close(ctx context.Context) error {

@@ -360,6 +360,9 @@ func TestFullBufferRefusesAtOnce(t *testing.T) {
 	for i := range 5 {
 		p.Accept(t.Context(), message("c0", i+1), func(err error) { errs <- err })
 	}
+	if fill := p.Fill(); fill < 0.5 || fill > 1 {
+		t.Errorf("%v full, with at least one of two records that wait", fill)
+	}
 	full, failed := 0, 0
 	for range 5 {
 		select {

@@ -1,4 +1,4 @@
-// Package procfs reads numbers that the kernel tells about memory. It is a leaf; where
+// Package procfs reads numbers that the kernel tells about memory and CPU. It is a leaf; where
 // there is no /proc, its functions say so by their errors.
 package procfs
 

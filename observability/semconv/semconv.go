@@ -55,6 +55,16 @@ const (
 	BaggagePrefix = "traffic."
 )
 
+// Metrics by which the instances of a pool say how full they are: gauges, 1 is full.
+const (
+	// CPUUtilization is OpenTelemetry's: CPU time by the time that went by and the CPUs that
+	// the process may use. Where it is cut by a mode, the modes add up.
+	CPUUtilization = "process.cpu.utilization"
+	// QueueUtilization is of a bounded queue, which the attribute Queue names.
+	QueueUtilization = "traffic.queue.utilization"
+	Queue            = "traffic.queue"
+)
+
 // Names of services as they appear in service.name.
 const (
 	ServiceEdge         = "edge"

@@ -80,3 +80,18 @@ type Hop struct {
 	// PerRequest is how many requests it got for each that came in at the edge.
 	PerRequest float64
 }
+
+// CPU is the resource of [Saturation] that all processes have.
+const CPU = "cpu"
+
+// Saturation is how full one resource of a pool is, by what its instances say of
+// themselves in a window.
+type Saturation struct {
+	Service   string    `json:"service"`
+	Pool      string    `json:"pool"`
+	Resource  string    `json:"resource"`  // [CPU], or the name of a bounded queue
+	Mean      float64   `json:"mean"`      // of the instances; 1 is full
+	Highest   float64   `json:"highest"`   // of one of them
+	Instances uint64    `json:"instances"` // that said something
+	Newest    time.Time `json:"newest"`    // when one did last: how fresh this is
+}

@@ -260,6 +260,9 @@ func TestClusterOfOne(t *testing.T) {
 	if _, err := s.KernelDurations(t.Context(), w); err != nil {
 		t.Error(err)
 	}
+	if _, err := s.Saturation(t.Context(), w); err != nil {
+		t.Error(err)
+	}
 	if _, err := s.CallPath(t.Context(), spans[0].Traffic.Group, w); err != nil {
 		t.Error(err)
 	}
