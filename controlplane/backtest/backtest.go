@@ -2,12 +2,12 @@
 // what it would have decided against what was. It is pure; `tracegate ctl backtest` reads
 // the store for it.
 //
-// Four things differ from the past as it was lived. Every second is known whole when it is
+// Five things differ from the past as it was lived. Every second is known whole when it is
 // over, so decisions come sooner here than they did, by as long as requests took to end and
 // to arrive. The traffic is as it was: a group that would have been isolated, and was not,
 // goes on as badly, and one that was isolated is measured where it was then. Nothing is
 // rolled back, as updates of the configuration are not played: a group that one made bad is
-// isolated here. And an operator's orders are not played, only shown: it is the policy that
+// isolated here. How full pools were is not played, so nothing is judged by it. And an operator's orders are not played, only shown: it is the policy that
 // is asked.
 package backtest
 

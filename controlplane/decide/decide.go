@@ -25,6 +25,10 @@ type Input struct {
 	// It tells that there is no traffic from that there is no data.
 	Watermark time.Time
 
+	// Saturation is how full pools are, by resource, as far as it is known; what is not here
+	// is not known, which is not the same as empty.
+	Saturation []sli.Saturation
+
 	Homes       map[group.Color]string // pool of each cohort that has one; baseline is the rest's
 	Isolatable  map[string]bool        // services that have a pool "isolated"
 	Unavailable string                 // why there are no stats; empty: there are
@@ -72,10 +76,11 @@ func (in Input) Quiet(p Policy) bool {
 // time. Isolate and Release take effect in the returned state; a Hold says, once,
 // why a bad group is not moved.
 func Decide(p Policy, s State, in Input) ([]Decision, State) {
-	e := evaluation{Policy: p, Input: in, general: p, special: p.special(), quick: byGroup(in.Quick), short: byGroup(in.Short), state: s.clone()}
+	e := evaluation{Policy: p, Input: in, general: p, special: p.special(), quick: byGroup(in.Quick), short: byGroup(in.Short), fullest: in.fullest(p), state: s.clone()}
 	e.expire()
 	if in.Stale(p) == "" {
 		e.meet()
+		e.saturate()
 		for _, id := range slices.Sorted(maps.Keys(e.state.Groups)) {
 			e.group(id)
 		}
@@ -93,6 +98,7 @@ type evaluation struct {
 	quick     map[group.ID][]sli.Stats // Quick by group
 	short     map[group.ID][]sli.Stats // Short by group
 	long      map[group.ID][]sli.Stats // Long by group, when it is first asked for
+	fullest   map[Pool]sli.Saturation  // of the resources of each pool that is known
 	state     State
 	decisions []Decision
 }
@@ -193,6 +199,7 @@ func (e *evaluation) atHome(id group.ID, g GroupState) GroupState {
 		Stats: f.stats, Baseline: f.baseline, FirstBad: g.FirstBad, Evidence: f.evidence(),
 	}
 	d.Causes = e.Causes[Pool{d.Service, d.FromPool}]
+	f.words += e.saturatedToo(d)
 	d, why := e.remedy(id, g, f, d)
 	if why != "" {
 		return e.hold(id, g, f, d, why)
@@ -294,6 +301,8 @@ func (e *evaluation) mayNot(id group.ID, f finding, d Decision) string {
 		return fmt.Sprintf("service %s has no pool %q", d.Service, semconv.PoolIsolated)
 	case e.sick(id, d.Service):
 		return fmt.Sprintf("pool %q is bad for those that are in it", semconv.PoolIsolated)
+	case e.saturated(Pool{d.Service, semconv.PoolIsolated}):
+		return fmt.Sprintf("pool %q is saturated itself", semconv.PoolIsolated)
 	}
 	return e.full(e.bound())
 }
@@ -334,6 +343,7 @@ func (e *evaluation) decide(id group.ID, d Decision) Decision {
 	g := e.state.Groups[id]
 	d.Time, d.Group, d.Color, d.Env, d.Tenant, d.By = e.Now, id, g.Color, g.Env, g.Tenant, ByPolicy
 	d.Thresholds, d.Undo = e.of(id).thresholds(), d.undo()
+	d.Saturation = e.saturationOf(d)
 	e.decisions = append(e.decisions, d)
 	return d
 }

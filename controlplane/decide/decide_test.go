@@ -2,6 +2,7 @@ package decide
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -44,6 +45,8 @@ func FuzzDecide(f *testing.F) {
 		p.Significance = []float64{1e-8, 1e-3, 1}[rnd.IntN(3)]
 		p.ShedFactor = []float64{0, 1.5, 3}[rnd.IntN(3)]
 		p.Groups = randomPolicies(rand.New(rand.NewPCG(seed, 8)))
+		full := rand.New(rand.NewPCG(seed, 9))
+		p.PrewarmSaturation = []float64{0, 0.5, 0.85}[full.IntN(3)]
 		if errs := p.Validate(); len(errs) > 0 {
 			t.Fatal(errs)
 		}
@@ -59,13 +62,14 @@ func FuzzDecide(f *testing.F) {
 				state = randomOrder(rnd, state, now)
 			}
 			in := randomInput(rnd, now)
+			in.Saturation = randomSaturation(full, now)
 			if rnd.IntN(3) == 0 {
 				change = randomChange(rnd, now)
 			}
 			in.Change = change
 			before := state.clone()
 			ds, next := Decide(p, state, in)
-			if diff := cmp.Diff(before.Groups, state.clone().Groups); diff != "" {
+			if diff := cmp.Diff(before, state.clone()); diff != "" {
 				t.Fatalf("the argument was changed:\n%s", diff)
 			}
 			for _, d := range ds {
@@ -79,6 +83,7 @@ func FuzzDecide(f *testing.F) {
 				t.Fatalf("%d times rolled back at once, the last time %s, the change %s", n, before.RolledBack, change.At)
 			}
 			checkState(t, p, before, next, ds)
+			checkPools(t, p, in, before, next, ds)
 			if n := next.isolated(); n > p.MaxIsolated && n > before.isolated() {
 				t.Fatalf("%d groups isolated, at most %d allowed", n, p.MaxIsolated)
 			}
@@ -94,7 +99,7 @@ func check(t *testing.T, p Policy, in Input, d Decision, before State, moved map
 	switch {
 	case d.Reason == "" || d.By == "" || d.Time != in.Now || d.Group == "":
 		t.Fatalf("decision is not complete: %+v", d)
-	case (d.Action == Isolate || d.Action == Release || d.Action == PreWarm) && d.FromPool == d.ToPool:
+	case (d.Action == Isolate || d.Action == Release || d.Action == PreWarm && !madeRoom(d)) && d.FromPool == d.ToPool:
 		t.Fatalf("move to the same pool: %+v", d)
 	case (d.Action == Shed || d.Action == Lift || d.Action == RollBack) && d.FromPool != d.ToPool:
 		t.Fatalf("%s that moves: %+v", d.Action, d)
@@ -158,6 +163,57 @@ func checkState(t *testing.T, p Policy, before, next State, ds []Decision) {
 			t.Fatalf("%s: moved in mode %s", id, p.For(id).Mode)
 		}
 	}
+}
+
+// madeRoom says that a decision is about a saturated pool.
+func madeRoom(d Decision) bool { return d.Action == PreWarm && d.Evidence == nil && len(d.Room) == 1 }
+
+// checkPools holds what is done for the sake of saturated pools to what is known of them.
+func checkPools(t *testing.T, p Policy, in Input, before, next State, ds []Decision) {
+	t.Helper()
+	known := in.fullest(p)
+	if p.PrewarmSaturation == 0 && slices.ContainsFunc(slices.Collect(maps.Values(next.Pools)), func(s PoolState) bool { return s.Saturated || s.Looks > 0 }) {
+		t.Fatalf("pools are looked at against the policy: %+v", next.Pools)
+	}
+	for name, s := range next.Pools {
+		i := slices.IndexFunc(slices.Collect(maps.Keys(known)), func(at Pool) bool { return at.String() == name })
+		if s.Saturated && i < 0 && in.Stale(p) == "" {
+			t.Fatalf("%s is saturated, and nobody says so: %+v", name, s)
+		}
+	}
+	for _, d := range ds {
+		isolated := Pool{d.Service, semconv.PoolIsolated}
+		_, measured := known[isolated]
+		switch at := (Pool{d.Service, d.FromPool}); {
+		case d.Action == Isolate && before.Groups[d.Group].Share == 0 && measured && next.Pools[isolated.String()].Saturated:
+			t.Fatalf("moved to a pool that is saturated: %+v", d)
+		case !madeRoom(d) || d.FromPool != d.ToPool:
+		case known[at].Mean < p.PrewarmSaturation*p.LeaveFraction || len(d.Saturation) != 1 || d.Thresholds.PrewarmSaturation != p.PrewarmSaturation:
+			t.Fatalf("room in a pool that is not known to be full: %+v", d)
+		case in.Now.Sub(before.Pools[at.String()].Warmed) < p.IsolateFor || next.Pools[at.String()].Warmed != in.Now:
+			t.Fatalf("room again after %s: %+v", in.Now.Sub(before.Pools[at.String()].Warmed), d)
+		case d.Room[0].Requests < 0 || d.Room[0].Service != d.Service || d.Room[0].Pool != d.FromPool:
+			t.Fatalf("room for what: %+v", d)
+		}
+	}
+}
+
+// randomSaturation is full for a while, now and then not known, and sometimes out of date.
+func randomSaturation(rnd *rand.Rand, now time.Time) (out []sli.Saturation) {
+	for _, service := range []string{"core", "files"} {
+		for _, pool := range []string{"baseline", "canary", "isolated"} {
+			for _, resource := range []string{sli.CPU, "accepted"} {
+				if rnd.IntN(4) == 0 {
+					continue
+				}
+				mean := 1.2 * math.Sqrt(rnd.Float64())
+				out = append(out, sli.Saturation{
+					Service: service, Pool: pool, Resource: resource, Mean: mean, Highest: mean, Instances: 1, Newest: now.Add(-time.Duration(rnd.Int64N(int64(6 * time.Second)))),
+				})
+			}
+		}
+	}
+	return out
 }
 
 // randomPolicies are of some of the groups that there are.
@@ -479,6 +535,7 @@ func TestValidate(t *testing.T) {
 		"releaseStepFor":       func(p *Policy) { p.ReleaseStepFor = time.Second },
 		"shedFactor":           func(p *Policy) { p.ShedFactor = 1 },
 		"rollbackWithin":       func(p *Policy) { p.RollbackWithin = time.Second },
+		"prewarmSaturation":    func(p *Policy) { p.PrewarmSaturation = math.NaN() },
 		"cooldown":             func(p *Policy) { p.Cooldown = time.Second },
 		"isolateFor":           func(p *Policy) { p.IsolateFor = time.Second },
 		"isolateForMax":        func(p *Policy) { p.IsolateForMax = time.Second },

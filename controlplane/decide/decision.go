@@ -23,7 +23,7 @@ type Action string
 // The actions.
 const (
 	Hold     Action = "hold"     // nothing, and why
-	PreWarm  Action = "prewarm"  // room is made in the isolated pool, nothing moves yet
+	PreWarm  Action = "prewarm"  // room is made, in the isolated pool or in one that is saturated; nothing moves yet
 	Isolate  Action = "isolate"  // to the isolated pool, or back to it while being released
 	Pin      Action = "pin"      // to a pool that a person names, for a while
 	Release  Action = "release"  // home, a share of its users or all
@@ -65,6 +65,10 @@ type Decision struct {
 	Confirms string      `json:"confirms,omitempty"` // the Hold whose advice this follows
 	Causes   []string    `json:"causes,omitempty"`   // what else was out of the ordinary in FromPool, worst first
 
+	// Saturation is how full FromPool and ToPool are: of each the fullest resource, where it
+	// is known.
+	Saturation []sli.Saturation `json:"saturation,omitempty"`
+
 	// What it was held against.
 	Thresholds *Thresholds `json:"thresholds,omitempty"` // nil: an operator's
 	Evidence   *Evidence   `json:"evidence,omitempty"`   // nil: no test was made
@@ -72,7 +76,7 @@ type Decision struct {
 	// What it does beside moving the group.
 	Share    uint32          `json:"share,omitempty"`    // of a Release: percent of its users who are home then
 	Requests uint32          `json:"requests,omitempty"` // of a Shed: that each edge lets through in a second
-	Room     []Load          `json:"room,omitempty"`     // of PreWarm and Isolate: what the isolated pools will get
+	Room     []Load          `json:"room,omitempty"`     // of PreWarm and Isolate: what pools will get, or need, besides; of the group's whole path where traces show it
 	For      time.Duration   `json:"for,omitempty"`      // of Isolate, Pin and Shed: how long it is meant to be
 	Revision *RevisionChange `json:"revision,omitempty"` // of a RollBack
 
@@ -98,12 +102,15 @@ type Thresholds struct {
 	ShortWindow          time.Duration `json:"short_window"`
 	LongWindow           time.Duration `json:"long_window"`
 	MinRequests          uint64        `json:"min_requests"`
+	PrewarmSaturation    float64       `json:"prewarm_saturation,omitempty"` // 0: it was not looked at
+	LeaveFraction        float64       `json:"leave_fraction,omitempty"`     // 0: of a record that is older than this
 }
 
 func (p Policy) thresholds() *Thresholds {
 	return &Thresholds{
 		Mode: p.Mode, MaxErrorRatio: p.MaxErrorRatio, MaxP95: p.MaxP95, MaxP99: p.MaxP99, ErrorRatioDifference: p.ErrorRatioDifference, P95Factor: p.P95Factor,
 		Significance: p.Significance, QuickWindow: p.QuickWindow, ShortWindow: p.ShortWindow, LongWindow: p.LongWindow, MinRequests: p.MinRequests,
+		PrewarmSaturation: p.PrewarmSaturation, LeaveFraction: p.LeaveFraction,
 	}
 }
 
@@ -116,7 +123,7 @@ type Evidence struct {
 	Chance float64 `json:"chance"` // of as many or more, where there was no fault: a binomial tail
 }
 
-// Load is what a service's isolated pool will get of a group.
+// Load is what a pool will get of a group, or needs besides what it has.
 type Load struct {
 	Service  string  `json:"service"`
 	Pool     string  `json:"pool"`

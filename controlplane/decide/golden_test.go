@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +46,11 @@ type scenario struct {
 	Update         *struct { // of the configuration
 		At       time.Duration
 		Services []string
+	}
+	Saturation []struct { // of a pool's CPU from a time on
+		From time.Duration
+		Pool string
+		CPU  float64 `yaml:"cpu"` // 0: nobody says
 	}
 	Confirm time.Duration `yaml:"confirm"` // when a person confirms what is recommended last; 0: nobody does
 }
@@ -173,6 +179,7 @@ func play(s scenario) string {
 		if len(in.Long) > 0 {
 			in.Newest = now.Add(-300 * time.Millisecond)
 		}
+		in.Saturation = s.fill(at)
 		if u := s.Update; u != nil && at >= u.At {
 			in.Change = &Change{Revision: RevisionChange{From: 1, To: 2}, At: start.Add(u.At), Services: map[string]bool{}}
 			in.Change.Before = s.measure(u.At-step, s.Policy.LongWindow, state, homes)
@@ -211,6 +218,23 @@ func play(s scenario) string {
 		}
 	}
 	return out.String()
+}
+
+// fill is how full pools say they are at a time; they say so every second.
+func (s scenario) fill(at time.Duration) []sli.Saturation {
+	last := map[string]sli.Saturation{}
+	for _, p := range s.Saturation {
+		if p.From > at {
+			continue
+		}
+		last[p.Pool] = sli.Saturation{
+			Service: semconv.ServiceCore, Pool: p.Pool, Resource: sli.CPU, Mean: p.CPU, Highest: p.CPU + 0.02, Instances: 2, Newest: start.Add(at.Truncate(time.Second)),
+		}
+		if p.CPU == 0 {
+			delete(last, p.Pool)
+		}
+	}
+	return slices.Collect(maps.Values(last))
 }
 
 // undone is the scenario whose traffic is as before the update from a time on.

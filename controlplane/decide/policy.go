@@ -67,6 +67,10 @@ type Policy struct {
 	// rest of its pool suffers; 0: none is.
 	ShedFactor float64 `yaml:"shedFactor"`
 
+	// PrewarmSaturation is how full a pool may be, as the mean of its instances, before room
+	// is made in it; 0: its saturation is not looked at. What is not measured is not judged.
+	PrewarmSaturation float64 `yaml:"prewarmSaturation"` // 1 is full
+
 	// RollbackWithin is for how long an update of the configuration is taken back where a
 	// group becomes bad by it; 0: it is not.
 	RollbackWithin time.Duration `yaml:"rollbackWithin"`
@@ -106,6 +110,7 @@ func DefaultPolicy() Policy {
 		ReleaseSteps:         []uint32{1, 10},
 		ReleaseStepFor:       5 * time.Second,
 		ShedFactor:           3,
+		PrewarmSaturation:    0.85,
 		RollbackWithin:       time.Minute,
 		Cooldown:             3 * time.Second,
 		IsolateFor:           30 * time.Second,
@@ -149,6 +154,7 @@ func (p Policy) Validate() []*FieldError {
 	check(growing(p.ReleaseSteps), "releaseSteps", "%v are not at most 8 growing percentages from 1 to 99", p.ReleaseSteps)
 	check(p.ReleaseStepFor >= p.Cooldown && p.ReleaseStepFor <= time.Hour, "releaseStepFor", "%v is not between cooldown (%v) and 1h", p.ReleaseStepFor, p.Cooldown)
 	check(p.ShedFactor == 0 || p.ShedFactor >= 1.5 && p.ShedFactor <= 1000, "shedFactor", "%v is neither 0 nor between 1.5 and 1000", p.ShedFactor)
+	check(p.PrewarmSaturation == 0 || p.PrewarmSaturation >= 0.1 && p.PrewarmSaturation <= 1, "prewarmSaturation", "%v is neither 0 nor between 0.1 and 1", p.PrewarmSaturation)
 	check(p.RollbackWithin == 0 || p.RollbackWithin >= p.ShortWindow && p.RollbackWithin <= time.Hour, "rollbackWithin", "%v is neither 0 nor between shortWindow (%v) and 1h", p.RollbackWithin, p.ShortWindow)
 	check(p.Cooldown >= p.ShortWindow && p.Cooldown <= time.Hour, "cooldown", "%v is not between shortWindow (%v) and 1h: a shorter one would judge a group by what its last pool served", p.Cooldown, p.ShortWindow)
 	check(p.IsolateFor >= p.Cooldown && p.IsolateFor <= 24*time.Hour, "isolateFor", "%v is not between cooldown (%v) and 24h", p.IsolateFor, p.Cooldown)

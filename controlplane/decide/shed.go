@@ -101,7 +101,7 @@ func (e *evaluation) warm(id group.ID, g GroupState, f finding) GroupState {
 	if e.mayNot(id, f, d) != "" || e.changed(id, g, f) {
 		return g
 	}
-	d.Reason = f.words + "; that is not sure yet, but room is made for it"
+	d.Reason = f.words + e.saturatedToo(d) + "; that is not sure yet, but room is made for it"
 	e.decide(id, d)
 	g.Warmed = e.Now
 	return g

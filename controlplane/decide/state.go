@@ -15,6 +15,16 @@ type State struct {
 	// RolledBack is when an update was taken back last. What it had done is in the windows
 	// for a while.
 	RolledBack time.Time `json:"rolled_back,omitzero"`
+	// Pools are those that are saturated, or may be, by [Pool.String].
+	Pools map[string]PoolState `json:"pools,omitempty"`
+}
+
+// PoolState is what is remembered of one pool's saturation.
+type PoolState struct {
+	Looks     int       `json:"looks,omitempty"`     // in a row that found it above the threshold
+	Saturated bool      `json:"saturated,omitempty"` // enough of them, and not below LeaveFraction of it since
+	Measured  time.Time `json:"measured,omitzero"`   // what was looked at last
+	Warmed    time.Time `json:"warmed,omitzero"`     // when room was made in it last
 }
 
 // GroupState is one group's.
@@ -99,6 +109,7 @@ func (s State) clone() State {
 	if out.Groups == nil {
 		out.Groups = map[group.ID]GroupState{}
 	}
+	out.Pools = maps.Clone(s.Pools)
 	return out
 }
 
