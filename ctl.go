@@ -19,6 +19,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/group"
+	"github.com/tracegate/tracegate/observability/sli"
 )
 
 func ctlCommand(opts *options) *cobra.Command {
@@ -274,8 +275,21 @@ func printStatus(w io.Writer, s ctlapi.Status) {
 		fmt.Fprintf(t, "decisions\tnot kept on disk: %s\n", s.NotDurable)
 	}
 	t.Flush() // what is long above makes no column wide below
+	printSaturation(t, s.Saturation)
 	printEdges(t, s.Edges)
 	printClients(t, s.Clients)
+}
+
+// printSaturation says how full pools are, each resource on its own line.
+func printSaturation(t *tabwriter.Writer, pools []sli.Saturation) {
+	for _, s := range pools {
+		resource := "queue " + s.Resource
+		if s.Resource == sli.CPU {
+			resource = "CPU"
+		}
+		fmt.Fprintf(t, "pool %s.%s\t%s\t%.0f%% used\tthe fullest of %d instances %.0f%%\n", s.Service, s.Pool, resource, 100*s.Mean, s.Instances, 100*s.Highest)
+	}
+	t.Flush()
 }
 
 func printEdges(t *tabwriter.Writer, edges []ctlapi.Edge) {

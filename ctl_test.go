@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/observability/sli"
 )
 
 func TestStatusOfEdgesByType(t *testing.T) {
@@ -17,6 +18,10 @@ func TestStatusOfEdgesByType(t *testing.T) {
 	printStatus(&out, ctlapi.Status{
 		Version: "17", LastGood: "16", Mode: "act",
 		Sources: map[string]ctlapi.Source{"policy": {File: "/a/file/with/a/rather/long/name/policy.yaml"}},
+		Saturation: []sli.Saturation{
+			{Service: "core", Pool: "baseline", Resource: sli.CPU, Mean: 0.931, Highest: 0.97, Instances: 3},
+			{Service: "core", Pool: "isolated", Resource: "accepted", Mean: 0.1, Highest: 0.1, Instances: 1},
+		},
 		Edges: []ctlapi.Edge{
 			{
 				ID: "edge-1", Connected: true, Since: at,
@@ -29,7 +34,9 @@ func TestStatusOfEdgesByType(t *testing.T) {
 			{ID: "edge-2", Since: at, Types: []ctlapi.TypeState{{Type: "cds", State: ctlapi.TypeStale, Since: at, Reason: "not connected"}}},
 		},
 	})
-	want := `edge edge-1, connected since 2026-01-02 03:04:05
+	want := `pool core.baseline  CPU             93% used  the fullest of 3 instances 97%
+pool core.isolated  queue accepted  10% used  the fullest of 1 instances 10%
+edge edge-1, connected since 2026-01-02 03:04:05
   cds   SYNCED  since 2026-01-02 03:04:05
   vhds  NACKED  since 2026-01-02 03:04:06: no such cluster
   refused 3 times, last 2026-01-02 03:05:05: vhds edge/a.test: no such cluster

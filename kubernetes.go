@@ -24,14 +24,10 @@ import (
 	"github.com/tracegate/tracegate/mesh/metricsapi"
 	meshoperator "github.com/tracegate/tracegate/mesh/operator"
 	"github.com/tracegate/tracegate/observability/semconv"
-	"github.com/tracegate/tracegate/observability/sli"
 )
 
 // statisticsStale is how old the newest request may be for autoscaling.
 const statisticsStale = 5 * time.Second
-
-// pathWindow is how far back traces say whom a group's requests reach.
-const pathWindow = 5 * time.Minute
 
 func runOperator(ctx context.Context, cfg Config, log *slog.Logger) error {
 	k := cfg.Kubernetes
@@ -75,10 +71,7 @@ func operateMeasured(ctx context.Context, cfg Config, c meshoperator.Config, dep
 	deps.Rate = func(service, pool string, of group.ID) (float64, error) {
 		return statistics.Rate(service, pool, of, statisticsStale)
 	}
-	deps.Path = func(ctx context.Context, of group.ID) ([]sli.Hop, error) {
-		now := time.Now()
-		return traces.CallPath(ctx, of, sli.Window{From: now.Add(-pathWindow), To: now})
-	}
+	deps.Path = callPaths(traces)
 	work.Go(func() error { return meshoperator.Run(ctx, c, deps, log) })
 	if k.Autoscaler == "" && k.KEDA == "" {
 		return work.Wait()

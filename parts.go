@@ -18,8 +18,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/tracegate/tracegate/controlplane"
 	"github.com/tracegate/tracegate/controlplane/notify"
@@ -35,6 +38,7 @@ import (
 	"github.com/tracegate/tracegate/edge"
 	"github.com/tracegate/tracegate/edge/artifact"
 	"github.com/tracegate/tracegate/edge/ratelimit"
+	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/identity"
 	"github.com/tracegate/tracegate/mesh/secret"
 	"github.com/tracegate/tracegate/observability"
@@ -43,6 +47,7 @@ import (
 	"github.com/tracegate/tracegate/observability/ingest"
 	"github.com/tracegate/tracegate/observability/remotewrite"
 	"github.com/tracegate/tracegate/observability/semconv"
+	"github.com/tracegate/tracegate/observability/sli"
 	"github.com/tracegate/tracegate/observability/store"
 	"github.com/tracegate/tracegate/observability/telemetry"
 	"github.com/tracegate/tracegate/wasm/module"
@@ -156,7 +161,9 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	c.UpdateSecret = secret.Text(updates)
 	c.Notify = notify.Config{Hooks: cfg.ControlPlane.Webhooks, Console: "http://" + cfg.Observe.Console, Secret: secret.Text(webhook), Dir: c.Dir}
-	deps := controlplane.Deps{Stats: traces, Edges: traces, Decisions: traces, Why: traceWhy{traces}, Registry: newRegistry(), Settings: liveSettings()}
+	deps := controlplane.Deps{
+		Stats: traces, Saturation: traces, Edges: traces, Decisions: traces, Why: traceWhy{traces}, Path: callPaths(traces), Registry: newRegistry(), Settings: liveSettings(),
+	}
 	if cfg.Probe.Enabled {
 		deps.Causes = newProbes(cfg.Probe.Admin)
 	}
@@ -177,6 +184,17 @@ func runControlPlane(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	deps.Tracing = tracing.Tracer
 	return withTracing(ctx, tracing, log, func() error { return controlplane.Run(ctx, c, deps, log) })
+}
+
+// pathWindow is how far back traces say whom a group's requests reach.
+const pathWindow = 5 * time.Minute
+
+// callPaths is every pool that serves a group's requests, by its traces of late.
+func callPaths(traces *store.Store) func(context.Context, group.ID) ([]sli.Hop, error) {
+	return func(ctx context.Context, of group.ID) ([]sli.Hop, error) {
+		now := time.Now()
+		return traces.CallPath(ctx, of, sli.Window{From: now.Add(-pathWindow), To: now})
+	}
 }
 
 func runRateLimit(ctx context.Context, cfg Config, log *slog.Logger) error {
@@ -212,13 +230,37 @@ func runCore(ctx context.Context, cfg Config, pool string, log *slog.Logger) err
 		return err
 	}
 	return withTracing(ctx, tracing, log, func() error {
-		return registered(ctx, cfg.Discovery, semconv.ServiceCore, pool, log, func(ctx context.Context, ready func(addr string)) error {
-			return core.Run(ctx, c, core.Deps{
-				Key: key, Placements: control, Settings: hands, Page: page.Handler(), Ready: func(listen, _ string) { ready(listen) },
-				Tracing: tracing.Tracer, Propagator: tracing.Propagator, Registry: reg,
-			}, log)
+		return withLoad(ctx, cfg, identity.Core, semconv.ServiceCore, pool, reg, log, func(ctx context.Context, load *telemetry.Load) error {
+			return registered(ctx, cfg.Discovery, semconv.ServiceCore, pool, log, func(ctx context.Context, ready func(addr string)) error {
+				return core.Run(ctx, c, core.Deps{
+					Key: key, Placements: control, Settings: hands, Page: page.Handler(), Ready: func(listen, _ string) { ready(listen) },
+					Tracing: tracing.Tracer, Propagator: tracing.Propagator, Registry: reg, Queues: load,
+				}, log)
+			})
 		})
 	})
+}
+
+// withLoad runs a service whose process says how full it is, for as long as it runs.
+func withLoad(ctx context.Context, cfg Config, part identity.Part, service, pool string, reg *prometheus.Registry, log *slog.Logger, run func(context.Context, *telemetry.Load) error) error {
+	trust, err := toObserve(cfg, part)
+	if err != nil {
+		return err
+	}
+	receiver, err := grpc.NewClient(cfg.Observe.OTLP, grpc.WithTransportCredentials(credentialsOf(trust)))
+	if err != nil {
+		return fmt.Errorf("connect to telemetry receiver: %w", err)
+	}
+	defer receiver.Close()
+	load := telemetry.NewLoad(telemetry.Config{Service: service, Pool: pool, Instance: uuid.NewString()}, receiver, reg, log)
+	work, ctx := errgroup.WithContext(ctx)
+	reporting, stop := context.WithCancel(ctx)
+	work.Go(func() error { return load.Run(reporting) })
+	work.Go(func() error {
+		defer stop()
+		return run(ctx, load)
+	})
+	return work.Wait()
 }
 
 // setupTracing makes a service send its spans to the telemetry receiver. (That itself

@@ -239,6 +239,8 @@ func (l *loop) run(ctx context.Context, in inputs) error {
 		case f := <-l.whys.found:
 			l.addCauses(f, time.Now())
 			l.answered(f)
+		case f := <-l.warms.found:
+			l.addRoom(f)
 		case <-ctx.Done():
 			return nil
 		}
@@ -275,7 +277,10 @@ func (l *loop) aim(want chan windows) {
 	if p == nil {
 		return
 	}
-	w := windows{quick: p.Decide.QuickWindow, short: p.Decide.ShortWindow, long: p.Decide.LongWindow, ignore: p.Decide.IgnoreRoutes, trial: l.trial.window(l.cfg.Trial)}
+	w := windows{
+		quick: p.Decide.QuickWindow, short: p.Decide.ShortWindow, long: p.Decide.LongWindow, fresh: p.Decide.StaleAfter,
+		ignore: p.Decide.IgnoreRoutes, trial: l.trial.window(l.cfg.Trial),
+	}
 	if w.equal(l.aimed) {
 		return
 	}
@@ -373,6 +378,7 @@ func (l *loop) evaluate(m measurement) {
 	if w.policy == nil {
 		return
 	}
+	l.metrics.saturated(l.last.saturation, m.saturation)
 	l.last = m
 	for _, st := range m.long {
 		l.newest = later(l.newest, st.Newest)
@@ -384,7 +390,7 @@ func (l *loop) evaluate(m measurement) {
 	now := time.Now()
 	in := decide.Input{
 		Now: now, Causes: l.causes.at(now), Quick: m.quick, Short: m.short, Long: m.long, Newest: l.newest, Watermark: l.watermark,
-		Homes: w.policy.Homes(), Isolatable: w.isolatable(), Change: l.lastChange(),
+		Saturation: m.saturation, Homes: w.policy.Homes(), Isolatable: w.isolatable(), Change: l.lastChange(),
 	}
 	if m.err != nil {
 		in.Unavailable = "statistics are not to be had: " + m.err.Error()
@@ -449,7 +455,9 @@ func (l *loop) carryOut(ds []decide.Decision, next decide.State) error {
 		l.metrics.decisions.WithLabelValues(string(d.Action), who(d.By)).Inc()
 		l.recorder.add(d)
 		l.tell(d)
-		l.warms.ask(d)
+		if len(d.Room) > 0 {
+			l.warms.ask(d, l.effective().isolatable())
+		}
 		if d.Action == decide.RollBack {
 			l.takeBack(d)
 		}

@@ -17,6 +17,13 @@ type StatsSource interface {
 	Watermark(ctx context.Context) (time.Time, error)
 }
 
+// SaturationSource measures pools.
+type SaturationSource interface {
+	// Saturation returns how full pools were in the window, by service, pool and resource.
+	// Pools that said nothing are not there.
+	Saturation(ctx context.Context, w sli.Window) ([]sli.Saturation, error)
+}
+
 // EdgeSource measures edges. It is asked while a policy is on trial only.
 type EdgeSource interface {
 	// EdgeStats returns what came in at each edge in the window, by service and route.
@@ -29,6 +36,7 @@ type measurement struct {
 	watermark          time.Time // zero where it was not asked for: the statistics are new enough
 	err                error
 	trial              edgesMeasured
+	saturation         []sli.Saturation // measured after the statistics of a look before
 }
 
 // edgesMeasured is what came in at edges since one of them has a policy that is on trial,
@@ -46,27 +54,30 @@ type trialWindow struct{ before, until, since time.Time }
 // windows is how far back to look, and at what not; the owner changes it with the policy.
 type windows struct {
 	quick, short, long time.Duration // quick may be 0
+	fresh              time.Duration // for how long what pools say of themselves counts
 	ignore             []string      // routes
 	trial              trialWindow
 }
 
 func (w windows) equal(o windows) bool {
-	return w.quick == o.quick && w.short == o.short && w.long == o.long && slices.Equal(w.ignore, o.ignore) && w.trial == o.trial
+	return w.quick == o.quick && w.short == o.short && w.long == o.long && w.fresh == o.fresh && slices.Equal(w.ignore, o.ignore) && w.trial == o.trial
 }
 
 // longEvery is how many short windows are measured for one long one: it changes
-// slowly and costs more.
+// slowly and costs more. Pools say of themselves how full they are as often.
 const longEvery = 4
 
 // measure queries one window after the other, never two at a time, so a slow
 // store is asked less often and not more.
-func measure(ctx context.Context, cfg Config, stats StatsSource, edges EdgeSource, want <-chan windows, out chan<- measurement) error {
+func measure(ctx context.Context, cfg Config, deps Deps, metrics *metrics, want <-chan windows, out chan<- measurement) error {
 	tick := time.NewTicker(cfg.Evaluate)
 	defer tick.Stop()
 	var (
 		w      windows
+		stats  = deps.Stats
 		long   []sli.Stats
 		trials edgesMeasured
+		full   []sli.Saturation
 		n      int
 	)
 	// What can happen: other windows are wanted, it is time to measure, the end.
@@ -83,8 +94,8 @@ func measure(ctx context.Context, cfg Config, stats StatsSource, edges EdgeSourc
 			continue // no policy yet
 		}
 		var m measurement
-		now := time.Now()
-		if n%longEvery == 0 {
+		now, slowly := time.Now(), n%longEvery == 0
+		if slowly {
 			long, m.err = query(ctx, cfg.StatsTimeout, stats, now, w.long, w.ignore)
 		}
 		if m.err == nil && w.quick > 0 {
@@ -96,11 +107,11 @@ func measure(ctx context.Context, cfg Config, stats StatsSource, edges EdgeSourc
 		if m.err == nil && !fresh(m.short, now) {
 			m.watermark, m.err = watermark(ctx, cfg.StatsTimeout, stats)
 		}
-		if edges != nil {
-			trials = measureEdges(ctx, cfg.StatsTimeout, edges, now, w.trial, trials)
+		if deps.Edges != nil {
+			trials = measureEdges(ctx, cfg.StatsTimeout, deps.Edges, now, w.trial, trials)
 			m.trial = trials
 		}
-		m.long = long
+		m.long, m.saturation = long, full
 		if n++; m.err != nil {
 			n = 0
 		}
@@ -109,7 +120,23 @@ func measure(ctx context.Context, cfg Config, stats StatsSource, edges EdgeSourc
 		case <-ctx.Done():
 			return nil
 		}
+		if slowly && deps.Saturation != nil { // no decision waits for it
+			full = measurePools(ctx, cfg.StatsTimeout, deps.Saturation, now, w.fresh, metrics)
+		}
 	}
+}
+
+// measurePools is how full pools are; nothing where the source does not answer, counted:
+// that stops no decision.
+func measurePools(ctx context.Context, timeout time.Duration, pools SaturationSource, now time.Time, back time.Duration, m *metrics) []sli.Saturation {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	full, err := pools.Saturation(ctx, sli.Window{From: now.Add(-back), To: now})
+	if err != nil {
+		m.unsaturated.Inc()
+		return nil
+	}
+	return full
 }
 
 // measureEdges measures for a trial; what was before it is asked for once.

@@ -1,6 +1,10 @@
 package controlplane
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tracegate/tracegate/observability/sli"
+)
 
 // metrics are all instruments of the package.
 type metrics struct {
@@ -26,6 +30,9 @@ type metrics struct {
 
 	unauthenticated prometheus.Counter
 	draining        prometheus.Gauge
+	paths       *prometheus.CounterVec
+	saturation  *prometheus.GaugeVec
+	unsaturated prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -95,6 +102,30 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.draining = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tracegate_instances_draining", Help: "Instances that an operator has taken out of rotation.",
 	})
-	reg.MustRegister(m.draining, m.unauthenticated, m.settings, m.trials, m.limited, m.rolledBack, m.warms, m.lost, m.quarantined, m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.expires, m.saves, m.queued, m.durable, m.whys)
+	m.paths = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tracegate_call_paths_total", Help: "Times traces were asked whom a group's requests reach, by result: found, nothing_found, failed.",
+	}, []string{"result"})
+	m.saturation = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tracegate_pool_saturation_ratio", Help: "How full a resource of a pool is, as the mean of its instances; 1 is full. Absent where they say nothing.",
+	}, []string{"service", "pool", "resource"})
+	m.unsaturated = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tracegate_pool_saturation_errors_total", Help: "Times it was not to be had how full pools are.",
+	})
+	reg.MustRegister(m.paths, m.saturation, m.unsaturated, m.draining, m.unauthenticated)
+	reg.MustRegister(m.settings, m.trials, m.limited, m.rolledBack, m.warms, m.lost, m.quarantined, m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.expires, m.saves, m.queued, m.durable, m.whys)
 	return m
+}
+
+// saturated shows how full pools are, and nothing of those that say nothing any more.
+func (m *metrics) saturated(was, now []sli.Saturation) {
+	shown := map[[3]string]bool{}
+	for _, s := range now {
+		shown[[3]string{s.Service, s.Pool, s.Resource}] = true
+		m.saturation.WithLabelValues(s.Service, s.Pool, s.Resource).Set(s.Mean)
+	}
+	for _, s := range was {
+		if !shown[[3]string{s.Service, s.Pool, s.Resource}] {
+			m.saturation.DeleteLabelValues(s.Service, s.Pool, s.Resource)
+		}
+	}
 }

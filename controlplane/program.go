@@ -269,6 +269,9 @@ func (l *loop) acknowledged(p *programming, now time.Time) {
 	traceProgrammed(l.tracer, p, now)
 	for _, d := range p.decisions {
 		d.Programmed, d.Version, d.VersionBefore = now, p.snapshot.Version, p.before
+		if shown, ok := l.board.Decision(d.ID); ok {
+			d.Room = shown.Room // its path may have become known meanwhile
+		}
 		if d.Action.Moves() && len(l.unmeasured) < maxUnmeasured {
 			l.unmeasured = append(l.unmeasured, d)
 		}

@@ -38,12 +38,15 @@ import (
 
 // Deps is what the control plane needs of others.
 type Deps struct {
-	Stats     StatsSource
-	Edges     EdgeSource // nil: of a policy on trial only what its edge acknowledges counts
-	Decisions DecisionStore
-	Causes    CauseSource // nil: decisions are not explained by probes
-	Why       WhySource   // nil: nor by traces
-	Warm      Warmer      // nil: room is recorded and not asked for
+	Stats StatsSource
+	// Saturation is nil where nobody says how full pools are: that is not judged then.
+	Saturation SaturationSource
+	Edges      EdgeSource // nil: of a policy on trial only what its edge acknowledges counts
+	Decisions  DecisionStore
+	Causes     CauseSource // nil: decisions are not explained by probes
+	Why        WhySource   // nil: nor by traces
+	Warm       Warmer      // nil: room is recorded and not asked for
+	Path       Path        // nil: room is made in the services that a group's requests come in at
 	// Settings check the settings documents of services, by their names. Those of others must
 	// be YAML.
 	Settings map[string]func(document []byte) error
@@ -125,7 +128,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		recorder = newRecorder(deps.Decisions, m, log)
 		probes   = &causes{source: deps.Causes, log: log}
 		traces   = newWhys(deps.Why, m, log)
-		room     = newWarms(deps.Warm, m, log)
+		room     = newWarms(deps.Warm, deps.Path, m, log)
 		services = newServices(past, deps.Settings, kept.place, m, log)
 		seats    = newRoster(time.Now)
 		orders   = newOrders(kept, revisions, services)
@@ -194,7 +197,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 	work.Go(func() error { return folder.Run(ctx, seen, renewed) })
 	work.Go(func() error { return source.JWKS{}.Run(ctx, wantKeys, shown) })
 	work.Go(func() error { return named.run(ctx, holders) })
-	work.Go(func() error { return measure(ctx, cfg, deps.Stats, deps.Edges, want, measured) })
+	work.Go(func() error { return measure(ctx, cfg, deps, m, want, measured) })
 	work.Go(func() error { return recorder.run(ctx) })
 	work.Go(func() error { return probes.run(ctx) })
 	work.Go(func() error { return traces.run(ctx) })

@@ -63,6 +63,10 @@ type world struct {
 	errors  map[string]uint64 // of 100 requests at an edge, in windows that end after failing
 	failing time.Time
 	edges   func(sli.Window) []sli.EdgeStats // what was measured, where not nil
+	full    map[string]float64               // CPU, by pool of core
+	hops    []sli.Hop                        // of the sick group
+	lost    error                            // of traces
+	warmed  [][]decide.Load
 }
 
 func newWorld() *world {
@@ -109,6 +113,33 @@ func (w *world) EdgeStats(_ context.Context, win sli.Window) ([]sli.EdgeStats, e
 		out = append(out, st)
 	}
 	return out, nil
+}
+
+// Saturation is what core's pools say at this moment.
+func (w *world) Saturation(_ context.Context, win sli.Window) (out []sli.Saturation, _ error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for pool, cpu := range w.full {
+		out = append(out, sli.Saturation{Service: "core", Pool: pool, Resource: sli.CPU, Mean: cpu, Highest: cpu, Instances: 1, Newest: win.To})
+	}
+	return out, w.down
+}
+
+// Path is the sick group's; no other has traces.
+func (w *world) Path(_ context.Context, of group.ID) ([]sli.Hop, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if of != sick.ID() {
+		return nil, nil
+	}
+	return w.hops, w.lost
+}
+
+func (w *world) Warm(_ context.Context, _ group.ID, room []decide.Load, _ time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.warmed = append(w.warmed, room)
+	return nil
 }
 
 // Watermark is never asked for: the world always has traffic.
@@ -195,7 +226,7 @@ func runOn(t *testing.T, cfg Config, w *world, xdsListener net.Listener) *plane 
 	done := make(chan error, 1)
 	go func() {
 		done <- Run(ctx, cfg, Deps{
-			Causes: w, Why: w, Edges: w, Settings: map[string]func([]byte) error{"core": checkKnobs},
+			Causes: w, Why: w, Edges: w, Saturation: w, Path: w.Path, Warm: w, Settings: map[string]func([]byte) error{"core": checkKnobs},
 			Stats: w, Decisions: w, Registry: prometheus.NewRegistry(), XDS: listeners[0], Control: listeners[1],
 		}, slog.New(slog.DiscardHandler))
 	}()

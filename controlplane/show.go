@@ -37,6 +37,7 @@ func (l *loop) status() ctlapi.Status {
 		TelemetryStale:  l.stale != "",
 		TelemetryReason: l.stale,
 		Telemetry:       l.telemetry(),
+		Saturation:      l.last.saturation,
 		NotDurable:      l.notDurable,
 		Unsaved:         l.recorder.unsaved(),
 		Drains:          l.drains,

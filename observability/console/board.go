@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
@@ -167,6 +168,7 @@ type Entry struct {
 	Test     string  `json:"test,omitempty"` // what was counted, and the chance of it
 	Chance   float64 `json:"chance,omitempty"`
 	Limits   string  `json:"limits,omitempty"` // thresholds in words
+	Full     string  `json:"full,omitempty"`   // how full the pools were, in words
 	Outcome  string  `json:"outcome,omitempty"`
 	Better   bool    `json:"better,omitempty"`
 	Undo     string  `json:"undo,omitempty"`
@@ -226,7 +228,15 @@ func (e *Entry) record(d decide.Decision) {
 		}
 		e.Limits = fmt.Sprintf("errors %.3g%%, %s or %.3g%% more errors, chance %.1g, windows %s, %d requests",
 			100*t.MaxErrorRatio, latency, 100*t.ErrorRatioDifference, t.Significance, windows, t.MinRequests)
+		if t.PrewarmSaturation > 0 {
+			e.Limits += fmt.Sprintf(", pools %.3g%% full", 100*t.PrewarmSaturation)
+		}
 	}
+	var full []string
+	for _, s := range d.Saturation {
+		full = append(full, fmt.Sprintf("%s/%s: %.0f%% of %s, its fullest instance %.0f%%", s.Service, s.Pool, 100*s.Mean, s.Resource, 100*s.Highest))
+	}
+	e.Full = strings.Join(full, "; ")
 	if d.Outcome != nil {
 		e.Outcome, e.Better = d.Outcome.Words, d.Outcome.Better
 	}

@@ -99,8 +99,14 @@ func TestEntrySaysAllThresholds(t *testing.T) {
 	if got, want := limits(), "errors 5%, P99 2s, P95 500ms, 2 times its baseline or 2% more errors, chance 1e-08, windows 1s, 2s and 30s, 10 requests"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	th.QuickWindow, th.MaxP99 = 0, 0
-	if got, want := limits(), "errors 5%, P95 500ms, 2 times its baseline or 2% more errors, chance 1e-08, windows 2s and 30s, 10 requests"; got != want {
+	th.QuickWindow, th.MaxP99, th.PrewarmSaturation = 0, 0, 0.85
+	if got, want := limits(), "errors 5%, P95 500ms, 2 times its baseline or 2% more errors, chance 1e-08, windows 2s and 30s, 10 requests, pools 85% full"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	full := decide.Decision{Saturation: []sli.Saturation{
+		{Service: "core", Pool: "baseline", Resource: sli.CPU, Mean: 0.931, Highest: 0.97}, {Service: "core", Pool: "isolated", Resource: "accepted", Mean: 0.1, Highest: 0.1},
+	}}
+	if got, want := console.Entries([]decide.Decision{full})[0].Full, "core/baseline: 93% of cpu, its fullest instance 97%; core/isolated: 10% of accepted, its fullest instance 10%"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -18,6 +18,11 @@ func edge() Board {
 				{Graph, "P95 by pool", "", units.Milliseconds, []Query{{"{{envoy_cluster_name}}/{{traffic_pool}}", quantile(0.95, "envoy_cluster_upstream_rq_time", "envoy_cluster_name, traffic_pool")}}},
 				{Graph, "5xx by pool", "", units.RequestsPerSecond, []Query{{"{{envoy_cluster_name}}/{{traffic_pool}}", rate(`envoy_cluster_upstream_rq_xx{envoy_response_code_class="5"}`, "envoy_cluster_name, traffic_pool")}}},
 			}},
+			{"Pools", []Panel{
+				{Graph, "How full they are", "As their instances say, on average: 100% of CPU is what their limits let them use. Nothing: they say nothing.", units.PercentUnit, []Query{
+					{"{{service}}/{{pool}} {{resource}}", "max by (service, pool, resource) (tracegate_pool_saturation_ratio)"},
+				}},
+			}},
 			{"Connections", []Panel{
 				{Graph, "Open, of clients", "", units.Short, []Query{{"{{envoy_http_conn_manager_prefix}}", "sum by (envoy_http_conn_manager_prefix) (envoy_http_downstream_cx_active)"}}},
 				{Graph, "Not let in", "By limits of the edge.", units.RequestsPerSecond, []Query{

@@ -49,8 +49,10 @@ type Status struct {
 	Telemetry       string `json:"telemetry"`       // one of the Telemetry constants
 	TelemetryStale  bool   `json:"telemetry_stale"` // no data: no automatic decisions
 	TelemetryReason string `json:"telemetry_reason,omitempty"`
-	NotDurable      string `json:"not_durable,omitempty"` // why decisions cannot be kept on disk, so none take effect
-	Unsaved         int    `json:"unsaved"`               // decisions that wait for the store
+	// Saturation is how full pools say they are, by resource; those that say nothing are not there.
+	Saturation []sli.Saturation `json:"saturation,omitempty"`
+	NotDurable string           `json:"not_durable,omitempty"` // why decisions cannot be kept on disk, so none take effect
+	Unsaved    int              `json:"unsaved"`               // decisions that wait for the store
 }
 
 // What is known of the traffic. That nothing was measured is two different things: there

@@ -44,6 +44,7 @@ function update(el, d, confirm) {
     d.requests > 0 && ["Limit", `${d.requests} requests a second at each edge`],
     d.test && ["Test", `${d.test}, ${chance(d.chance)} by chance`],
     d.limits && ["Held against", d.limits],
+    d.full && ["How full pools were", d.full],
     d.outcome && ["Since then", `${d.better ? "objectives kept" : "not better"}: ${d.outcome}`],
     d.undo && ["Undo", d.undo],
     d.id && ["Record", d.id],
