@@ -197,6 +197,7 @@ func TestUpClosesTheCircleAndKeepsItsData(t *testing.T) {
 	}
 	circle(t, p)
 	operate(t, p)
+	poolsSayHowFullTheyAre(t, p)
 	askTraces(t, p)
 	aFaultIsDecidedOn(t, p)
 	askMetrics(t, p)
@@ -311,6 +312,31 @@ func operate(t *testing.T, p product) {
 	says(ctl("rollback"), "in_force", "back to revision 1")
 	says(ctl("history"), "superseded", "in_force")
 	says(ctl("diff", "2"), "revision 2", "+      - {name: teapot")
+}
+
+// poolsSayHowFullTheyAre waits until the control plane knows it of all of them; reports may
+// be late on a busy machine.
+func poolsSayHowFullTheyAre(t *testing.T, p product) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		out, err := p.ctl(t, "status")
+		if err != nil {
+			t.Fatalf("ctl status: %v\n%s", err, out)
+		}
+		missing := slices.DeleteFunc([]string{"pool core.baseline ", "pool core.canary ", "pool core.isolated ", " CPU ", " queue accepted "}, func(w string) bool { return strings.Contains(out, w) })
+		if len(missing) == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Errorf("does not say %q:\n%s", missing, out)
+			return
+		}
+	}
 }
 
 // teapot waits for a rule that every edge has acknowledged: Envoy does so before its

@@ -25,7 +25,8 @@ import (
 
 // Load says once a second how full this process is, as OTLP gauges: its CPU time by the CPUs
 // it may use, and its bounded queues. It keeps no queue and tries nothing again: a report is
-// of its second, and the next one follows.
+// of its second, and the next one follows. A process that others keep from its CPUs is not
+// full by this: kernel probes time what it waits for.
 //
 // The OpenTelemetry metrics SDK lost: two gauges need no aggregation. So did the machine's
 // load and its pressure (PSI), which do not say whose it is, and garbage and goroutines,
