@@ -390,7 +390,7 @@ func (l *loop) evaluate(m measurement) {
 	now := time.Now()
 	in := decide.Input{
 		Now: now, Causes: l.causes.at(now), Quick: m.quick, Short: m.short, Long: m.long, Newest: l.newest, Watermark: l.watermark,
-		Saturation: m.saturation, Homes: w.policy.Homes(), Isolatable: w.isolatable(), Change: l.lastChange(),
+		Saturation: m.saturation, Homes: w.policy.Homes(), Isolatable: w.isolatable(), Instances: w.policy.InstancesOf(), Change: l.lastChange(),
 	}
 	if m.err != nil {
 		in.Unavailable = "statistics are not to be had: " + m.err.Error()

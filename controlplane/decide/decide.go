@@ -31,6 +31,7 @@ type Input struct {
 
 	Homes       map[group.Color]string // pool of each cohort that has one; baseline is the rest's
 	Isolatable  map[string]bool        // services that have a pool "isolated"
+	Instances   map[string]string      // of which other service a service's instances are; none: its own
 	Unavailable string                 // why there are no stats; empty: there are
 
 	// Causes are sentences that may explain why a pool is bad, worst first. They explain
@@ -301,7 +302,7 @@ func (e *evaluation) mayNot(id group.ID, f finding, d Decision) string {
 		return fmt.Sprintf("service %s has no pool %q", d.Service, semconv.PoolIsolated)
 	case e.sick(id, d.Service):
 		return fmt.Sprintf("pool %q is bad for those that are in it", semconv.PoolIsolated)
-	case e.saturated(Pool{d.Service, semconv.PoolIsolated}):
+	case e.saturated(e.pool(d.Service, semconv.PoolIsolated)):
 		return fmt.Sprintf("pool %q is saturated itself", semconv.PoolIsolated)
 	}
 	return e.full(e.bound())

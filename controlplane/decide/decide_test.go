@@ -63,6 +63,9 @@ func FuzzDecide(f *testing.F) {
 			}
 			in := randomInput(rnd, now)
 			in.Saturation = randomSaturation(full, now)
+			if full.IntN(2) == 0 {
+				in.Instances = map[string]string{"files": "core"}
+			}
 			if rnd.IntN(3) == 0 {
 				change = randomChange(rnd, now)
 			}
@@ -182,7 +185,7 @@ func checkPools(t *testing.T, p Policy, in Input, before, next State, ds []Decis
 		}
 	}
 	for _, d := range ds {
-		isolated := Pool{d.Service, semconv.PoolIsolated}
+		isolated := in.pool(d.Service, semconv.PoolIsolated)
 		_, measured := known[isolated]
 		switch at := (Pool{d.Service, d.FromPool}); {
 		case d.Action == Isolate && before.Groups[d.Group].Share == 0 && measured && next.Pools[isolated.String()].Saturated:

@@ -28,6 +28,12 @@ func (in Input) fullest(p Policy) map[Pool]sli.Saturation {
 	return out
 }
 
+// pool is where a service's requests are served: other services may share its instances,
+// which say by one name how full they are.
+func (in Input) pool(service, name string) Pool {
+	return Pool{cmp.Or(in.Instances[service], service), name}
+}
+
 // saturate looks at each pool once for each measurement, and makes room in those that are
 // saturated, again for as long as they are. A pool that nobody says anything of is not
 // saturated, and not well either: it is forgotten, but for when room was made in it.
@@ -93,7 +99,7 @@ func (e *evaluation) makeRoom(at Pool, now sli.Saturation) bool {
 	var all uint64
 	var most sli.Stats
 	for _, st := range e.Short {
-		if st.Service != at.Service || st.Pool != at.Name {
+		if e.pool(st.Service, st.Pool) != at {
 			continue
 		}
 		all += st.Requests
@@ -130,7 +136,7 @@ func (e *evaluation) fullness(s sli.Saturation) string {
 // saturatedToo says of a bad group that its pool, or the one it would go to, is saturated,
 // which may be why, or why it would not help.
 func (e *evaluation) saturatedToo(d Decision) (words string) {
-	for _, at := range poolsOf(d) {
+	for _, at := range e.poolsOf(d) {
 		if e.saturated(at) {
 			words += "; " + e.fullness(e.fullest[at])
 		}
@@ -140,7 +146,7 @@ func (e *evaluation) saturatedToo(d Decision) (words string) {
 
 // saturationOf is what is known of the pools of a decision.
 func (e *evaluation) saturationOf(d Decision) (out []sli.Saturation) {
-	for _, at := range poolsOf(d) {
+	for _, at := range e.poolsOf(d) {
 		if s, known := e.fullest[at]; known {
 			out = append(out, s)
 		}
@@ -148,8 +154,8 @@ func (e *evaluation) saturationOf(d Decision) (out []sli.Saturation) {
 	return out
 }
 
-func poolsOf(d Decision) []Pool {
-	from, to := Pool{d.Service, d.FromPool}, Pool{d.Service, d.ToPool}
+func (in Input) poolsOf(d Decision) []Pool {
+	from, to := in.pool(d.Service, d.FromPool), in.pool(d.Service, d.ToPool)
 	if from == to {
 		return []Pool{from}
 	}

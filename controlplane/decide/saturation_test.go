@@ -97,6 +97,10 @@ func TestRoomOfASaturatedPool(t *testing.T) {
 		"out of date": {func(p *Policy, _ *State, in *Input) {
 			in.Saturation[0].Newest = in.Now.Add(-p.StaleAfter - 1)
 		}, "", 0},
+		"another service's requests go to the same instances": {func(_ *Policy, _ *State, in *Input) {
+			in.Instances, in.Short[1].Service = map[string]string{"core-grpc": "core"}, "core-grpc"
+		}, large.ID(), 100*0.92/0.68 - 100},
+		"another service's instances are its own": {func(_ *Policy, _ *State, in *Input) { in.Short[1].Service = "core-grpc" }, small.ID(), 30*0.92/0.68 - 30},
 		"the fuller queue": {func(_ *Policy, _ *State, in *Input) {
 			in.Saturation = append(in.Saturation, sli.Saturation{Service: "core", Pool: "baseline", Resource: "accepted", Mean: 1.36, Highest: 1.36, Instances: 1, Newest: in.Now})
 		}, large.ID(), 100},

@@ -28,6 +28,17 @@ func (p *Policy) Homes() map[group.Color]string {
 	return out
 }
 
+// InstancesOf maps each service whose pools are the instances of another one to that one.
+func (p *Policy) InstancesOf() map[string]string {
+	out := map[string]string{}
+	for _, s := range p.Services {
+		if s.Instances != "" {
+			out[s.Name] = s.Instances
+		}
+	}
+	return out
+}
+
 // Isolatable are the services that have a pool to isolate in.
 func (p *Policy) Isolatable() map[string]bool {
 	out := map[string]bool{}

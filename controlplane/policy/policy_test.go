@@ -171,3 +171,14 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestInstancesOf(t *testing.T) {
+	t.Parallel()
+	p, err := Parse(Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.InstancesOf(); len(got) != 1 || got["core-grpc"] != "core" {
+		t.Errorf("instances that are another service's: %v", got)
+	}
+}
