@@ -30,9 +30,9 @@ type metrics struct {
 
 	unauthenticated prometheus.Counter
 	draining        prometheus.Gauge
-	paths       *prometheus.CounterVec
-	saturation  *prometheus.GaugeVec
-	unsaturated prometheus.Counter
+	paths           *prometheus.CounterVec
+	saturation      *prometheus.GaugeVec
+	unsaturated     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
