@@ -1,5 +1,10 @@
 package store
 
+import (
+	"context"
+	"time"
+)
+
 // MigrationStatements are all statements of migrations as they are run, upwards, then those
 // that undo them.
 func MigrationStatements(c Cluster, database string) ([]string, error) {
@@ -24,6 +29,14 @@ func MigrationStatements(c Cluster, database string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// SetLease sets how long a lock of the schema counts that nobody renews.
+func (s *Store) SetLease(d time.Duration) { s.lease = d }
+
+// Alone is what Migrate and Downgrade change the schema by.
+func (s *Store) Alone(ctx context.Context, change func(hold func(context.Context) error) error) error {
+	return s.alone(ctx, change)
 }
 
 // ColumnTypes are the columns of inserts with their types, by table.

@@ -27,7 +27,8 @@ type migration struct {
 }
 
 // Migrate makes the database and brings its tables to this version's schema. It fails
-// where the schema is newer than this program.
+// where the schema is newer than this program, and with [ErrMigrating] where another process
+// is at it.
 func (s *Store) Migrate(ctx context.Context) error {
 	all, err := readMigrations(migrations)
 	if err != nil {
@@ -42,41 +43,56 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.checkLayout(ctx); err != nil {
 		return err
 	}
-	applied, err := s.Schema(ctx)
-	if err != nil {
+	if missing, err := s.missing(ctx, all); err != nil || len(missing) == 0 {
 		return err
 	}
-	if newest := all[len(all)-1].version; applied > newest {
-		return fmt.Errorf("database %s has schema %d, this program knows %d: use a newer version of it", s.cfg.Database, applied, newest)
-	}
-	for _, m := range all {
-		if m.version <= applied {
-			continue
-		}
-		if err := s.run(ctx, m.name, m.statements); err != nil {
+	return s.alone(ctx, func(hold func(context.Context) error) error {
+		missing, err := s.missing(ctx, all) // another may have been at it until now
+		if err != nil {
 			return err
 		}
-		if err := s.exec(ctx, "INSERT INTO schema_migrations (Version, Name) VALUES (?, ?)", m.version, m.name); err != nil {
-			return fmt.Errorf("record migration %s: %w", m.name, err)
+		for _, m := range missing {
+			if err := s.run(ctx, hold, m.name, m.statements); err != nil {
+				return err
+			}
+			if err := s.exec(ctx, "INSERT INTO schema_migrations (Version, Name) VALUES (?, ?)", m.version, m.name); err != nil {
+				return fmt.Errorf("record migration %s: %w", m.name, err)
+			}
 		}
+		return nil
+	})
+}
+
+// missing are those of all that the schema has not.
+func (s *Store) missing(ctx context.Context, all []migration) ([]migration, error) {
+	applied, err := s.Schema(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	if int(applied) > len(all) {
+		return nil, fmt.Errorf("database %s has schema %d, this program knows %d: use a newer version of it", s.cfg.Database, applied, len(all))
+	}
+	return all[applied:], nil
 }
 
 // Downgrade takes the schema back to version, for an older program, and nothing may use the
-// store meanwhile. What newer tables had is lost. Where one of the migrations cannot be
-// undone it changes nothing.
+// store meanwhile. What newer tables had is lost; at 0 nothing is left but the table of
+// migrations, without rows. Where one of the migrations cannot be undone it changes nothing.
 func (s *Store) Downgrade(ctx context.Context, version uint32) error {
 	all, err := readMigrations(migrations)
 	if err != nil {
 		return err
 	}
+	return s.alone(ctx, func(hold func(context.Context) error) error { return s.downgrade(ctx, hold, all, version) })
+}
+
+func (s *Store) downgrade(ctx context.Context, hold func(context.Context) error, all []migration, version uint32) error {
 	applied, err := s.Schema(ctx)
 	if err != nil {
 		return err
 	}
-	if int(applied) > len(all) || version < 1 || version > applied {
-		return fmt.Errorf("downgrade: version %d is not between 1 and %d, or not known here", version, applied)
+	if int(applied) > len(all) || version > applied {
+		return fmt.Errorf("downgrade: version %d is not between 0 and %d, or not known here", version, applied)
 	}
 	undo := all[version:applied]
 	for _, m := range undo {
@@ -85,7 +101,7 @@ func (s *Store) Downgrade(ctx context.Context, version uint32) error {
 		}
 	}
 	for _, m := range slices.Backward(undo) {
-		if err := s.run(ctx, m.name+" undone", m.down); err != nil {
+		if err := s.run(ctx, hold, m.name+" undone", m.down); err != nil {
 			return err
 		}
 		if err := s.exec(ctx, "ALTER TABLE schema_migrations DELETE WHERE Version = ? SETTINGS "+s.cfg.Cluster.waitForMutation(), m.version); err != nil {
@@ -111,13 +127,16 @@ func (s *Store) Schema(ctx context.Context) (uint32, error) {
 	return version, nil
 }
 
-func (s *Store) run(ctx context.Context, name string, statements []string) error {
+func (s *Store) run(ctx context.Context, hold func(context.Context) error, name string, statements []string) error {
 	for _, sql := range statements {
 		all, err := s.cfg.Cluster.statements(s.cfg.Database, sql)
 		if err != nil {
 			return fmt.Errorf("migration %s: %w", name, err)
 		}
 		for _, sql := range all {
+			if err := hold(ctx); err != nil {
+				return fmt.Errorf("migration %s: %w", name, err)
+			}
 			if err := s.define(ctx, sql); err != nil {
 				return fmt.Errorf("migration %s: %w", name, err)
 			}
@@ -131,13 +150,16 @@ const clusterTimeout = 90 * time.Second
 
 // define runs a statement of a migration.
 func (s *Store) define(ctx context.Context, sql string) error {
-	timeout := s.cfg.Timeout
-	if s.cfg.Cluster.Name != "" {
-		timeout = max(timeout, clusterTimeout)
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.defineTimeout())
 	defer cancel()
 	return s.conn.Exec(ctx, sql)
+}
+
+func (c Config) defineTimeout() time.Duration {
+	if c.Cluster.Name != "" {
+		return max(c.Timeout, clusterTimeout)
+	}
+	return c.Timeout
 }
 
 // checkLayout refuses tables of one node where there should be those of a cluster, and the
@@ -217,13 +239,23 @@ func readMigrations(fsys fs.FS) ([]migration, error) {
 	return all, nil
 }
 
-// splitStatements cuts at a semicolon that ends a line.
+// splitStatements cuts at a semicolon that ends a line which is no comment. Comments stay
+// with the statement that they stand before.
 func splitStatements(sql string) []string {
 	var out []string
-	for s := range strings.SplitSeq(sql, ";\n") {
-		if s = strings.TrimSpace(s); s != "" {
-			out = append(out, s)
+	var statement strings.Builder
+	end := func() {
+		if s := strings.TrimSpace(statement.String()); comment.ReplaceAllString(s, "") != "" {
+			out = append(out, strings.TrimSuffix(s, ";"))
+		}
+		statement.Reset()
+	}
+	for line := range strings.Lines(sql) {
+		statement.WriteString(line)
+		if line = strings.TrimSpace(line); strings.HasSuffix(line, ";") && !strings.HasPrefix(line, "--") {
+			end()
 		}
 	}
+	end()
 	return out
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"math/rand/v2"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -28,6 +29,36 @@ func TestReadMigrations(t *testing.T) {
 	} {
 		if _, err := readMigrations(fsys); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestSplitStatements(t *testing.T) {
+	for _, tc := range []struct {
+		name, sql string
+		want      []string
+	}{
+		{"nothing", "\n-- only a comment;\n", nil},
+		{"a comment that has a semicolon at its end", "-- one;\n  -- two;\nCREATE a\n-- three;\n(x);\nCREATE b;", []string{"-- one;\n  -- two;\nCREATE a\n-- three;\n(x)", "CREATE b"}},
+		{"a semicolon within a line", "SELECT ';' AS a,\n1;\n", []string{"SELECT ';' AS a,\n1"}},
+		{"carriage returns", "CREATE a;\r\nCREATE b;\r\n", []string{"CREATE a", "CREATE b"}},
+	} {
+		if diff := cmp.Diff(tc.want, splitStatements(tc.sql)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+	}
+	all, err := readMigrations(migrations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		if len(m.down) == 0 {
+			t.Errorf("migration %s cannot be undone", m.name)
+		}
+		for _, sql := range append(m.statements, m.down...) {
+			if rest := comment.ReplaceAllString(sql, ""); !regexp.MustCompile(`\A(CREATE|ALTER|DROP|INSERT) `).MatchString(rest) {
+				t.Errorf("migration %s: is no statement: %q", m.name, rest)
+			}
 		}
 	}
 }

@@ -17,11 +17,13 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/ch-go/compress"
@@ -76,6 +78,11 @@ func (c Config) Validate() error {
 type Store struct {
 	cfg  Config
 	conn driver.Conn
+	// What follows is for the lock of the schema.
+	owner     string
+	lease     time.Duration
+	migrating sync.Mutex
+	renewed   time.Time // of migrating
 	// What follows is for inserts of telemetry, see block.
 	http        *http.Client
 	lz4         *pool[*compress.Writer]
@@ -97,7 +104,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		cfg: cfg, conn: conn,
+		cfg: cfg, conn: conn, owner: rand.Text(), lease: cfg.lease(),
 		http: &http.Client{Transport: &http.Transport{
 			DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext, MaxIdleConnsPerHost: idle, IdleConnTimeout: time.Minute, DisableCompression: true,
 		}},

@@ -110,10 +110,8 @@ func TestDowngrade(t *testing.T) {
 		}
 	}
 	insert("before")
-	for _, version := range []uint32{0, 3, 12} {
-		if err := s.Downgrade(t.Context(), version); err == nil {
-			t.Errorf("downgrade to %d works", version)
-		}
+	if err := s.Downgrade(t.Context(), 12); err == nil {
+		t.Error("downgrade to 12 works")
 	}
 	for range 2 { // the second time there is nothing to do
 		if err := s.Downgrade(t.Context(), 4); err != nil {

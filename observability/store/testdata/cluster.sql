@@ -615,6 +615,42 @@ SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End
 FROM otel_traces
 GROUP BY TraceId;
 
+DROP TABLE IF EXISTS otel_traces ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_traces_local ON CLUSTER 'main' SYNC;
+
+DROP VIEW IF EXISTS traffic_group_1s_mv ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS traffic_group_1s ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS traffic_group_1s_local ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS traffic_decisions ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS traffic_decisions_local ON CLUSTER 'main' SYNC;
+
+DROP VIEW IF EXISTS traffic_kernel_duration ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_gauge ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_gauge_local ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_sum ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_sum_local ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_histogram ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_histogram_local ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_exponential_histogram ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_exponential_histogram_local ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_summary ON CLUSTER 'main' SYNC;
+
+DROP TABLE IF EXISTS otel_metrics_summary_local ON CLUSTER 'main' SYNC;
+
 DROP VIEW IF EXISTS traffic_group_stats ON CLUSTER 'main' SYNC;
 
 DROP VIEW IF EXISTS traffic_group_mv ON CLUSTER 'main' SYNC;

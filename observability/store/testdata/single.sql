@@ -310,7 +310,6 @@ SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000;
 -- How long what the kernel probes time took within a window: what the cumulative
 -- histograms of traffic.kernel.duration grew by from their first point in the window to
 -- their last, by service, pool, kind and target. A stream is what counts from one start;
-
 -- one that started within the window counts whole, and so does what follows a reset.
 -- Quantiles are in seconds, interpolated within the bucket; beyond the last bound they
 -- are the last bound.
@@ -634,6 +633,30 @@ CREATE OR REPLACE VIEW otel_traces_trace_id_ts AS
 SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End
 FROM otel_traces
 GROUP BY TraceId;
+
+-- Spans are given up: there is no older schema.
+DROP TABLE IF EXISTS otel_traces;
+
+-- Older versions count spans.
+DROP VIEW IF EXISTS traffic_group_1s_mv;
+
+DROP TABLE IF EXISTS traffic_group_1s;
+
+-- Decisions are given up here; the control plane's journal stays.
+DROP TABLE IF EXISTS traffic_decisions;
+
+-- Points of metrics are given up: older versions did not keep any.
+DROP VIEW IF EXISTS traffic_kernel_duration;
+
+DROP TABLE IF EXISTS otel_metrics_gauge;
+
+DROP TABLE IF EXISTS otel_metrics_sum;
+
+DROP TABLE IF EXISTS otel_metrics_histogram;
+
+DROP TABLE IF EXISTS otel_metrics_exponential_histogram;
+
+DROP TABLE IF EXISTS otel_metrics_summary;
 
 -- Back to one level of t-digests; what the new statistics had is given up, as on the way up.
 DROP VIEW IF EXISTS traffic_group_stats;

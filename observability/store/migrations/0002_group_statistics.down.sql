@@ -1,0 +1,3 @@
+-- Older versions count spans.
+DROP VIEW IF EXISTS traffic_group_1s_mv;
+DROP TABLE IF EXISTS traffic_group_1s;
