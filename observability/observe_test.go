@@ -67,6 +67,7 @@ func observe(t *testing.T, clickhouseAddr string) (cfg Config, stop func()) {
 	cfg.Ingest.SpoolDir = filepath.Join(t.TempDir(), "spool")
 	cfg.Migrate, cfg.Sizes = 50*time.Millisecond, 50*time.Millisecond
 	cfg.Ingest.StoreTimeout = 30 * time.Second // other tests share the machine
+	cfg.Ingest.Writers = 3
 	deps := Deps{
 		Registry: prometheus.NewRegistry(),
 		Console:  func(_ *store.Store, account func() ingest.Account) (Console, error) { return page{account}, nil },

@@ -10,6 +10,9 @@ import (
 	"github.com/tracegate/tracegate/observability/ingest/otlp"
 )
 
+// MaxWriters bounds Config.Writers: each can keep ClickHouse busy.
+const MaxWriters = 16
+
 // GCPercent is the garbage collector's target (GOGC) for a process that runs an Ingest: rows
 // live for a fraction of a second, and to look at those that wait again and again was a good
 // part of what a span cost. What waits is bounded, so the heap is too.
@@ -37,6 +40,8 @@ type Config struct {
 	// FlushAfter is how long the first record of a batch waits for others when the last
 	// batch is longer ago than FlushEvery.
 	FlushAfter time.Duration
+	// Writers is how many batches of a table are stored at once.
+	Writers int
 	// StoreTimeout bounds one try to store a batch before it goes to the spool, and
 	// DrainTimeout one to store a batch of the spool: longer, because nobody waits for
 	// it and a batch that ever exceeds it would stay.
@@ -68,6 +73,7 @@ func DefaultConfig() Config {
 		FlushBytes:      16 << 20,
 		FlushEvery:      200 * time.Millisecond,
 		FlushAfter:      20 * time.Millisecond,
+		Writers:         1,
 		StoreTimeout:    5 * time.Second,
 		DrainTimeout:    time.Minute,
 		SpoolBytes:      1 << 30,
@@ -100,6 +106,7 @@ func (c Config) Validate() error {
 		{"flush_bytes", c.FlushBytes <= 0},
 		{"flush_every", c.FlushEvery <= 0},
 		{"flush_after", c.FlushAfter <= 0},
+		{"writers", c.Writers <= 0},
 		{"store_timeout", c.StoreTimeout <= 0},
 		{"drain_timeout", c.DrainTimeout <= 0},
 		{"spool_bytes", c.SpoolBytes <= 0},
@@ -113,6 +120,9 @@ func (c Config) Validate() error {
 		if f.bad {
 			return fmt.Errorf("%s: must be positive", f.key)
 		}
+	}
+	if c.Writers > MaxWriters {
+		return fmt.Errorf("writers: must be at most %d", MaxWriters)
 	}
 	if c.SpoolDir == "" {
 		return errors.New("spool_dir: must not be empty")

@@ -494,7 +494,7 @@ func TestConfigValidateNamesTheKey(t *testing.T) {
 	for key, edit := range map[string]func(*Config){
 		"addr": func(c *Config) { c.Addr = "x" }, "max_message": func(c *Config) { c.MaxMessage = 0 }, "max_pending": func(c *Config) { c.MaxPending = 0 },
 		"flush_every": func(c *Config) { c.FlushEvery = 0 }, "spool_dir": func(c *Config) { c.SpoolDir = "" }, "spool_bytes": func(c *Config) { c.SpoolBytes = 0 },
-		"max_backoff": func(c *Config) { c.MaxBackoff = 0 }, "env": func(c *Config) { c.Env = "" }, "limits": func(c *Config) { c.Limits = otlp.Limits{} },
+		"max_backoff": func(c *Config) { c.MaxBackoff = 0 }, "env": func(c *Config) { c.Env = "" }, "writers": func(c *Config) { c.Writers = MaxWriters + 1 }, "limits": func(c *Config) { c.Limits = otlp.Limits{} },
 	} {
 		cfg := testConfig(t)
 		if err := cfg.Validate(); err != nil {

@@ -32,7 +32,9 @@ func (i *Ingest) Mark(ctx context.Context, receiver string, to Marker) error {
 	}
 }
 
-// stored says whether no span waits, in memory or on disk.
+// stored says whether no span waits, in memory or on disk: neither one of a batch that is
+// under way while later ones are stored. The newest span of the statistics says no such
+// thing: with several writers, or a spool, an earlier one may come after it.
 func (i *Ingest) stored() bool {
 	f := i.Account().Tables[otlp.Traces]
 	return f.Pending == 0 && f.Spooled == 0

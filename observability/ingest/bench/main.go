@@ -22,6 +22,7 @@ import (
 
 	"github.com/tracegate/tracegate/mesh/benchdoc"
 	"github.com/tracegate/tracegate/observability/engine/enginebench"
+	"github.com/tracegate/tracegate/observability/ingest"
 )
 
 type config struct {
@@ -33,6 +34,11 @@ type config struct {
 	profile string
 	dir     string
 	write   string
+
+	compare    string // numbers of writers
+	writers    int    // of ours
+	delay      time.Duration
+	engineAddr string // where ours finds the engine, where that is not its own address
 }
 
 func main() {
@@ -48,6 +54,9 @@ func main() {
 	flag.DurationVar(&c.outage, "outage", 3*time.Second, "how long the engine is away in the middle of the round that counts losses")
 	flag.StringVar(&c.profile, "profile", "", "`file` for a CPU profile of our receiver")
 	flag.StringVar(&c.dir, "dir", "", "`folder` for data (default: a temporary one)")
+	flag.StringVar(&c.compare, "compare-writers", "", "compare ours with these `numbers` of writers, as 1,2,4, instead of with the collector")
+	flag.DurationVar(&c.delay, "delay", 0, "with -compare-writers: how much later the engine answers, as one that is farther away")
+	flag.IntVar(&c.writers, "writers", ingest.DefaultConfig().Writers, "writers of ours")
 	flag.StringVar(&c.write, "write", "", "replace the section in a markdown `file`")
 	flag.Parse()
 
@@ -58,7 +67,11 @@ func main() {
 	case engine != "":
 		err = enginebench.Run(ctx, engine, c.dir)
 	case receiver != "":
-		err = runReceiver(ctx, receiver, *into, c.dir, c.profile)
+		err = runReceiver(ctx, receiver, *into, c)
+	case c.compare != "":
+		if err = c.check(); err == nil {
+			err = compareWriters(ctx, c)
+		}
 	default:
 		err = run(ctx, c)
 	}
@@ -69,9 +82,16 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, c config) (err error) {
+func (c config) check() error {
 	if c.rounds < 1 || c.size < 1 || c.senders < 1 || c.spans < c.size {
 		return errors.New("rounds, size and senders must be positive, and spans not less than size")
+	}
+	return nil
+}
+
+func run(ctx context.Context, c config) (err error) {
+	if err := c.check(); err != nil {
+		return err
 	}
 	collector, err := ensureCollector(ctx)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,20 +36,23 @@ type side struct {
 func ours(c config) *side {
 	return &side{name: "ours", database: store.DefaultConfig().Database, tables: []string{"otel_traces", "traffic_group"}, command: func(ctx context.Context, addr, engine string) (*exec.Cmd, error) {
 		exe, err := os.Executable()
-		return exec.CommandContext(ctx, exe, "-ingest", addr, "-into", engine, "-dir", filepath.Join(c.dir, "spool"), "-profile", c.profile), err
+		if c.engineAddr != "" {
+			engine = c.engineAddr
+		}
+		return exec.CommandContext(ctx, exe, "-ingest", addr, "-into", engine, "-dir", filepath.Join(c.dir, "spool"), "-profile", c.profile, "-writers", strconv.Itoa(c.writers)), err
 	}}
 }
 
 // runReceiver is our side's process, which ends with its standard input.
-func runReceiver(ctx context.Context, addr, engine, dir, profile string) (err error) {
+func runReceiver(ctx context.Context, addr, engine string, c config) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	if profile != "" {
-		f, err := os.Create(profile)
+	if c.profile != "" {
+		f, err := os.Create(c.profile)
 		if err != nil {
 			return err
 		}
@@ -71,7 +75,7 @@ func runReceiver(ctx context.Context, addr, engine, dir, profile string) (err er
 		return err
 	}
 	ic := ingest.DefaultConfig()
-	ic.Addr, ic.HTTPAddr, ic.SpoolDir, ic.StoreTimeout = addr, "", dir, time.Minute
+	ic.Addr, ic.HTTPAddr, ic.SpoolDir, ic.StoreTimeout, ic.Writers = addr, "", c.dir, time.Minute, c.writers
 	in, err := ingest.New(ic, s, prometheus.NewRegistry(), log)
 	if err != nil {
 		return err
