@@ -144,6 +144,7 @@ type ObserveConfig struct {
 	Console string `mapstructure:"console" doc:"web console"`
 	Write   string `mapstructure:"remote_write" doc:"Prometheus remote-write address for requests, errors and durations by group, e.g. http://127.0.0.1:9090/api/v1/write; empty: none; secrets/remote-write.token, where there is one, is sent along"`
 	Admin   string `mapstructure:"admin" doc:"health and metrics; must be loopback"`
+	Writers int    `mapstructure:"writers" doc:"batches of spans that are stored at once, and as many of metrics and of logs; 1 to 16; 0: 1 with the embedded engine, 4 with a server"`
 }
 
 // ClickHouseConfig is where traces live.
@@ -159,6 +160,8 @@ type ClickHouseConfig struct {
 	Replica  string `mapstructure:"replica" doc:"name of a replica, with ClickHouse's macros"`
 
 	Quotas []QuotaConfig `mapstructure:"quotas" doc:"bytes that tables may take on disk, as {table: otel_traces, bytes: 50000000000}; beyond that their oldest days go, never today. Tables that are not named are bounded by their days alone"`
+
+	SystemLogDays int `mapstructure:"system_log_days" doc:"days that a server keeps what it writes about itself (query_log, trace_log and their like in the database system), of those tables that have no end; takes the right to alter them; 0: they are left alone, and one line in the log says which they are"`
 }
 
 // QuotaConfig is what a table may take on disk.

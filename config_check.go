@@ -15,6 +15,7 @@ import (
 	"github.com/tracegate/tracegate/edge/bootstrap"
 	"github.com/tracegate/tracegate/mesh/settings"
 	"github.com/tracegate/tracegate/mesh/webhook"
+	"github.com/tracegate/tracegate/observability/ingest"
 	"github.com/tracegate/tracegate/observability/remotewrite"
 	"github.com/tracegate/tracegate/observability/semconv"
 	"github.com/tracegate/tracegate/observability/store"
@@ -64,6 +65,9 @@ func (c Config) validate() error {
 		c.checkEngines(),
 		checkEmbedded("clickhouse.addr", c.ClickHouse.Addr, c.ClickHouse.Embedded),
 		c.ClickHouse.check(),
+		atLeast("clickhouse.system_log_days", int64(c.ClickHouse.SystemLogDays), 0),
+		atLeast("observe.writers", int64(c.Observe.Writers), 0),
+		atMost("observe.writers", int64(c.Observe.Writers), ingest.MaxWriters),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 		atLeast("edge.trusted_hops", int64(c.Edge.TrustedHops), 0),
@@ -342,6 +346,13 @@ func oneOf(key, got string, want ...string) error {
 func atLeast(key string, got, least int64) error {
 	if got < least {
 		return fmt.Errorf("%s: must not be below %d", key, least)
+	}
+	return nil
+}
+
+func atMost(key string, got, most int64) error {
+	if got > most {
+		return fmt.Errorf("%s: must not be above %d", key, most)
 	}
 	return nil
 }

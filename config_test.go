@@ -101,6 +101,8 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"a quota of an unknown table":       {"clickhouse: {quotas: [{table: otel_trace, bytes: 1}]}", "clickhouse.quotas[0].table"},
 		"two quotas of a table":             {"clickhouse: {quotas: [{table: otel_traces, bytes: 1}, {table: otel_traces, bytes: 2}]}", "clickhouse.quotas[1].table"},
 		"a quota of nothing":                {"clickhouse: {quotas: [{table: otel_traces}]}", "clickhouse.quotas[0].bytes"},
+		"days below nothing":                {"clickhouse: {system_log_days: -1}", "clickhouse.system_log_days"},
+		"too many writers":                  {"observe: {writers: 17}", "observe.writers: must not be above 16"},
 		"two parts on one address":          {"observe: {console: '127.0.0.1:8080'}", "is also the address of"},
 		"no baseline pool":                  {"core: {pools: [{name: canary, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}]}", "baseline"},
 		"a pool twice":                      {"core: {pools: [{name: baseline, listen: '127.0.0.1:1', admin: '127.0.0.1:2'}, {name: baseline, listen: '127.0.0.1:3', admin: '127.0.0.1:4'}]}", "core.pools[1].name"},
@@ -243,5 +245,21 @@ func TestMakeSecretsOnceAndForTheOwnerOnly(t *testing.T) {
 	}
 	if got, _ := readSecret(other, secretControl); got == before[secretControl] {
 		t.Error("two first starts made the same token")
+	}
+}
+
+// TestWriters: as many as are set, else what was measured for where the rows go.
+func TestWriters(t *testing.T) {
+	cfg := defaultConfig()
+	if n := writers(cfg); n != 1 {
+		t.Errorf("with the embedded engine %d, want 1", n)
+	}
+	cfg.ClickHouse.Embedded = false
+	if n := writers(cfg); n != 4 {
+		t.Errorf("with a server %d, want 4", n)
+	}
+	cfg.Observe.Writers = 2
+	if n := writers(cfg); n != 2 {
+		t.Errorf("as set %d, want 2", n)
 	}
 }

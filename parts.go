@@ -425,6 +425,7 @@ func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.Admin, c.Console = cfg.Observe.Admin, cfg.Observe.Console
 	c.Ingest.Addr, c.Ingest.HTTPAddr = cfg.Observe.OTLP, cfg.Observe.HTTP
 	c.Ingest.SpoolDir = filepath.Join(cfg.Data, "spool")
+	c.Ingest.Writers, c.SystemLogDays = writers(cfg), cfg.ClickHouse.SystemLogDays
 	own, err := identityOf(cfg, identity.Observe)
 	if err != nil {
 		return err
@@ -468,6 +469,18 @@ func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 		debug.SetGCPercent(ingest.GCPercent)
 	}
 	return observability.Run(ctx, c, observability.Deps{Console: page, Registry: reg}, log)
+}
+
+// writers are as many as were measured to help: the embedded engine takes all CPUs for one
+// insert, and a server answers later than loopback does.
+func writers(cfg Config) int {
+	switch {
+	case cfg.Observe.Writers > 0:
+		return cfg.Observe.Writers
+	case cfg.ClickHouse.Embedded:
+		return 1
+	}
+	return 4
 }
 
 // accountFunc lets a function say what became of the telemetry.

@@ -40,6 +40,10 @@ type Config struct {
 	Sizes time.Duration
 	// Quotas is how often they are held to what they may take.
 	Quotas time.Duration
+	// SystemLogDays is how long a ClickHouse server's own logs are kept that have no end; 0:
+	// they are left alone. SystemLogs is how often those are looked at.
+	SystemLogDays int
+	SystemLogs    time.Duration
 	// Drain bounds how long the listeners take to end.
 	Drain time.Duration
 }
@@ -48,7 +52,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Admin: "127.0.0.1:9211", Console: "127.0.0.1:8090", Store: store.DefaultConfig(), Ingest: ingest.DefaultConfig(),
-		Migrate: time.Second, Sizes: 15 * time.Second, Quotas: time.Minute, Drain: 5 * time.Second,
+		Migrate: time.Second, Sizes: 15 * time.Second, Quotas: time.Minute, SystemLogs: 10 * time.Minute, Drain: 5 * time.Second,
 	}
 }
 
@@ -59,8 +63,11 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%s: %w", a[0], err)
 		}
 	}
-	if min(c.Migrate, c.Sizes, c.Quotas, c.Drain) <= 0 {
-		return errors.New("migrate, sizes, quotas and drain: must be positive")
+	if min(c.Migrate, c.Sizes, c.Quotas, c.SystemLogs, c.Drain) <= 0 {
+		return errors.New("migrate, sizes, quotas, system_logs and drain: must be positive")
+	}
+	if c.SystemLogDays < 0 {
+		return errors.New("system_log_days: must not be negative")
 	}
 	if err := c.Store.Validate(); err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -138,7 +145,11 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 		context.AfterFunc(partsCtx, func() { ready.Store(false) })
 		g, gctx := errgroup.WithContext(partsCtx)
 		g.Go(func() error { return in.Serve(gctx, otlpListeners) })
-		g.Go(func() error { return migrate(gctx, sink, cfg.Migrate, log) })
+		g.Go(func() error {
+			migrate(gctx, sink, cfg.Migrate, log)
+			logs := systemLogs{bound: s.BoundSystemLogs, days: cfg.SystemLogDays, log: log}
+			return logs.run(gctx, cfg.SystemLogs)
+		})
 		g.Go(func() error { return in.Mark(gctx, cfg.Ingest.Addr, sink) })
 		g.Go(func() error { return sizes.run(gctx, s.Tables, cfg.Sizes) })
 		if len(cfg.Store.Quotas) > 0 {
@@ -200,20 +211,20 @@ func (m *migrated) Mark(ctx context.Context, receiver string, until time.Time) e
 // migrate tries until ClickHouse is there and has the tables. A schema that is newer
 // than this program, or refused, is tried again too: an operator may mend it meanwhile,
 // and what is received goes to the spool.
-func migrate(ctx context.Context, m *migrated, pause time.Duration, log *slog.Logger) error {
+func migrate(ctx context.Context, m *migrated, pause time.Duration, log *slog.Logger) {
 	for tries := 0; ; tries++ {
 		err := m.store.Migrate(ctx)
 		if err == nil {
 			m.done.Store(true)
 			log.Info("clickhouse tables are up to date")
-			return nil
+			return
 		}
 		if tries%30 == 0 && ctx.Err() == nil {
 			log.Warn("clickhouse tables are not ready, trying again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(pause):
 		}
 	}

@@ -17,17 +17,17 @@ type Table struct {
 	Quota  uint64    `json:"quota,omitempty"` // bytes it may take, beyond which its oldest days go; 0: any
 }
 
-// Tables says what every table with rows takes on disk, largest first; of a cluster, one
-// replica of each shard. A row counts until ClickHouse has removed it, which can be some
+// Tables says what every table with rows takes on disk, largest first, and what ClickHouse's
+// own logs do, as system.NAME; of a cluster, one replica of each shard. A row counts until ClickHouse has removed it, which can be some
 // time after its end.
 func (s *Store) Tables(ctx context.Context) ([]Table, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	sql := `SELECT p.table, p.rows, p.bytes, p.parts, p.oldest, ` + keptDays + `
 FROM (
-    SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts, minIf(min_time, min_time > toDateTime(0)) AS oldest
-    FROM ` + s.cfg.Cluster.system("parts") + ` WHERE active AND database = ? GROUP BY table
-) AS p LEFT JOIN (SELECT name, engine_full FROM system.tables WHERE database = ?) AS t ON t.name = p.table
+    SELECT if(database = 'system', 'system.', '') || table AS table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts, minIf(min_time, min_time > toDateTime(0)) AS oldest
+    FROM ` + s.cfg.Cluster.system("parts") + ` AS parts WHERE active AND (database = ? OR database = 'system' AND match(parts.table, ` + systemLogNames + `)) GROUP BY database, parts.table
+) AS p LEFT JOIN (SELECT if(database = 'system', 'system.', '') || name AS name, engine_full FROM system.tables WHERE database IN (?, 'system')) AS t ON t.name = p.table
 ORDER BY p.bytes DESC, p.table`
 	rows, err := s.conn.Query(ctx, sql, s.cfg.Database, s.cfg.Database)
 	if err != nil {
