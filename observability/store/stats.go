@@ -117,37 +117,23 @@ func (s *Store) GroupSeries(ctx context.Context, w sli.Window, step time.Duratio
 	if seconds < 1 || step%time.Second != 0 {
 		return nil, fmt.Errorf("group series: step %s is not whole seconds", step)
 	}
-	return s.stats(ctx, Whole(w), nil, steps{length: seconds, many: true})
+	return s.stats(ctx, Whole(w), nil, steps{length: seconds, grain: seconds})
 }
 
-// steps are what seconds are put together to: one from a second on, or many from 0 on.
+// steps are what seconds are put together to: each so many, from a second on.
 type steps struct {
 	from, length int64
-	many         bool
+	grain        int64 // what the grain of rows must divide; zero: it may be any
 }
 
-// sql is the start of a row's step.
-func (s steps) sql() string {
-	if s.many {
-		return fmt.Sprintf("toDateTime(intDiv(toUnixTimestamp(Second), %d) * %d, 'UTC')", s.length, s.length)
-	}
-	return fmt.Sprintf("toDateTime(%d, 'UTC')", s.from)
+// start is that of a row's step, in SQL: of many rows ClickHouse adds up those of a step.
+func (s steps) start() string {
+	return fmt.Sprintf("toDateTime(%[1]d + intDiv(toUnixTimestamp(Second) - %[1]d, %[2]d) * %[2]d, 'UTC')", s.from, s.length)
 }
 
 // of is the same of a second, or of the start of a step.
 func (s steps) of(second time.Time) time.Time {
-	if s.many {
-		return time.Unix(second.Unix()/s.length*s.length, 0).UTC()
-	}
-	return time.Unix(s.from, 0).UTC()
-}
-
-// grain is what the grain of rows must divide; zero: it may be any.
-func (s steps) grain() int64 {
-	if s.many {
-		return s.length
-	}
-	return 0
+	return time.Unix(s.from+(second.Unix()-s.from)/s.length*s.length, 0).UTC()
 }
 
 func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, by steps) ([]sli.Stats, error) {
@@ -155,7 +141,7 @@ func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, by ste
 	if len(ignore) > 0 {
 		of = 0
 	}
-	where, listed := rowsSQL(w, by.grain(), of)
+	where, listed := rowsSQL(w, by.grain, of)
 	if where == "" {
 		return nil, nil
 	}
@@ -181,7 +167,7 @@ func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, by ste
 		whole, err = read(maxRows, listSQL)
 	}
 	if err == nil && !whole {
-		whole, err = read(MaxStats, statsSQL, by.sql())
+		whole, err = read(MaxStats, statsSQL, by.start())
 	}
 	if err != nil {
 		return nil, err
