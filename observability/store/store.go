@@ -91,8 +91,10 @@ type Store struct {
 	pointBlocks map[PointKind]*pool[*block[Point]]
 }
 
-// idle bounds what is kept for the next insert, of connections too.
-const idle = 4
+const (
+	idle            = 4  // bounds what is kept for the next insert
+	idleConnections = 16 // all that several writers of each table use at once, nearly
+)
 
 // Open checks cfg and connects to nothing yet, so it works while ClickHouse is away.
 func Open(cfg Config) (*Store, error) {
@@ -106,7 +108,7 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, conn: conn, owner: rand.Text(), lease: cfg.lease(),
 		http: &http.Client{Transport: &http.Transport{
-			DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext, MaxIdleConnsPerHost: idle, IdleConnTimeout: time.Minute, DisableCompression: true,
+			DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext, MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: time.Minute, DisableCompression: true,
 		}},
 		lz4:         newPool(idle, func() *compress.Writer { return compress.NewWriter(compress.LevelZero, compress.LZ4) }),
 		spanBlocks:  newPool(idle, func() *block[Span] { return &block[Span]{columns: spanColumns()} }),

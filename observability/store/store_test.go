@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,6 +132,43 @@ func TestDowngrade(t *testing.T) {
 	}
 	if n := count(t, c, "SELECT count() FROM otel_traces"); n != 3 {
 		t.Errorf("spans = %d, want 3", n)
+	}
+}
+
+// TestInsertsAtOnceCountOnce has several writers insert spans of the same seconds at once, each
+// batch twice, as one that is sent again while its first try still runs.
+func TestInsertsAtOnceCountOnce(t *testing.T) {
+	s, c, _ := open(t)
+	const writers, batches, rows = 6, 4, 50
+	var g sync.WaitGroup
+	for w := range writers {
+		g.Go(func() {
+			for b := range batches {
+				var spans []store.Span
+				for i := range rows {
+					spans = append(spans, entry(1, "prod", "search", "baseline", at(time.Duration(i)*time.Second), time.Millisecond, "Ok"))
+				}
+				var both sync.WaitGroup
+				for range 2 {
+					both.Go(func() {
+						if err := s.InsertSpans(t.Context(), fmt.Sprintf("%d/%d", w, b), spans); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				both.Wait()
+			}
+		})
+	}
+	g.Wait()
+	const want = writers * batches * rows
+	if n := count(t, c, "SELECT count() FROM otel_traces"); n != want {
+		t.Errorf("spans = %d, want %d", n, want)
+	}
+	for _, grain := range []int{1, 10, 60, 101, 110, 160} {
+		if n := count(t, c, fmt.Sprintf("SELECT sum(Requests) FROM traffic_group WHERE Grain = %d", grain)); n != want {
+			t.Errorf("requests of grain %d = %d, want %d", grain, n, want)
+		}
 	}
 }
 
