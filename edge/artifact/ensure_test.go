@@ -426,7 +426,7 @@ func TestUnpackStaysInside(t *testing.T) {
 
 // The table of pins must be usable: digests parse, main is a member, names agree.
 func TestPins(t *testing.T) {
-	for _, a := range []Artifact{Envoy(), ChDB(), Node()} {
+	for _, a := range []Artifact{Envoy(), ChDB(), Valkey(), AxeCore(), Node()} {
 		for _, b := range a.Builds {
 			if _, _, err := parseDigest(b.Digest); err != nil {
 				t.Errorf("%s %s: %v", a.Name, b.Platform, err)
@@ -438,6 +438,9 @@ func TestPins(t *testing.T) {
 		if a.Instead == "" {
 			t.Errorf("%s: no way out named", a.Name)
 		}
+	}
+	if b, err := AxeCore().For("plan9/mips"); err != nil || b.Main == "" {
+		t.Errorf("axe-core is the same everywhere, and for plan9 there is %+v, %v", b, err)
 	}
 }
 

@@ -56,6 +56,20 @@ func Valkey() Artifact {
 	}
 }
 
+// AxeCore is Deque's accessibility checker (MPL-2.0), a script that tests run in a page.
+func AxeCore() Artifact {
+	const version = "4.14.1"
+	return Artifact{
+		Name: "axe-core", Version: version, From: NPM,
+		Builds: []Build{{
+			Platform: AnyPlatform, Package: "axe-core", File: "axe-core-" + version + ".tgz", Bytes: 708405,
+			Digest:  "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
+			Members: []string{"package/axe.min.js"}, Main: "package/axe.min.js",
+		}},
+		Instead: "or run `go run ./edge/artifact/engine/fetch axe-core` where there is a network, and take the cache folder along",
+	}
+}
+
 // Node is the Node.js that runs npm on a machine without one.
 func Node() Artifact {
 	const version = "24.19.0"

@@ -1,6 +1,7 @@
 // Package engine finds the real engines that integration tests run against: Redis, Valkey,
-// PostgreSQL, Kafka, Prometheus, versitygw, clang, Chromium. Where one is not installed it is fetched by the
-// distribution's or registry's own client (apt, Maven, go) and unpacked into a cache,
+// PostgreSQL, Kafka, Prometheus, versitygw, clang, Chromium, and axe-core, which is run in
+// it. Where one is not installed it is fetched by the distribution's or registry's own
+// client (apt, Maven, go, pip, npm) and unpacked into a cache,
 // without root and without installing anything.
 //
 // It does not start them: what a test needs of an engine is the test's to say. The

@@ -96,3 +96,12 @@ func TestKubernetes(t *testing.T) {
 		says(t, e, program, want)
 	}
 }
+
+func TestAxeCore(t *testing.T) {
+	path, err := engine.AxeCore(t.Context(), logger(t))
+	missing(t, err)
+	source, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(source), "axe v4") {
+		t.Errorf("%s: %v, %.100q", path, err, source)
+	}
+}

@@ -5,7 +5,8 @@
 // to other hosts.
 //
 // It is imported by tests only. A machine without Chromium skips the tests, unless
-// CI=true. Chromium is found by TRACEGATE_CHROMIUM or on PATH; nothing is downloaded.
+// CI=true. Chromium is found by TRACEGATE_CHROMIUM or on PATH. axe-core is the only thing
+// that is fetched (edge/artifact/engine); nothing of this project contains it.
 package browsertest
 
 import (
@@ -35,6 +36,7 @@ const Patience = time.Minute
 // Browser is one Chromium process of a test.
 type Browser struct {
 	ctx context.Context //nolint:containedctx // chromedp keeps the browser in its context
+	axe func() (string, error)
 }
 
 // Start starts a browser that ends with the test (and with the test's process).
@@ -59,7 +61,7 @@ func Start(t *testing.T) *Browser {
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
-	return &Browser{ctx: ctx}
+	return &Browser{ctx: ctx, axe: sync.OnceValues(func() (string, error) { return axeSource(t) })}
 }
 
 func find() string {
@@ -89,6 +91,7 @@ func Phone() Size { return Size{Name: "phone", Width: 360, Height: 740, Phone: t
 type Tab struct {
 	t    *testing.T
 	ctx  context.Context //nolint:containedctx // chromedp keeps the tab in its context
+	axe  func() (string, error)
 	host string
 
 	mu     sync.Mutex
@@ -100,12 +103,12 @@ type Tab struct {
 // it fails for every fault the tab has seen and that Allow does not name.
 func (b *Browser) Tab(t *testing.T, size Size) *Tab {
 	t.Helper()
-	return open(b.ctx, t, size, chromedp.WithNewBrowserContext())
+	return open(b.ctx, t, size, b.axe, chromedp.WithNewBrowserContext())
 }
 
-func open(parent context.Context, t *testing.T, size Size, options ...chromedp.ContextOption) *Tab {
+func open(parent context.Context, t *testing.T, size Size, axe func() (string, error), options ...chromedp.ContextOption) *Tab {
 	t.Helper()
-	tab := &Tab{t: t}
+	tab := &Tab{t: t, axe: axe}
 	ctx, cancel := chromedp.NewContext(parent, append(options, chromedp.WithListener(tab.watch))...)
 	tab.ctx = ctx
 	t.Cleanup(func() {
@@ -128,7 +131,7 @@ func open(parent context.Context, t *testing.T, size Size, options ...chromedp.C
 // Sibling opens another tab of the same person: the same cookies and local storage.
 func (tab *Tab) Sibling(size Size) *Tab {
 	tab.t.Helper()
-	return open(tab.ctx, tab.t, size)
+	return open(tab.ctx, tab.t, size, tab.axe)
 }
 
 // Allow excepts faults that contain text, such as "401" where a test provokes one.

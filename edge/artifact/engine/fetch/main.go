@@ -42,6 +42,7 @@ func fetch(ctx context.Context, only []string, log *slog.Logger) (missing int) {
 		{"Kubernetes", func() (string, error) { return binary(engine.Kubernetes(ctx, log)) }},
 		{"clang", func() (string, error) { return engine.Clang(ctx, log) }},
 		{"Chromium", func() (string, error) { return engine.Chromium(ctx, log) }},
+		{"axe-core", func() (string, error) { return engine.AxeCore(ctx, log) }},
 	} {
 		if len(only) > 0 && !slices.Contains(only, e.name) {
 			continue
