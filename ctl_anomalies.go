@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -17,14 +15,6 @@ import (
 	"github.com/tracegate/tracegate/observability/store"
 )
 
-// unusual is a finding about a group.
-type unusual struct {
-	Group  group.ID `json:"group"`
-	Env    string   `json:"env"`
-	Tenant string   `json:"tenant"`
-	anomaly.Finding
-}
-
 func (c *control) anomaliesCommand() *cobra.Command {
 	a := &asked{control: c}
 	days := 7
@@ -33,13 +23,15 @@ func (c *control) anomaliesCommand() *cobra.Command {
 			if days < 3 || time.Duration(days)*24*time.Hour > maxSince {
 				return fmt.Errorf("days: %d is not between 3 and %d", days, maxSince/(24*time.Hour))
 			}
-			only := group.ID("")
+			var only []group.ID
 			if len(args) == 1 {
-				if only = group.ID(args[0]); !only.Valid() {
+				id := group.ID(args[0])
+				if !id.Valid() {
 					return errGroupID(args[0])
 				}
+				only = append(only, id)
 			}
-			found, err := findAnomalies(ctx, s, w, days, only)
+			found, err := findAnomalies(ctx, s, w, days, only...)
 			if err != nil {
 				return err
 			}
@@ -51,40 +43,28 @@ func (c *control) anomaliesCommand() *cobra.Command {
 }
 
 // findAnomalies reads the days before w, one by one, since an answer of the store is bounded.
-func findAnomalies(ctx context.Context, s *store.Store, w sli.Window, days int, only group.ID) ([]unusual, error) {
+func findAnomalies(ctx context.Context, s *store.Store, w sli.Window, days int, only ...group.ID) ([]anomaly.Unusual, error) {
 	w.To = w.To.Truncate(time.Minute) // a minute that is not over is a quiet one
-	var stats []sli.Stats
+	all := map[group.ID]*anomaly.Series{}
 	for from := w.From.AddDate(0, 0, -days).Truncate(time.Minute); from.Before(w.To); {
 		to := from.Add(24 * time.Hour)
 		if to.After(w.To) {
 			to = w.To
 		}
-		day, err := s.GroupSeries(ctx, sli.Window{From: from, To: to}, time.Minute)
+		day, err := s.GroupSeries(ctx, sli.Window{From: from, To: to}, time.Minute, only...)
 		if err != nil {
 			return nil, err
 		}
-		stats, from = append(stats, day...), to
+		anomaly.Join(all, anomaly.Of(day))
+		from = to
 	}
 	settings := anomaly.DefaultSettings()
 	settings.Zone = time.Local
-	out := []unusual{}
-	for id, series := range anomaly.Of(stats) {
-		if only != "" && id != only {
-			continue
-		}
-		for m, points := range series.Measures {
-			for _, f := range anomaly.Find(settings, m, points, w.From) {
-				out = append(out, unusual{id, series.Env, series.Tenant, f})
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b unusual) int {
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Measure, b.Measure), cmp.Compare(a.Kind, b.Kind))
-	})
-	return out, nil
+	found, _ := anomaly.Look(settings, all, w.From)
+	return append([]anomaly.Unusual{}, found...), nil // an empty list in JSON, not null
 }
 
-func printAnomalies(t io.Writer, found []unusual) {
+func printAnomalies(t io.Writer, found []anomaly.Unusual) {
 	if len(found) == 0 {
 		fmt.Fprintln(t, "nothing is out of the ordinary")
 		return

@@ -98,20 +98,28 @@ func (s Settings) Validate() error {
 // Find looks at the newest minutes, since a moment, of one group's series, whose points
 // are in the order of time.
 func Find(s Settings, m Measure, points []Point, since time.Time) []Finding {
+	found, _ := s.find(m, points, since)
+	return found
+}
+
+// find also says whether the past is known of the time of day of the last window.
+func (s Settings) find(m Measure, points []Point, since time.Time) (out []Finding, known bool) {
 	length := s.length(m, points)
 	windows := m.join(points, length)
 	now, _ := slices.BinarySearchFunc(windows, since, func(p Point, t time.Time) int { return p.Time.Add(length).Compare(t.Add(1)) })
 	b := newBaseline(s, m, windows[:now], length)
-	var out []Finding
 	for _, p := range windows[now:] {
 		if f, ok := b.unusual(p); ok {
 			out = append(out, f)
 		}
 	}
+	if n := len(windows); n > 0 {
+		_, known = b.usual(b.middle(windows[n-1]))
+	}
 	if f, ok := b.change(from(points, since.Add(-changeWindow))); ok && !f.Time.Before(since) {
 		out = append(out, f)
 	}
-	return out
+	return out, known
 }
 
 func from(points []Point, t time.Time) []Point {

@@ -1,6 +1,8 @@
 package anomaly
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/tracegate/tracegate/mesh/group"
@@ -64,4 +66,45 @@ func (s *Series) add(p step) {
 		put(Errors, float64(p.errors)/float64(p.requests))
 		put(Latency, float64(p.p95.Microseconds())/1000)
 	}
+}
+
+// Join adds series of later steps to all.
+func Join(all, later map[group.ID]*Series) {
+	for id, s := range later {
+		if all[id] == nil {
+			all[id] = s
+			continue
+		}
+		for m, points := range s.Measures {
+			all[id].Measures[m] = append(all[id].Measures[m], points...)
+		}
+	}
+}
+
+// Unusual is a finding about a group.
+type Unusual struct {
+	Group  group.ID `json:"group"`
+	Env    string   `json:"env"`
+	Tenant string   `json:"tenant"`
+	Finding
+}
+
+// Look is Find for each measure of all series, oldest first. Known is of how many of them
+// enough of the past is known to say what is usual at their last minutes.
+func Look(s Settings, all map[group.ID]*Series, since time.Time) (out []Unusual, known int) {
+	for id, series := range all {
+		for m, points := range series.Measures {
+			found, usual := s.find(m, points, since)
+			if m == Requests && usual {
+				known++
+			}
+			for _, f := range found {
+				out = append(out, Unusual{id, series.Env, series.Tenant, f})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Unusual) int {
+		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Measure, b.Measure), cmp.Compare(a.Kind, b.Kind))
+	})
+	return out, known
 }

@@ -602,3 +602,45 @@ func TestSetByHand(t *testing.T) {
 		}
 	})
 }
+
+// TestAnomalies: what is out of the ordinary is shown with group, measure, what was seen
+// and expected, since when and in words; with a way to the group and its traces by keyboard.
+func TestAnomalies(t *testing.T) {
+	b := browsertest.Start(t)
+	id := string(canary.ID())
+	for _, size := range []browsertest.Size{browsertest.Desktop(), browsertest.Phone()} {
+		s := serve(t, nil)
+		s.do(func() { s.skew = -10 * time.Minute })
+		tab := open(t, b, s, size)
+		tab.UntilText("#anomalies-empty", "Nothing is out of the ordinary.")
+		tab.UntilText("#anomalies-note", "last hour · 3 groups · looked at")
+		s.do(func() { s.slowSince, s.skew = time.Now().Add(-9*time.Minute), 0 }) // ten minutes later
+		tab.UntilText("#anomalies li:first-child", "P95 412 ms")
+		for _, want := range []string{"Now", id, "payment", "expected 38 ms", "since ", "P95 in milliseconds 412, where 38 is usual between"} {
+			tab.UntilText("#anomalies li:first-child", want)
+		}
+		tab.Eval(`document.getElementById("anomalies-panel").scrollIntoView({block: "start"}), scrollBy(0, -64)`, nil)
+		looks(tab, "anomalies", size)
+		tab.Eval(`document.querySelector("#anomalies a").focus()`, nil)
+		tab.Press(kb.Enter)
+		tab.UntilText("#group-id", id)
+		tab.UntilText("#group-anomalies", "expected 38 ms")
+		tab.UntilText("#traces", "Error 503")
+		looks(tab, "group-anomalies", size)
+		tab.Do(chromedp.NavigateBack())
+		s.do(func() { s.statsErr, s.skew = errAway, time.Hour })
+		tab.UntilText("#anomalies-empty", "ClickHouse does not answer.")
+		tab.Until(`document.querySelectorAll("#anomalies li").length === 0`)
+	}
+}
+
+// TestAnomaliesWithoutAPast: that nothing was found says nothing where nothing is known.
+func TestAnomaliesWithoutAPast(t *testing.T) {
+	s := serve(t, nil)
+	s.do(func() { s.known, s.slowSince = 30*time.Hour, time.Now().Add(-10*time.Minute) })
+	tab := open(t, browsertest.Start(t), s, browsertest.Desktop())
+	tab.UntilText("#anomalies-empty", "Reading the last 7 days.")
+	tab.UntilText("#anomalies-empty", "Nothing can be said yet: no group has three days with this hour")
+	s.do(func() { s.empty, s.skew = true, time.Hour })
+	tab.UntilText("#anomalies-empty", "No group had a request")
+}

@@ -1,4 +1,5 @@
-// Package console is the operator's page: traffic groups live, who calls whom, the
+// Package console is the operator's page: traffic groups live, what is out of the
+// ordinary for them, who calls whom, the
 // timeline of decisions with the figures behind each, orders by hand, what another policy
 // would change, the state of the edges and of the telemetry itself, what the kernel probes
 // say, and traces.
@@ -97,7 +98,7 @@ const maxPoints = 600
 // Stats is what was measured: observability/store.
 type Stats interface {
 	GroupStats(ctx context.Context, w sli.Window, ignore ...string) ([]sli.Stats, error)
-	GroupSeries(ctx context.Context, w sli.Window, step time.Duration) ([]sli.Stats, error)
+	GroupSeries(ctx context.Context, w sli.Window, step time.Duration, only ...group.ID) ([]sli.Stats, error)
 	Calls(ctx context.Context, w sli.Window) (calls []store.Call, leftOut uint64, err error)
 }
 
@@ -162,7 +163,7 @@ type Console struct {
 	sessions *sessions
 	login    *gate
 	hub      *hub
-	wake     [3]chan struct{} // for each source's poller
+	wake     [4]chan struct{} // for each source's poller
 	metrics  *metrics
 }
 
@@ -194,7 +195,9 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Console, error) {
 	c := &Console{
 		cfg: cfg, deps: deps, log: log, page: http.StripPrefix("/console", page), metrics: m,
 		sessions: newSessions(cfg.SessionTTL), login: newGate(deps.Now),
-		wake: [3]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)},
+	}
+	for i := range c.wake {
+		c.wake[i] = make(chan struct{}, 1)
 	}
 	c.hub = newHub(cfg.MaxViewers, m, c.poke)
 	return c, nil

@@ -61,6 +61,10 @@ type fakes struct {
 	probesErr  error
 	probesHang chan struct{} // Probes waits for it
 	probed     int           // questions for Probes
+
+	pieces    []sli.Window  // of the past that were asked for
+	known     time.Duration // how long the past is
+	slowSince time.Time     // canary is, in minutes
 }
 
 // probes is an answer of package bpf at /v1/probes.
@@ -89,6 +93,7 @@ func newFakes() *fakes {
 	}
 	f := &fakes{
 		boost:  1,
+		known:  30 * 24 * time.Hour,
 		calls:  exampleCalls(),
 		report: kernelReport(),
 		groups: []ctlapi.Group{home(search, "", "baseline"), home(canary, "canary", "canary"), home(pay, "", "baseline")},
@@ -205,11 +210,14 @@ func (f *fakes) GroupStats(ctx context.Context, w sli.Window, _ ...string) ([]sl
 	return []sli.Stats{f.measure(search, "baseline", w), f.measure(canary, f.groups[1].Pool, w), f.measure(pay, "baseline", w)}, nil
 }
 
-func (f *fakes) GroupSeries(_ context.Context, w sli.Window, step time.Duration) ([]sli.Stats, error) {
+func (f *fakes) GroupSeries(_ context.Context, w sli.Window, step time.Duration, only ...group.ID) ([]sli.Stats, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.statsErr != nil {
 		return nil, f.statsErr
+	}
+	if len(only) > 0 {
+		return f.minutes(w, only), nil
 	}
 	var out []sli.Stats
 	for at := w.From; !f.empty && at.Before(w.To); at = at.Add(step) {
@@ -218,6 +226,26 @@ func (f *fakes) GroupSeries(_ context.Context, w sli.Window, step time.Duration)
 		}
 	}
 	return out, nil
+}
+
+// minutes are days without surprises, but that canary is slow since slowSince.
+func (f *fakes) minutes(w sli.Window, only []group.ID) (out []sli.Stats) {
+	f.pieces = append(f.pieces, w)
+	for at := w.From; at.Before(w.To); at = at.Add(time.Minute) {
+		if time.Since(at) > f.known {
+			continue
+		}
+		for _, g := range []group.Group{search, canary, pay} {
+			s := sli.Stats{Group: g.ID(), Color: g.Color, Env: g.Env, Tenant: g.Tenant, Service: "core", Window: sli.Window{From: at, To: at.Add(time.Minute)}, Requests: 1800, P95: 38 * time.Millisecond}
+			if g == canary && !f.slowSince.IsZero() && !at.Before(f.slowSince) {
+				s.P95 = 412 * time.Millisecond
+			}
+			if slices.Contains(only, s.Group) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
 }
 
 func (f *fakes) Calls(context.Context, sli.Window) ([]store.Call, uint64, error) {

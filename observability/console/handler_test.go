@@ -394,11 +394,11 @@ func TestStreamBeginsWithTheWholeState(t *testing.T) {
 	}
 	for range 2 { // a second viewer gets it at once as well
 		seen := map[string]bool{}
-		for len(seen) < 9 {
+		for len(seen) < 10 {
 			name, _, _ := strings.Cut(until(t, first, ""), " ")
 			seen[name] = true
 		}
-		want := map[string]bool{"groups": true, "chart": true, "decisions": true, "edges": true, "telemetry": true, "health": true, "kernel": true, "map": true, "storage": true}
+		want := map[string]bool{"groups": true, "chart": true, "decisions": true, "edges": true, "telemetry": true, "health": true, "kernel": true, "map": true, "storage": true, "anomalies": true}
 		if diff := cmp.Diff(want, seen); diff != "" {
 			t.Errorf("sections (-want +got):\n%s", diff)
 		}

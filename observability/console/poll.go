@@ -24,6 +24,7 @@ const (
 	sectionKernel    = "kernel"
 	sectionMap       = "map"
 	sectionStorage   = "storage"
+	sectionAnomalies = "anomalies"
 )
 
 const maxDecisions = 50
@@ -84,14 +85,15 @@ type probed struct {
 // meet in one loop, which owns the state. When it ends, so do all event streams.
 func (c *Console) Run(ctx context.Context) error {
 	defer c.hub.close()
-	stats, control, kernel := make(chan measured), make(chan said), make(chan probed)
+	stats, control, kernel, unusual := make(chan measured), make(chan said), make(chan probed), make(chan Anomalies)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return every(ctx, c, c.wake[0], stats, c.askStats()) })
 	g.Go(func() error { return every(ctx, c, c.wake[1], control, c.askControl) })
 	if c.deps.Probes != nil {
 		g.Go(func() error { return every(ctx, c, c.wake[2], kernel, c.askProbes) })
 	}
-	g.Go(func() error { return c.join(ctx, stats, control, kernel) })
+	g.Go(func() error { return every(ctx, c, c.wake[3], unusual, c.askAnomalies()) })
+	g.Go(func() error { return c.join(ctx, stats, control, kernel, unusual) })
 	if err := g.Wait(); ctx.Err() == nil {
 		return err
 	}
@@ -208,7 +210,7 @@ func (c *Console) askProbes(ctx context.Context) probed {
 
 // join owns the state: what was last measured and last said, and whether the sources
 // answer. What happens: a source answers, or ctx is done.
-func (c *Console) join(ctx context.Context, stats <-chan measured, control <-chan said, kernel <-chan probed) error {
+func (c *Console) join(ctx context.Context, stats <-chan measured, control <-chan said, kernel <-chan probed, unusual <-chan Anomalies) error {
 	var (
 		lastStats measured
 		lastSaid  said
@@ -242,6 +244,11 @@ func (c *Console) join(ctx context.Context, stats <-chan measured, control <-cha
 				return err
 			}
 			continue // nothing else has changed
+		case a := <-unusual:
+			if err := c.hub.publish(sectionAnomalies, a); err != nil {
+				return err
+			}
+			continue
 		case <-ctx.Done():
 			return nil
 		}

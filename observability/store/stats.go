@@ -107,17 +107,17 @@ func Whole(w sli.Window) sli.Window {
 // counted: some are slow on purpose and say nothing about a group.
 func (s *Store) GroupStats(ctx context.Context, w sli.Window, ignore ...string) ([]sli.Stats, error) {
 	w = Whole(w)
-	return s.stats(ctx, w, ignore, steps{from: w.From.Unix(), length: int64(w.To.Sub(w.From) / time.Second)})
+	return s.stats(ctx, w, ignore, nil, steps{from: w.From.Unix(), length: int64(w.To.Sub(w.From) / time.Second)})
 }
 
 // GroupSeries is GroupStats for each step of w on its own, oldest first. Step must be
-// whole seconds.
-func (s *Store) GroupSeries(ctx context.Context, w sli.Window, step time.Duration) ([]sli.Stats, error) {
+// whole seconds. Where groups are named it is of those only.
+func (s *Store) GroupSeries(ctx context.Context, w sli.Window, step time.Duration, only ...group.ID) ([]sli.Stats, error) {
 	seconds := int64(step / time.Second)
 	if seconds < 1 || step%time.Second != 0 {
 		return nil, fmt.Errorf("group series: step %s is not whole seconds", step)
 	}
-	return s.stats(ctx, Whole(w), nil, steps{length: seconds, grain: seconds})
+	return s.stats(ctx, Whole(w), nil, only, steps{length: seconds, grain: seconds})
 }
 
 // steps are what seconds are put together to: each so many, from a second on.
@@ -136,7 +136,7 @@ func (s steps) of(second time.Time) time.Time {
 	return time.Unix(s.from+(second.Unix()-s.from)/s.length*s.length, 0).UTC()
 }
 
-func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, by steps) ([]sli.Stats, error) {
+func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, only []group.ID, by steps) ([]sli.Stats, error) {
 	of := int64(together)
 	if len(ignore) > 0 {
 		of = 0
@@ -151,6 +151,10 @@ func (s *Store) stats(ctx context.Context, w sli.Window, ignore []string, by ste
 	if len(ignore) > 0 {
 		where = "(" + where + ") AND NOT has({ignore:Array(String)}, TrafficRoute)"
 		params["ignore"] = array(ignore)
+	}
+	if len(only) > 0 {
+		where = "(" + where + ") AND has({only:Array(String)}, TrafficGroup)"
+		params["only"] = array(only)
 	}
 	var sums totals
 	read := func(most int, sql string, places ...any) (whole bool, err error) {
@@ -280,14 +284,14 @@ func scanSums(rows driver.Rows) (sli.Stats, sli.Histogram, error) {
 }
 
 // array writes a list of strings as ClickHouse reads a parameter of type Array(String).
-func array(list []string) string {
+func array[S ~string](list []S) string {
 	quote := strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 	var b strings.Builder
 	for i, s := range list {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString("'" + quote.Replace(s) + "'")
+		b.WriteString("'" + quote.Replace(string(s)) + "'")
 	}
 	return "[" + b.String() + "]"
 }

@@ -362,6 +362,11 @@ func TestGroupStatsAgreesWithSpans(t *testing.T) {
 			want = append(want, expected(spans, sli.Window{From: at, To: at.Add(step)})...)
 		}
 		compare(t, want, series)
+		one := want[0].Group
+		if series, err = s.GroupSeries(t.Context(), w, step, one); err != nil {
+			t.Fatal(err)
+		}
+		compare(t, slices.DeleteFunc(want, func(e exact) bool { return e.Group != one }), series)
 	}
 	// The view for people says the same as the code.
 	w := sli.Window{From: at(0), To: at(3 * time.Minute)}

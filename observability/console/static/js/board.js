@@ -1,5 +1,6 @@
 // The overview.
 
+import { anomalies, anomaliesNote } from "./anomalies.js";
 import { $, h, list, put } from "./dom.js";
 import { edges } from "./edges.js";
 import { ago, bytes, count, identity, ms, percent, rate, span, until } from "./format.js";
@@ -24,7 +25,7 @@ export class Board {
   show() {
     $("view-board").hidden = false;
     document.title = "Overview - Tracegate console";
-    for (const section of ["groups", "chart", "map", "decisions", "edges", "telemetry", "storage", "kernel"]) this.changed(section);
+    for (const section of ["groups", "chart", "map", "decisions", "edges", "telemetry", "storage", "anomalies", "kernel"]) this.changed(section);
   }
 
   hide() {
@@ -42,7 +43,8 @@ export class Board {
       storage: () => this.#storage(),
       health: () => (this.#groups(), this.#summary()),
       kernel: () => this.#kernel.show(this.#state.kernel),
-      clock: () => (this.#groups(), this.#decisions(), this.#overrides(), edges(this.#state.edges), this.#kernel.clock()),
+      anomalies: () => this.#anomalies(),
+      clock: () => (this.#anomalies(), this.#groups(), this.#decisions(), this.#overrides(), edges(this.#state.edges), this.#kernel.clock()),
     };
     draw[section]?.();
   }
@@ -105,6 +107,12 @@ export class Board {
 
   #calls() {
     this.#map.show(this.#state.map, this.#state.groups);
+  }
+
+  #anomalies() {
+    const { anomalies: a } = this.#state;
+    anomalies($("anomalies"), a?.found.rows ?? []);
+    anomaliesNote(a);
   }
 
   #chart() {

@@ -1,5 +1,6 @@
 // One group: its figures, charts, decisions and traces.
 
+import { anomalies } from "./anomalies.js";
 import { api, sentence } from "./api.js";
 import { badge, pool } from "./board.js";
 import { $, h, list, put } from "./dom.js";
@@ -38,7 +39,7 @@ export class GroupView {
     document.title = `Group ${id} - Tracegate console`;
     put($("group-id"), id);
     $("traces").replaceChildren();
-    for (const section of ["groups", "chart", "decisions"]) this.changed(section);
+    for (const section of ["groups", "chart", "anomalies", "decisions"]) this.changed(section);
     this.#traces();
   }
 
@@ -49,6 +50,7 @@ export class GroupView {
   changed(section) {
     if (section === "groups" || section === "clock" || section === "health") this.#facts();
     if (section === "chart") this.#charts();
+    if (section === "anomalies" || section === "clock") this.#anomalies();
     if (section === "decisions" || section === "clock") this.#decisions();
   }
 
@@ -77,6 +79,12 @@ export class GroupView {
       button.hidden = this.#button.hidden;
       button.disabled = this.#button.disabled || !row.known;
     }
+  }
+
+  #anomalies() {
+    const own = (this.#state.anomalies?.found.rows ?? []).filter((a) => a.group === this.#id);
+    anomalies($("group-anomalies"), own);
+    $("group-anomalies-panel").hidden = own.length === 0;
   }
 
   #charts() {

@@ -1,7 +1,7 @@
 // The live state: sections that the server sends whole, by server-sent events. The
 // browser reconnects by itself and is then sent everything anew.
 
-const SECTIONS = ["groups", "chart", "map", "decisions", "edges", "telemetry", "storage", "health", "kernel"];
+const SECTIONS = ["groups", "chart", "map", "decisions", "edges", "telemetry", "storage", "anomalies", "health", "kernel"];
 
 export class Stream {
   state = {};
