@@ -13,7 +13,10 @@ package dashboards
 import (
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
 	"github.com/grafana/grafana-foundation-sdk/go/cog/variants"
@@ -49,6 +52,16 @@ func (b Board) Queries() iter.Seq2[Panel, Query] {
 	}
 }
 
+// ofGroups says whether a board asks for those groups that are chosen.
+func (b Board) ofGroups() bool {
+	for _, q := range b.Queries() {
+		if strings.Contains(q.Text, chosen) {
+			return true
+		}
+	}
+	return false
+}
+
 // Row is a heading and what stands below it, side by side.
 type Row struct {
 	Title  string
@@ -61,6 +74,7 @@ type Panel struct {
 	Title, About string
 	Unit         string // of Grafana's list
 	Queries      []Query
+	Links        []Link // of a table's columns
 }
 
 // Query is a line, or the lines that it gives. Names of lines from Prometheus are in
@@ -74,6 +88,7 @@ const (
 	Graph Kind = iota
 	Number
 	Table
+	Nodes // and the lines between them
 )
 
 // Source is where a board's numbers come from, by its uid in the provisioning folder.
@@ -96,18 +111,19 @@ func (s Source) ref() common.DataSourceRef {
 const (
 	width       = 24 // of the grid
 	graphHeight = 8
+	mapHeight   = 16
 	statHeight  = 4
 )
 
 // All are the dashboards, as a reader goes through them: from users to the machine.
-func All() []Board { return []Board{groups(), edge(), messaging(), runtime()} }
+func All() []Board { return []Board{groups(), serviceMap(), edge(), messaging(), runtime()} }
 
 // Render makes a board what Grafana reads.
 func Render(b Board) (dashboard.Dashboard, error) {
 	d := dashboard.NewDashboardBuilder(b.Title).Uid(b.UID).Description(b.About).Tags([]string{"tracegate"}).
 		Readonly().Refresh("5s").Time("now-15m", "now").Tooltip(dashboard.DashboardCursorSyncCrosshair).
-		Link(dashboard.NewDashboardLinkBuilder("Tracegate").Type(dashboard.DashboardLinkTypeDashboards).Tags([]string{"tracegate"}).AsDropdown(true).KeepTime(true))
-	if b.Source == ClickHouse {
+		Links(boardLinks()).WithVariable(consoleVariable())
+	if b.ofGroups() {
 		d.WithVariable(groupVariable()).Annotation(decisionMarks())
 	}
 	id := uint32(0)
@@ -144,8 +160,15 @@ func render(p Panel, s Source, span uint32) (built, error) {
 		b = stat.NewPanelBuilder().Title(p.Title).Description(p.About).Unit(p.Unit).Datasource(s.ref()).Targets(targets).
 			Span(span).Height(statHeight).ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"}))
 	case Table:
-		b = table.NewPanelBuilder().Title(p.Title).Description(p.About).Datasource(s.ref()).Targets(targets).Span(span).Height(graphHeight).
+		t := table.NewPanelBuilder().Title(p.Title).Description(p.About).Datasource(s.ref()).Targets(targets).Span(span).Height(graphHeight).
 			Footer(common.NewTableFooterOptionsBuilder().Show(false).Reducer([]string{})) // the schema asks for one
+		links := linked(p.Links)
+		for _, column := range slices.Sorted(maps.Keys(links)) {
+			t.OverrideByName(column, links[column])
+		}
+		b = t
+	case Nodes:
+		b = nodeGraph(p).Datasource(s.ref()).Targets(targets).Span(span)
 	default:
 		b = timeseries.NewPanelBuilder().Title(p.Title).Description(p.About).Unit(p.Unit).Datasource(s.ref()).Targets(targets).
 			Span(span).Height(graphHeight).Min(0).FillOpacity(8).ShowPoints(common.VisibilityModeNever).
