@@ -172,18 +172,25 @@ type Entry struct {
 	Outcome  string  `json:"outcome,omitempty"`
 	Better   bool    `json:"better,omitempty"`
 	Undo     string  `json:"undo,omitempty"`
+	Mode     string  `json:"mode,omitempty"` // of the policy then
+	For      float64 `json:"for,omitempty"`  // milliseconds it is meant to last
+	Confirms string  `json:"confirms,omitempty"`
+	Room     string  `json:"room,omitempty"`     // what pools will get, in words
+	Revision string  `json:"revision,omitempty"` // what was rolled back, in words
 }
 
 // Figures are what a decision looked at.
 type Figures struct {
-	Pool     string  `json:"pool"`
-	Seconds  float64 `json:"seconds"`
-	Requests uint64  `json:"requests"`
-	Errors   uint64  `json:"errors"`
-	QPS      float64 `json:"qps"`
-	P50      float64 `json:"p50"`
-	P95      float64 `json:"p95"`
-	P99      float64 `json:"p99"`
+	Pool     string    `json:"pool"`
+	From     time.Time `json:"from"`
+	To       time.Time `json:"to"`
+	Seconds  float64   `json:"seconds"`
+	Requests uint64    `json:"requests"`
+	Errors   uint64    `json:"errors"`
+	QPS      float64   `json:"qps"`
+	P50      float64   `json:"p50"`
+	P95      float64   `json:"p95"`
+	P99      float64   `json:"p99"`
 }
 
 const causesShown = 5
@@ -214,6 +221,16 @@ func Entries(decisions []decide.Decision) []Entry {
 // record is what only the details show.
 func (e *Entry) record(d decide.Decision) {
 	e.Before, e.Advice, e.Share, e.Requests, e.Undo = d.VersionBefore, string(d.Advice), d.Share, d.Requests, d.Undo
+	e.For, e.Confirms = ms(d.For), d.Confirms
+	for i, l := range d.Room {
+		if i > 0 {
+			e.Room += ", "
+		}
+		e.Room += fmt.Sprintf("%s/%s %.3g a second", l.Service, l.Pool, l.Requests)
+	}
+	if r := d.Revision; r != nil {
+		e.Revision = fmt.Sprintf("%s, revision %d to %d", r.What(), r.From, r.To)
+	}
 	if d.Evidence != nil {
 		e.Test, e.Chance = d.Evidence.Test, d.Evidence.Chance
 	}
@@ -226,6 +243,7 @@ func (e *Entry) record(d decide.Decision) {
 		if t.MaxP99 > 0 {
 			latency = fmt.Sprintf("P99 %s, %s", t.MaxP99, latency)
 		}
+		e.Mode = string(t.Mode)
 		e.Limits = fmt.Sprintf("errors %.3g%%, %s or %.3g%% more errors, chance %.1g, windows %s, %d requests",
 			100*t.MaxErrorRatio, latency, 100*t.ErrorRatioDifference, t.Significance, windows, t.MinRequests)
 		if t.PrewarmSaturation > 0 {
@@ -244,7 +262,7 @@ func (e *Entry) record(d decide.Decision) {
 
 func figures(s sli.Stats) *Figures {
 	return &Figures{
-		Pool: s.Pool, Seconds: s.Window.To.Sub(s.Window.From).Seconds(), Requests: s.Requests, Errors: s.Errors, QPS: s.QPS(),
+		Pool: s.Pool, From: s.Window.From, To: s.Window.To, Seconds: s.Window.To.Sub(s.Window.From).Seconds(), Requests: s.Requests, Errors: s.Errors, QPS: s.QPS(),
 		P50: ms(s.P50), P95: ms(s.P95), P99: ms(s.P99),
 	}
 }

@@ -407,6 +407,8 @@ func TestRecommendation(t *testing.T) {
 		first := &s.decided[0]
 		first.Evidence, first.Undo = &decide.Evidence{Test: "errors", Chance: 3e-10}, "tracegate ctl release "+string(canary.ID())
 		first.Thresholds = &decide.Thresholds{MaxErrorRatio: 0.01, MaxP95: 500 * time.Millisecond, P95Factor: 2, Significance: 1e-8, ShortWindow: 2 * time.Second, LongWindow: 30 * time.Second, MinRequests: 10}
+		first.For, first.Room = 2*time.Hour, []decide.Load{{Service: "core", Pool: "isolated", Requests: 48}}
+		first.Thresholds.Mode = decide.ModeAct
 		first.Outcome, first.VersionBefore = &decide.Outcome{Better: true, Words: "P95 24ms, errors 0.0% of 90 requests in 2s"}, "15"
 		s.groups[1].State, s.groups[1].Share, s.groups[1].Pool = ctlapi.StateReturning, 10, "isolated"
 		s.groups[2].State, s.groups[2].Limit = ctlapi.StateLimited, 40
@@ -419,7 +421,7 @@ func TestRecommendation(t *testing.T) {
 	tab.UntilText("#edges", "Policy revision 4 was taken back, 3 is in force")
 	tab.UntilText("#edges", "Policy revision 5 is tried at edge-1; the other edges have the one before. Measured: 0 errors in 70 requests.")
 	tab.Click("#decisions li:last-child summary")
-	for _, want := range []string{"errors, once in 10^9 by chance", "16, before 15", "objectives kept: P95 24ms", "tracegate ctl release", "chance 1e-08"} {
+	for _, want := range []string{"errors, once in 10^9 by chance", "16, before 15", "objectives kept: P95 24ms", "tracegate ctl release", "chance 1e-08", "acts", "2 h", "core/isolated 48 a second", " to "} {
 		tab.UntilText("#decisions li:last-child .record", want)
 	}
 	tab.UntilText("#decisions .advice", "Isolate it")
@@ -643,4 +645,48 @@ func TestAnomaliesWithoutAPast(t *testing.T) {
 	tab.UntilText("#anomalies-empty", "Nothing can be said yet: no group has three days with this hour")
 	s.do(func() { s.empty, s.skew = true, time.Hour })
 	tab.UntilText("#anomalies-empty", "No group had a request")
+}
+
+// TestDecisionsAreFound: by group and time, also those that are too old to be live; what was
+// found stays while others are taken, until one goes back.
+func TestDecisionsAreFound(t *testing.T) {
+	s := serve(t, nil)
+	s.do(func() {
+		for i := range 201 {
+			d := s.decision(fmt.Sprintf("00-%03d", i), decide.Isolate, time.Now().Add(-48*time.Hour).Add(time.Duration(i)*time.Second), "canary", "isolated")
+			d.Reason = "two days ago"
+			s.old = append(s.old, d)
+		}
+	})
+	b := browsertest.Start(t)
+	for _, size := range []browsertest.Size{browsertest.Desktop(), browsertest.Phone()} {
+		tab := open(t, b, s, size)
+		tab.Allow("status of 4") // 400: provoked
+		tab.UntilText("#decisions-note", "last ")
+		tab.Type("#decisions-group", "xyz")
+		tab.Press(kb.Enter)
+		tab.UntilText("#decisions-error", "Group must be six lower-case hex digits.")
+		tab.Until(`document.getElementById("decisions-group").matches("[aria-invalid=true]")`)
+		tab.Type("#decisions-group", string(canary.ID()))
+		tab.Press(kb.Enter)
+		tab.UntilText("#decisions-note", "the newest 200 found")
+		tab.UntilText("#decisions", "two days ago")
+		tab.Until(`document.getElementById("decisions-error").textContent === ""`)
+		tab.Eval(`document.getElementById("decisions-title").scrollIntoView({block: "start"}), scrollBy(0, -64)`, nil)
+		looks(tab, "found", size)
+		s.do(func() { s.decided = append(s.decided, s.decision("50-"+size.Name, decide.Hold, time.Now(), "canary", "canary")) })
+		tab.Eval(`document.getElementById("decisions-from").value = "2001-02-03T04:05", document.getElementById("decisions-to").value = "2001-02-04T04:05"`, nil)
+		tab.Click("#decisions-form button[type=submit]")
+		tab.UntilText("#decisions-empty", "No decision matches.")
+		tab.Click("#decisions-live")
+		tab.UntilText("#decisions", "Held")
+		tab.UntilText("#decisions-note", "last ")
+		tab.Until(`document.activeElement.id === "decisions-group" && document.getElementById("decisions-from").value === ""`)
+		tab.Allow("status of 503")
+		s.do(func() { s.statsErr = errAway })
+		tab.Type("#decisions-group", string(canary.ID()))
+		tab.Press(kb.Enter)
+		tab.UntilText("#decisions-error", "does not answer")
+		s.do(func() { s.statsErr = nil })
+	}
 }

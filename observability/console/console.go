@@ -108,6 +108,7 @@ type Records interface {
 	Traces(ctx context.Context, q store.TraceQuery) ([]store.Span, error)
 	Trace(ctx context.Context, traceID string) ([]store.Span, error)
 	Decisions(ctx context.Context, limit int) ([]decide.Decision, error)
+	DecisionsIn(ctx context.Context, w sli.Window, limit int, only ...group.ID) ([]decide.Decision, error)
 	Tables(ctx context.Context) ([]store.Table, error)
 	Disk(ctx context.Context) (store.Disk, error)
 }
@@ -224,6 +225,7 @@ func (c *Console) Handler() http.Handler {
 	api.HandleFunc("POST /console/api/groups/{id}/release", c.operators(c.order(c.deps.Operator.Release)))
 	api.HandleFunc("POST /console/api/groups/{id}/limit", c.operators(c.order(c.deps.Operator.Shed)))
 	api.HandleFunc("POST /console/api/decisions/{id}/confirm", c.operators(c.confirm))
+	api.HandleFunc("GET /console/api/decisions", c.signedIn(c.getDecisions))
 	api.HandleFunc("GET /console/api/policy", c.signedIn(c.getPolicy))
 	api.HandleFunc("POST /console/api/policy/difference", c.signedIn(c.postDifference))
 	api.HandleFunc("GET /console/api/groups/{id}/traces", c.signedIn(c.getTraces))

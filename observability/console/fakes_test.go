@@ -65,6 +65,8 @@ type fakes struct {
 	pieces    []sli.Window  // of the past that were asked for
 	known     time.Duration // how long the past is
 	slowSince time.Time     // canary is, in minutes
+
+	old []decide.Decision // that only the store has
 }
 
 // probes is an answer of package bpf at /v1/probes.
@@ -312,6 +314,18 @@ func (f *fakes) Decisions(context.Context, int) ([]decide.Decision, error) {
 		kept[i].Reason += " (as stored)"
 	}
 	return kept, f.statsErr
+}
+
+func (f *fakes) DecisionsIn(_ context.Context, w sli.Window, limit int, only ...group.ID) ([]decide.Decision, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []decide.Decision
+	for _, d := range slices.Concat(f.old, f.decided) {
+		if !d.Time.Before(w.From) && d.Time.Before(w.To) && (len(only) == 0 || slices.Contains(only, d.Group)) && len(out) < limit {
+			out = append(out, d)
+		}
+	}
+	return out, f.statsErr
 }
 
 func (f *fakes) Isolate(_ context.Context, id group.ID, o ctlapi.Order) (decide.Decision, error) {

@@ -87,6 +87,7 @@ func TestNothingWithoutALogin(t *testing.T) {
 	for _, call := range []string{
 		"GET /console/api/session", "DELETE /console/api/session", "GET /console/api/events", "GET /console/api/groups/" + string(canary.ID()) + "/traces",
 		"GET /console/api/traces/" + strings.Repeat("a", 32), "POST /console/api/groups/" + string(canary.ID()) + "/isolate", "POST /console/api/groups/" + string(canary.ID()) + "/release",
+		"GET /console/api/decisions",
 	} {
 		method, path, _ := strings.Cut(call, " ")
 		for name, cookie := range map[string]string{"no cookie": "", "a made-up one": "tracegate_console=" + strings.Repeat("A", 43)} {
@@ -276,6 +277,10 @@ func TestBadInputIsNamed(t *testing.T) {
 		{"bad errors", "GET /console/api/groups/" + id + "/traces?errors=maybe", ``, 400, "errors"},
 		{"bad min_ms", "GET /console/api/groups/" + id + "/traces?min_ms=-4", ``, 400, "min_ms"},
 		{"huge min_ms", "GET /console/api/groups/" + id + "/traces?min_ms=99999999999999999999", ``, 400, "min_ms"},
+		{"bad group", "GET /console/api/decisions?group=xyz", ``, 400, "group"},
+		{"bad time", "GET /console/api/decisions?from=yesterday", ``, 400, "from"},
+		{"a time nobody keeps", "GET /console/api/decisions?to=9999-01-01T00:00:00Z", ``, 400, "to"},
+		{"backwards", "GET /console/api/decisions?from=2026-02-02T00:00:00Z&to=2026-02-01T00:00:00Z", ``, 400, "from"},
 		{"unknown address", "GET /console/api/nothing", ``, 404, ""},
 		{"bad name", "POST /console/api/session", `{"name": "a\nb", "password": "x"}`, 400, "name"},
 		{"no name", "POST /console/api/session", `{"password": "x"}`, 400, "name"},
@@ -304,6 +309,7 @@ func TestStoresAwayIsUnavailable(t *testing.T) {
 	s.do(func() { s.statsErr, s.refuse = errAway, errAway })
 	for _, call := range []string{
 		"GET /console/api/groups/" + string(canary.ID()) + "/traces", "GET /console/api/traces/" + strings.Repeat("a", 32), "POST /console/api/groups/" + string(canary.ID()) + "/isolate",
+		"GET /console/api/decisions",
 	} {
 		method, path, _ := strings.Cut(call, " ")
 		resp, body := c.call(method, path, `{"reason": "x"}`)

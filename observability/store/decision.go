@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/decide"
+	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/sli"
 )
 
@@ -42,9 +43,13 @@ func (s *Store) Decisions(ctx context.Context, limit int) ([]decide.Decision, er
 }
 
 // DecisionsIn returns the decisions that were taken in w, newest first, limit of them at
-// most.
-func (s *Store) DecisionsIn(ctx context.Context, w sli.Window, limit int) ([]decide.Decision, error) {
-	return s.decisions(ctx, "WHERE Time >= fromUnixTimestamp64Nano(?) AND Time < fromUnixTimestamp64Nano(?)", limit, w.From.UnixNano(), w.To.UnixNano())
+// most; where groups are named, those on them only.
+func (s *Store) DecisionsIn(ctx context.Context, w sli.Window, limit int, only ...group.ID) ([]decide.Decision, error) {
+	where, args := "WHERE Time >= fromUnixTimestamp64Nano(?) AND Time < fromUnixTimestamp64Nano(?)", []any{w.From.UnixNano(), w.To.UnixNano()}
+	if len(only) > 0 {
+		where, args = where+" AND has(?, TrafficGroup)", append(args, only)
+	}
+	return s.decisions(ctx, where, limit, args...)
 }
 
 func (s *Store) decisions(ctx context.Context, where string, limit int, args ...any) ([]decide.Decision, error) {

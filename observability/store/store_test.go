@@ -605,6 +605,19 @@ func TestDecisions(t *testing.T) {
 	if got, err := s.Decisions(t.Context(), 1); err != nil || len(got) != 1 || got[0].ID != "2" {
 		t.Errorf("newest = %v, %v; want decision 2", got, err)
 	}
+	all := sli.Window{From: at(-time.Hour), To: at(time.Hour)}
+	for _, tt := range []struct {
+		w    sli.Window
+		only []group.ID
+		want []decide.Decision
+	}{
+		{all, nil, []decide.Decision{later, d}}, {all, []group.ID{"fedcba", "abcdef"}, []decide.Decision{later, d}}, {all, []group.ID{"fedcba"}, nil},
+		{sli.Window{From: at(0), To: at(time.Second)}, []group.ID{"abcdef"}, []decide.Decision{d}},
+	} {
+		if got, err := s.DecisionsIn(t.Context(), tt.w, 5, tt.only...); err != nil || !cmp.Equal(tt.want, got) {
+			t.Errorf("decisions on %v in %v = %v, %v", tt.only, tt.w, got, err)
+		}
+	}
 }
 
 // TestClickHouseIDIsTheGroupID holds the SQL expression to the vectors that Go and the

@@ -31,6 +31,7 @@ export const api = {
   logout: () => call("DELETE", "/session"),
   order: (group, verb, order) => call("POST", `/groups/${group}/${verb}`, order),
   confirm: (decision, reason) => call("POST", `/decisions/${encodeURIComponent(decision)}/confirm`, { reason }),
+  decisions: (question) => call("GET", `/decisions?${new URLSearchParams(question)}`),
   policy: () => call("GET", "/policy"),
   difference: (question) => call("POST", "/policy/difference", question),
   traces: (group, errors, least) => call("GET", `/groups/${group}/traces?${new URLSearchParams({ errors, min_ms: least })}`),

@@ -1,6 +1,7 @@
 // The overview.
 
 import { anomalies, anomaliesNote } from "./anomalies.js";
+import { Decisions } from "./decisions.js";
 import { $, h, list, put } from "./dom.js";
 import { edges } from "./edges.js";
 import { ago, bytes, count, identity, ms, percent, rate, span, until } from "./format.js";
@@ -8,17 +9,18 @@ import { Kernel } from "./kernel.js";
 import { ServiceMap } from "./map.js";
 import { sparkline } from "./spark.js";
 import { STATES } from "./states.js";
-import { timeline } from "./timeline.js";
 
 export class Board {
   #state;
   #orders;
   #kernel = new Kernel();
   #map = new ServiceMap();
+  #decisions;
 
   constructor(state, orders) {
     this.#state = state;
     this.#orders = orders;
+    this.#decisions = new Decisions(state, orders.confirm);
     $("filter").addEventListener("input", () => this.#groups());
   }
 
@@ -37,14 +39,14 @@ export class Board {
       groups: () => (this.#groups(), this.#summary(), this.#calls(), this.#overrides()),
       map: () => this.#calls(),
       chart: () => this.#chart(),
-      decisions: () => this.#decisions(),
+      decisions: () => this.#decisions.show(),
       edges: () => (edges(this.#state.edges), this.#summary()),
       telemetry: () => this.#telemetry(),
       storage: () => this.#storage(),
       health: () => (this.#groups(), this.#summary()),
       kernel: () => this.#kernel.show(this.#state.kernel),
       anomalies: () => this.#anomalies(),
-      clock: () => (this.#anomalies(), this.#groups(), this.#decisions(), this.#overrides(), edges(this.#state.edges), this.#kernel.clock()),
+      clock: () => (this.#anomalies(), this.#groups(), this.#decisions.show(), this.#overrides(), edges(this.#state.edges), this.#kernel.clock()),
     };
     draw[section]?.();
   }
@@ -122,13 +124,6 @@ export class Board {
   #trend(cell, id) {
     const lines = this.#state.chart?.groups[id];
     cell.replaceChildren(...(lines ? [sparkline(lines)] : []));
-  }
-
-  #decisions() {
-    const { decisions } = this.#state;
-    timeline($("decisions"), decisions ?? [], this.#orders.confirm);
-    put($("decisions-note"), decisions?.length ? `last ${decisions.length}` : "");
-    $("decisions-empty").hidden = !decisions || decisions.length > 0;
   }
 
   #overrides() {

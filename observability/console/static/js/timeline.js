@@ -4,6 +4,7 @@ import { h, list, put } from "./dom.js";
 import { ago, clock, count, ms, percent, rate, span } from "./format.js";
 
 const VERBS = { isolate: "Isolated", pin: "Pinned", release: "Released", hold: "Held", prewarm: "Pre-warmed", shed: "Limited", lift: "Limit lifted", rollback: "Rolled back" };
+const MODES = { act: "acts", recommend: "asks first", observe: "only observes" };
 const ADVICE = { isolate: "Isolate", shed: "Limit", rollback: "Roll back" };
 
 const verb = (d) => (d.action === "release" && d.share > 0 && d.share < 100 ? `Released ${d.share}%` : (VERBS[d.action] ?? d.action));
@@ -38,6 +39,7 @@ function update(el, d, confirm) {
   put(el.querySelector(".how"), `${by(d)}, ${applied(d)}. `);
   const facts = [
     ["Decided", `${clock(d.time)} by ${d.by}`],
+    d.stats && ["Window", `${clock(d.stats.from)} to ${clock(d.stats.to)}`],
     d.first_bad && ["First bad second", `${clock(d.first_bad)}, ${span(new Date(d.time) - new Date(d.first_bad))} before`],
     ["On every edge", d.programmed ? `${clock(d.programmed)}, ${span(new Date(d.programmed) - new Date(d.time))} after` : "not yet"],
     d.version && ["Plan", d.version_before && d.version_before !== d.version ? `${d.version}, before ${d.version_before}` : d.version],
@@ -45,6 +47,11 @@ function update(el, d, confirm) {
     d.test && ["Test", `${d.test}, ${chance(d.chance)} by chance`],
     d.limits && ["Held against", d.limits],
     d.full && ["How full pools were", d.full],
+    d.mode && ["Policy", MODES[d.mode] ?? d.mode],
+    d.confirms && ["Follows", d.confirms],
+    d.for > 0 && ["Meant to last", span(d.for)],
+    d.room && ["Load to come", d.room],
+    d.revision && ["Taken back", d.revision],
     d.outcome && ["Since then", `${d.better ? "objectives kept" : "not better"}: ${d.outcome}`],
     d.undo && ["Undo", d.undo],
     d.id && ["Record", d.id],
