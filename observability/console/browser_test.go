@@ -663,6 +663,8 @@ func TestDecisionsAreFound(t *testing.T) {
 		tab := open(t, b, s, size)
 		tab.Allow("status of 4") // 400: provoked
 		tab.UntilText("#decisions-note", "last ")
+		tab.Eval(`document.getElementById("decisions-find").focus()`, nil)
+		tab.Press(kb.Enter)
 		tab.Type("#decisions-group", "xyz")
 		tab.Press(kb.Enter)
 		tab.UntilText("#decisions-error", "Group must be six lower-case hex digits.")

@@ -72,6 +72,7 @@ export class View {
   show() {
     $("app").hidden = false;
     put($("me"), this.#user);
+    $("me").title = this.#user; // it may be cut
     this.conversation(null);
     this.conversations([]);
     $("no-conversations").hidden = true; // until the list has been read

@@ -172,7 +172,7 @@ export class Board {
     const rows = tables ?? [];
     const cell = (name, cls = "num") => h("td", { role: "cell", "data-label": name, class: cls });
     list($("storage"), rows, (t) => t.name,
-      (t) => h("tr", { role: "row" }, h("th", { scope: "row", role: "rowheader" }, h("code", {}, t.name)), cell("On disk"), cell("Rows"), cell("Kept"), cell("Oldest")),
+      (t) => h("tr", { role: "row" }, h("th", { scope: "row", role: "rowheader" }, h("code", {}, t.name.split(/(?<=_)/).flatMap((part) => [part, h("wbr")]))), cell("On disk"), cell("Rows"), cell("Kept"), cell("Oldest")),
       (el, t) => [t.quota ? `${bytes(t.bytes)} of ${bytes(t.quota)}` : bytes(t.bytes), count(t.rows), t.days ? `${t.days} d` : "for ever", t.oldest ? span(Date.now() - new Date(t.oldest)) : "–"].forEach((text, i) => {
         put(el.children[i + 1], text);
         if (i === 0) el.children[1].dataset.tone = t.quota && t.bytes > t.quota ? "bad" : "";
