@@ -16,6 +16,7 @@ import (
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/mesh/webpage/browsertest"
 	"github.com/tracegate/tracegate/observability/console"
+	"github.com/tracegate/tracegate/observability/store"
 )
 
 // open logs in as ada in a new tab.
@@ -468,6 +469,42 @@ const linesBehindParts = `(() => {
   return behind;
 })()`
 
+// linesOutside counts points of lines that are out of the drawing.
+const linesOutside = `(() => {
+  const frame = document.getElementById("map-parts").getBoundingClientRect();
+  let outside = 0;
+  for (const wire of document.querySelectorAll("#map-lines .wire"))
+    for (let at = 0; at < wire.getTotalLength(); at += 2) {
+      const p = wire.getPointAtLength(at);
+      if (p.x < -15 || p.y < -15 || p.x > frame.width + 15 || p.y > frame.height + 15) outside++;
+    }
+  return outside;
+})()`
+
+// TestLinesGoAroundParts: also those that go back over a layer, and between parts of the
+// last one.
+func TestLinesGoAroundParts(t *testing.T) {
+	s := serve(t, nil)
+	s.do(func() {
+		back := func(from, to string) store.Call { return call(from, "", "call", "", to, "", 100, 0, time.Millisecond) }
+		s.calls = append(exampleCalls(), back("push", "mailer"), back("mailer", "core"), back("push", "core"), back("mailer", "audit"), back("push", "audit"), back("audit", "vault"), back("vault", "core"), back("vault", "push"))
+	})
+	b := browsertest.Start(t)
+	for _, size := range []browsertest.Size{browsertest.Desktop(), browsertest.Phone()} {
+		tab := open(t, b, s, size)
+		tab.UntilText("#map", "vault")
+		tab.Eval(`document.getElementById("map").scrollIntoView({block: "start"}), scrollBy(0, -64)`, nil)
+		looks(tab, "map-back", size)
+		for what, script := range map[string]string{"behind parts": linesBehindParts, "out of the drawing": linesOutside} {
+			var n int
+			tab.Eval(script, &n)
+			if n > 0 {
+				t.Errorf("%s: %d points of lines are %s", size.Name, n, what)
+			}
+		}
+	}
+}
+
 // TestServiceMapIsLive: parts and their pools are drawn, a part that is chosen shows its
 // calls, the table says all that the drawing does, and all of it goes by keyboard.
 func TestServiceMapIsLive(t *testing.T) {
@@ -676,7 +713,9 @@ func TestDecisionsAreFound(t *testing.T) {
 		tab.Until(`document.getElementById("decisions-error").textContent === ""`)
 		tab.Eval(`document.getElementById("decisions-title").scrollIntoView({block: "start"}), scrollBy(0, -64)`, nil)
 		looks(tab, "found", size)
-		s.do(func() { s.decided = append(s.decided, s.decision("50-"+size.Name, decide.Hold, time.Now(), "canary", "canary")) })
+		s.do(func() {
+			s.decided = append(s.decided, s.decision("50-"+size.Name, decide.Hold, time.Now(), "canary", "canary"))
+		})
 		tab.Eval(`document.getElementById("decisions-from").value = "2001-02-03T04:05", document.getElementById("decisions-to").value = "2001-02-04T04:05"`, nil)
 		tab.Click("#decisions-form button[type=submit]")
 		tab.UntilText("#decisions-empty", "No decision matches.")

@@ -105,10 +105,12 @@ export class ServiceMap {
     const stacked = getComputedStyle($("map-parts")).flexDirection === "column";
     const lines = merged(this.#map.links).filter((l) => l.from !== l.to && parts.has(l.from) && parts.has(l.to));
     const ends = new Map(); // lines at each side of a part, to stand apart
+    const last = Math.max(...depth.values());
     for (const l of lines) {
       const [a, b] = [depth.get(l.from), depth.get(l.to)];
-      l.start = { part: l.from, far: b >= a };
-      l.end = { part: l.to, far: b <= a, pool: l.toPool };
+      const beside = a === b && a < last; // behind the last layer there is no room
+      l.start = { part: l.from, far: b > a || beside };
+      l.end = { part: l.to, far: b < a || beside, pool: l.toPool };
       for (const [end, other] of [[l.start, l.to], [l.end, l.from]]) {
         const side = `${end.part} ${end.far}`;
         end.toward = stacked ? parts.get(other).box.x : parts.get(other).box.y;
@@ -116,6 +118,7 @@ export class ServiceMap {
       }
     }
     for (const side of ends.values()) place(side, parts, stacked, box);
+    for (const l of lines) l.over = crossings(l, depth, parts, stacked);
     const { w, h: height } = box($("map-parts"));
     const el = $("map-lines");
     el.setAttribute("viewBox", `0 0 ${w} ${height}`);
@@ -198,13 +201,44 @@ function points({ start, end }, stacked) {
   return [[start.x, start.y], handle(start), handle(end), [end.x, end.y]];
 }
 
+/** crossings are where a line that goes back over layers crosses them: each in the gap nearest to its way. */
+function crossings(l, depth, parts, stacked) {
+  const [a, b] = [depth.get(l.from), depth.get(l.to)];
+  const across = (end) => (stacked ? end.x : end.y);
+  const over = [];
+  for (let d = a - 1; d > b; d--) {
+    const layer = [...parts].filter(([id]) => depth.get(id) === d).map(([, { box: r }]) => (stacked ? { from: r.x, to: r.x + r.w, near: r.y, far: r.y + r.h } : { from: r.y, to: r.y + r.h, near: r.x, far: r.x + r.w }));
+    layer.sort((p, q) => p.from - q.from);
+    const gaps = layer.map((p, i) => (i === 0 ? p.from - 10 : (layer[i - 1].to + p.from) / 2)).concat(layer.at(-1).to + 10);
+    const wish = across(l.start) + ((across(l.end) - across(l.start)) * (a - d)) / (a - b);
+    const at = gaps.reduce((best, gap) => (Math.abs(gap - wish) < Math.abs(best - wish) ? gap : best));
+    over.push({ at, near: Math.min(...layer.map((p) => p.near)), far: Math.max(...layer.map((p) => p.far)) });
+  }
+  return over;
+}
+
+// way leads back over layers: straight where it crosses one, bent between them.
+function way(l, from, to, stacked) {
+  const spot = (along, across) => (stacked ? [across, along] : [along, across]);
+  const stops = [from, ...l.over.flatMap((o) => [spot(o.far, o.at), spot(o.near, o.at)]), to];
+  const axis = stacked ? 1 : 0;
+  const moved = (p, by) => p.map((v, i) => (i === axis ? v + by : v));
+  const bends = [];
+  for (let i = 0; i < stops.length; i += 2) {
+    const reach = Math.abs(stops[i][axis] - stops[i + 1][axis]) * 0.42;
+    bends.push([stops[i], moved(stops[i], -reach), moved(stops[i + 1], reach), stops[i + 1]]);
+  }
+  l.points = bends[0]; // its label stands there
+  return `M${from}${bends.map(([p, q, r, s], i) => `${i ? `L${p}` : ""}C${q} ${r} ${s}`).join("")}`;
+}
+
 function curve(l, stacked, most) {
   const [a, b, c, d] = (l.points = points(l, stacked));
   const [dx, dy] = stacked ? [0, l.end.far ? 1 : -1] : [l.end.far ? 1 : -1, 0]; // out of the part
   const tip = [d[0] + dx * 7, d[1] + dy * 7];
   const width = 1.25 + 2.25 * Math.sqrt(l.qps / most);
   return [
-    svg("path", { class: "wire", d: `M${a}C${b} ${c} ${tip}`, "stroke-width": width.toFixed(2) }),
+    svg("path", { class: "wire", d: l.over.length ? way(l, a, tip, stacked) : `M${a}C${b} ${c} ${tip}`, "stroke-width": width.toFixed(2) }),
     svg("path", { class: "tip", d: `M${d}L${[tip[0] + dy * 4.5 + dx * 2, tip[1] + dx * 4.5 + dy * 2]}L${[tip[0] - dy * 4.5 + dx * 2, tip[1] - dx * 4.5 + dy * 2]}Z` }),
   ];
 }
