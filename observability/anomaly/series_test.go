@@ -2,6 +2,8 @@ package anomaly
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -72,4 +74,34 @@ func TestLook(t *testing.T) {
 	if known != 1 || len(all) != 2 {
 		t.Errorf("%d of %d groups are known", known, len(all))
 	}
+}
+
+// BenchmarkLook is what the console does each minute: seven days of 20 groups, and what it
+// keeps of them.
+func BenchmarkLook(b *testing.B) {
+	now := start.AddDate(0, 0, 7)
+	all := map[group.ID]*Series{}
+	r := rand.New(rand.NewPCG(1, 2))
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for at := start; at.Before(now); at = at.Add(6 * time.Hour) {
+		var read []sli.Stats
+		for m := at; m.Before(at.Add(6 * time.Hour)); m = m.Add(time.Minute) {
+			for g := range 20 {
+				read = append(read, sli.Stats{
+					Group: group.ID(fmt.Sprintf("%06x", g)), Window: sli.Window{From: m, To: m.Add(time.Minute)},
+					Requests: uint64(2000 + r.IntN(400)), P95: time.Duration(40_000+r.IntN(10_000)) * time.Microsecond,
+				})
+			}
+		}
+		Join(all, Of(read))
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	for b.Loop() {
+		Look(DefaultSettings(), all, now.Add(-time.Hour))
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB-kept")
+	runtime.KeepAlive(all)
 }
