@@ -731,3 +731,18 @@ func TestDecisionsAreFound(t *testing.T) {
 		s.do(func() { s.statsErr = nil })
 	}
 }
+
+// TestAnomalyThatLasts keeps its line, and the focus in it, although the hour that is looked
+// at goes on.
+func TestAnomalyThatLasts(t *testing.T) {
+	s := serve(t, nil)
+	s.do(func() { s.slowSince = time.Now().Add(-2 * time.Hour) })
+	tab := open(t, browsertest.Start(t), s, browsertest.Desktop())
+	tab.UntilText("#anomalies time", "for an hour or more")
+	tab.Eval(`document.querySelector("#anomalies a").focus()`, nil)
+	var since string
+	tab.Eval(`document.querySelector("#anomalies time").dateTime`, &since)
+	s.do(func() { s.skew = 2 * time.Minute })
+	tab.Until(`document.querySelector("#anomalies time").dateTime > ` + fmt.Sprintf("%q", since))
+	tab.Until(`document.activeElement === document.querySelector("#anomalies a")`)
+}

@@ -10,16 +10,19 @@ const MEASURES = {
   "P95 in milliseconds": { name: "P95", format: ms },
 };
 
+const HOUR = 3_600_000; // what is looked at
+
 /** anomalies lists findings, with a link to each one's group and its traces. */
 export function anomalies(el, rows) {
-  list(el, rows, (a) => [a.group, a.measure, a.kind, a.since].join("|"), create, update);
+  // What lasts keeps its line, and the focus in it: of an hour, its beginning moves on.
+  list(el, rows, (a) => [a.group, a.measure, a.kind, a.lasts || a.since].join("|"), create, update);
 }
 
 function create(a) {
   return h("li", {}, h("span", { class: "badge" }),
     h("span", { class: "of" }, h("a", { href: `#/group/${a.group}`, "aria-label": `Group ${a.group}: its figures and traces` }, h("code", {}, a.group)), h("span", { class: "identity" }, identity(a))),
     h("span", { class: "what" }, h("span", { class: "seen" }), h("span", { class: "usual" }), h("p", { class: "words" })),
-    h("time", { datetime: a.since, title: clock(a.since) }));
+    h("time"));
 }
 
 function update(el, a) {
@@ -31,8 +34,11 @@ function update(el, a) {
   put(el.querySelector(".seen"), `${m.name} ${m.format(a.seen)}`);
   put(el.querySelector(".usual"), `${change ? "before" : "expected"} ${m.format(a.usual)}`);
   put(el.querySelector(".words"), a.words);
-  const length = span((a.lasts || change ? Date.now() : new Date(a.until)) - new Date(a.since));
-  put(el.querySelector("time"), change ? `${length} ago` : `since ${clock(a.since)}, ${a.lasts ? "" : "for "}${length}`);
+  const length = (a.lasts || change ? Date.now() : new Date(a.until)) - new Date(a.since);
+  const time = el.querySelector("time");
+  time.dateTime = a.since;
+  time.title = clock(a.since);
+  put(time, change ? `${span(length)} ago` : a.lasts && length >= HOUR ? "for an hour or more" : `since ${clock(a.since)}, ${a.lasts ? "" : "for "}${span(length)}`);
 }
 
 /** anomaliesNote says of what the panel speaks, and why it may be empty. */
