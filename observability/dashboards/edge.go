@@ -19,7 +19,7 @@ func edge() Board {
 				{Kind: Graph, Title: "5xx by pool", Unit: units.RequestsPerSecond, Queries: []Query{{"{{envoy_cluster_name}}/{{traffic_pool}}", rate(`envoy_cluster_upstream_rq_xx{envoy_response_code_class="5"}`, "envoy_cluster_name, traffic_pool")}}},
 			}},
 			{"Pools", []Panel{
-				{Graph, "How full they are", "As their instances say, on average: 100% of CPU is what their limits let them use. Nothing: they say nothing.", units.PercentUnit, []Query{
+				{Kind: Graph, Title: "How full they are", About: "As their instances say, on average: 100% of CPU is what their limits let them use. Nothing: they say nothing.", Unit: units.PercentUnit, Queries: []Query{
 					{"{{service}}/{{pool}} {{resource}}", "max by (service, pool, resource) (tracegate_pool_saturation_ratio)"},
 				}},
 			}},

@@ -97,6 +97,9 @@ type RouteSpec struct {
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=8
 	Limits []string `json:"limits,omitempty"`
+	// jwt says who may ask, by tokens of identity providers.
+	// +optional
+	JWT *RouteJWT `json:"jwt,omitempty"`
 	// addresses that may ask.
 	// +optional
 	Addresses *Addresses `json:"addresses,omitempty"`
@@ -220,6 +223,20 @@ type QueryMatch struct {
 	// present with whatever value.
 	// +optional
 	Present bool `json:"present,omitempty"`
+}
+
+// RouteJWT says who may ask: who has a token that one of the policy's identity providers
+// verifies.
+type RouteJWT struct {
+	// require a token of one of these; names of the policy's jwt, or session, the product's
+	// own.
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Require []string `json:"require"`
+	// allowMissing lets requests without a token in, and none with a bad one.
+	// +optional
+	AllowMissing bool `json:"allowMissing,omitempty"`
 }
 
 // Canary serves a share of users from other pools, the same users always.
