@@ -2,7 +2,6 @@ package core_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/tracegate/tracegate/core"
 	"github.com/tracegate/tracegate/core/protocol"
+	"github.com/tracegate/tracegate/core/store/storetest"
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/mesh/placement"
 )
@@ -307,14 +307,7 @@ func TestSlowStoreRefusesSenders(t *testing.T) {
 	s := newSeen()
 	c, _ := n.connect(bob, s)
 
-	db, err := sql.Open("sqlite", strings.TrimPrefix(cfg.Store.URL, "sqlite:"))
-	must(t, err)
-	defer db.Close()
-	hold, err := db.Conn(t.Context())
-	must(t, err)
-	_, err = hold.ExecContext(t.Context(), "BEGIN IMMEDIATE") // who else writes waits
-	must(t, err)
-
+	unlock := storetest.Lock(t, cfg.Store.URL)
 	accepted := 0
 	refused := func(err error) bool {
 		if err == nil {
@@ -337,8 +330,7 @@ func TestSlowStoreRefusesSenders(t *testing.T) {
 		t.Errorf("stored %d messages while nobody could write", len(stored))
 	}
 
-	_, err = hold.ExecContext(t.Context(), "ROLLBACK")
-	must(t, err)
+	unlock()
 	s.wait(t, id, accepted)
 	eventually(t, "accepted again", func() bool { return !refused(n.send(ann, id, fmt.Sprint(accepted))) })
 	s.wait(t, id, accepted)

@@ -381,9 +381,9 @@ func (d *document) learned(data []byte, p Policy) version {
 }
 
 // lines are those of each rule.
-func (o *outlined) lines() []string {
-	out := make([]string, len(o.rules))
-	for i, r := range o.rules {
+func (s *outlined) lines() []string {
+	out := make([]string, len(s.rules))
+	for i, r := range s.rules {
 		out[i] = strings.Clone(r.text)
 	}
 	return out
