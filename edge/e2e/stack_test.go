@@ -216,7 +216,7 @@ func startSecured(t *testing.T, addr string, secured *tls.Config) *controlPlane 
 func (c *controlPlane) set(t *testing.T, snap *xds.Snapshot) {
 	t.Helper()
 	c.Set(snap)
-	timeout := time.After(time.Minute)
+	timeout := time.After(3 * time.Minute)
 	for {
 		edges := c.Edges()
 		if len(edges) == 1 && edges[0].Connected && edges[0].InSync && edges[0].Version == snap.Version {
@@ -386,7 +386,7 @@ func TestMain(m *testing.M) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(3 * time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
