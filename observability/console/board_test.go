@@ -80,7 +80,7 @@ func TestEntriesAreNewestFirst(t *testing.T) {
 	if len(got) != 2 || got[0].ID != "2" || got[1].ID != "1" {
 		t.Fatalf("order: %+v", got)
 	}
-	want := &console.Figures{Pool: "canary", Seconds: 2, Requests: 8, Errors: 4, QPS: 4, P50: .5, P95: 1, P99: 2}
+	want := &console.Figures{Pool: "canary", From: noon, To: noon.Add(2 * time.Second), Seconds: 2, Requests: 8, Errors: 4, QPS: 4, P50: .5, P95: 1, P99: 2}
 	if diff := cmp.Diff(want, got[0].Stats); diff != "" {
 		t.Errorf("figures (-want +got):\n%s", diff)
 	}
