@@ -255,11 +255,12 @@ func TestProbesAreAskedWhileSomebodyWatches(t *testing.T) {
 	begin := time.Now()
 	one, _ := c.stream(ctx)
 	two, _ := c.stream(ctx)
-	for range 3 {
+	for range 8 {
 		until(t, one, "kernel")
 		until(t, two, "kernel")
 	}
-	if n, most := asked(), int(time.Since(begin)/s.cfg.Poll)+2; n > most {
+	// One a tick, and some for the first viewer and ticks that came late; not one a viewer.
+	if n, most := asked(), int(time.Since(begin)/s.cfg.Poll)+5; n > most {
 		t.Errorf("%d questions for 2 viewers in %s, at most %d expected", n, time.Since(begin), most)
 	}
 	cancel()
