@@ -111,8 +111,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.unsaturated = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "tracegate_pool_saturation_errors_total", Help: "Times it was not to be had how full pools are.",
 	})
-	reg.MustRegister(m.paths, m.saturation, m.unsaturated, m.draining, m.unauthenticated)
-	reg.MustRegister(m.settings, m.trials, m.limited, m.rolledBack, m.warms, m.lost, m.quarantined, m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.expires, m.saves, m.queued, m.durable, m.whys)
+	reg.MustRegister(m.paths, m.saturation, m.unsaturated, m.draining, m.unauthenticated, m.settings, m.trials, m.limited, m.rolledBack, m.warms, m.lost, m.quarantined, m.decisions, m.evaluations, m.isolated, m.stale, m.programmed, m.programming, m.sourceError, m.expires, m.saves, m.queued, m.durable, m.whys)
 	return m
 }
 

@@ -105,6 +105,20 @@ func startCluster(t *testing.T) *enginetest.Engine {
 	return enginetest.Start(t, func(c *engine.Config) { c.File = file })
 }
 
+// openCluster is a store of an engine that is the only shard of a cluster.
+func openCluster(t *testing.T) (*enginetest.Engine, store.Config, *store.Store) {
+	t.Helper()
+	e := startCluster(t)
+	cfg := config(e)
+	cfg.Addr, cfg.Cluster = node(t, e), cluster()
+	s, err := store.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return e, cfg, s
+}
+
 func plain(t *testing.T, addr, database string) driver.Conn {
 	t.Helper()
 	c, err := clickhouse.Open(&clickhouse.Options{
@@ -215,14 +229,7 @@ func node(t *testing.T, e *enginetest.Engine) string {
 // TestClusterOfOne migrates, inserts, asks and downgrades as on a cluster, by an engine that
 // is its only shard; see [node] for what it leaves out.
 func TestClusterOfOne(t *testing.T) {
-	e := startCluster(t)
-	cfg := config(e)
-	cfg.Addr, cfg.Cluster = node(t, e), cluster()
-	s, err := store.Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	e, cfg, s := openCluster(t)
 	for range 2 {
 		if err := s.Migrate(t.Context()); err != nil {
 			t.Fatal(err)

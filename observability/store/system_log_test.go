@@ -84,14 +84,7 @@ func TestSystemLogsAreBounded(t *testing.T) {
 
 // TestSystemLogsOfACluster asks all replicas.
 func TestSystemLogsOfACluster(t *testing.T) {
-	e := startCluster(t)
-	cfg := config(e)
-	cfg.Addr, cfg.Cluster = node(t, e), cluster()
-	s, err := store.Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	e, cfg, s := openCluster(t)
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
