@@ -425,6 +425,7 @@ func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 	c.Admin, c.Console = cfg.Observe.Admin, cfg.Observe.Console
 	c.Ingest.Addr, c.Ingest.HTTPAddr = cfg.Observe.OTLP, cfg.Observe.HTTP
 	c.Ingest.SpoolDir = filepath.Join(cfg.Data, "spool")
+	c.Receiver = hostname() + " " + cfg.Observe.OTLP
 	c.Ingest.Writers, c.SystemLogDays = writers(cfg), cfg.ClickHouse.SystemLogDays
 	own, err := identityOf(cfg, identity.Observe)
 	if err != nil {
@@ -436,7 +437,7 @@ func runObserve(ctx context.Context, cfg Config, log *slog.Logger) error {
 			c.Ingest.HTTPTLS = own.Server(true)
 		}
 	}
-	c.RemoteWrite = remotewrite.Config{URL: cfg.Observe.Write, Every: 10 * time.Second, Labels: map[string]string{"job": "tracegate", "instance": cfg.Observe.Admin}}
+	c.RemoteWrite = remotewrite.Config{URL: cfg.Observe.Write, Every: 10 * time.Second, Labels: map[string]string{"job": "tracegate", "instance": hostname() + " " + cfg.Observe.Admin}}
 	token, err := os.ReadFile(filepath.Join(cfg.secrets(), "remote-write.token"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read remote-write token: %w", err)

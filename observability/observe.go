@@ -32,6 +32,9 @@ type Config struct {
 	Console string
 	Store   store.Config
 	Ingest  ingest.Config
+	// Receiver names this process among all that write to the same tables: under a name that
+	// two share, one would say of the other that all it was given is stored.
+	Receiver string
 	// RemoteWrite is where group metrics are sent; without a URL nowhere.
 	RemoteWrite remotewrite.Config
 	// Migrate bounds the pause between tries to reach ClickHouse at the start.
@@ -48,7 +51,7 @@ type Config struct {
 	Drain time.Duration
 }
 
-// DefaultConfig is Config without the store's password and the spool's folder.
+// DefaultConfig is Config without the store's password, the spool's folder and the receiver's name.
 func DefaultConfig() Config {
 	return Config{
 		Admin: "127.0.0.1:9211", Console: "127.0.0.1:8090", Store: store.DefaultConfig(), Ingest: ingest.DefaultConfig(),
@@ -62,6 +65,9 @@ func (c Config) Validate() error {
 		if _, _, err := net.SplitHostPort(a[1]); err != nil {
 			return fmt.Errorf("%s: %w", a[0], err)
 		}
+	}
+	if c.Receiver == "" {
+		return errors.New("receiver: must not be empty")
 	}
 	if min(c.Migrate, c.Sizes, c.Quotas, c.SystemLogs, c.Drain) <= 0 {
 		return errors.New("migrate, sizes, quotas, system_logs and drain: must be positive")
@@ -150,7 +156,7 @@ func Run(ctx context.Context, cfg Config, deps Deps, log *slog.Logger) error {
 			logs := systemLogs{bound: s.BoundSystemLogs, days: cfg.SystemLogDays, log: log}
 			return logs.run(gctx, cfg.SystemLogs)
 		})
-		g.Go(func() error { return in.Mark(gctx, cfg.Ingest.Addr, sink) })
+		g.Go(func() error { return in.Mark(gctx, cfg.Receiver, sink) })
 		g.Go(func() error { return sizes.run(gctx, s.Tables, cfg.Sizes) })
 		if len(cfg.Store.Quotas) > 0 {
 			g.Go(func() error { return bounds.run(gctx, cfg.Quotas) })

@@ -62,6 +62,7 @@ func (p page) Run(ctx context.Context) error {
 func observe(t *testing.T, clickhouseAddr string) (cfg Config, stop func()) {
 	t.Helper()
 	cfg = DefaultConfig()
+	cfg.Receiver = "test"
 	cfg.Admin, cfg.Console, cfg.Ingest.Addr, cfg.Ingest.HTTPAddr = freeport.ForTest(t), freeport.ForTest(t), freeport.ForTest(t), freeport.ForTest(t)
 	cfg.Store.Addr, cfg.Store.User, cfg.Store.Password = clickhouseAddr, enginetest.User, enginetest.Password
 	cfg.Ingest.SpoolDir = filepath.Join(t.TempDir(), "spool")
@@ -292,7 +293,7 @@ func TestClickHouseAwayLosesAndDoublesNothing(t *testing.T) {
 	rows := query(t, e.Addr, "SELECT count() FROM otel_traces")
 	requests := query(t, e.Addr, "SELECT sum(Requests) FROM traffic_group WHERE Grain = 1")
 	a := account(t, cfg.Admin)
-	t.Logf("made %d, spooled at the end of the outage %d in %d batches", made.Load(), spooled.Spooled, spooled.SpoolBatches)
+	t.Logf("made %d, spooled at the end of the outage %d in %d segments", made.Load(), spooled.Spooled, spooled.SpoolSegments)
 	n, want := made.Load(), fmt.Sprint(made.Load())
 	if a.Received != n || a.Stored != n || rows != want || once != want || requests != want {
 		t.Errorf("made %d, account %+v, table %s (%s traces), statistics %s", n, a, rows, once, requests)
@@ -325,14 +326,15 @@ func TestStartsWithoutClickHouse(t *testing.T) {
 
 func TestConfigValidateNamesTheKey(t *testing.T) {
 	for key, edit := range map[string]func(*Config){
-		"admin":   func(c *Config) { c.Admin = "x" },
-		"console": func(c *Config) { c.Console = "x" },
-		"migrate": func(c *Config) { c.Migrate = 0 },
-		"store":   func(c *Config) { c.Store.Database = "" },
-		"ingest":  func(c *Config) { c.Ingest.SpoolDir = "" },
+		"admin":    func(c *Config) { c.Admin = "x" },
+		"console":  func(c *Config) { c.Console = "x" },
+		"migrate":  func(c *Config) { c.Migrate = 0 },
+		"store":    func(c *Config) { c.Store.Database = "" },
+		"receiver": func(c *Config) { c.Receiver = "" },
+		"ingest":   func(c *Config) { c.Ingest.SpoolDir = "" },
 	} {
 		cfg := DefaultConfig()
-		cfg.Ingest.SpoolDir = "x"
+		cfg.Receiver, cfg.Ingest.SpoolDir = "x", "x"
 		if err := cfg.Validate(); err != nil {
 			t.Fatal(err)
 		}
@@ -350,7 +352,7 @@ func TestPortInUseIsSaid(t *testing.T) {
 	}
 	defer l.Close()
 	cfg := DefaultConfig()
-	cfg.Ingest.SpoolDir = t.TempDir()
+	cfg.Receiver, cfg.Ingest.SpoolDir = "test", t.TempDir()
 	cfg.Admin, cfg.Ingest.Addr = freeport.ForTest(t), l.Addr().String() // HTTPAddr is not reached
 	err = Run(t.Context(), cfg, Deps{Registry: prometheus.NewRegistry()}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "listen for telemetry") || !strings.Contains(err.Error(), l.Addr().String()) {

@@ -11,7 +11,7 @@ import (
 const (
 	SpoolFull    otlp.Reason = "spool_full"    // ClickHouse away longer than the spool lasts; the sender was told
 	SpoolError   otlp.Reason = "spool_error"   // the disk refused; the sender was told and may send again
-	SpoolCorrupt otlp.Reason = "spool_corrupt" // a spooled batch was damaged on disk
+	SpoolCorrupt otlp.Reason = "spool_corrupt" // spooled records were damaged on disk
 	Rejected     otlp.Reason = "rejected"      // ClickHouse refuses the data itself
 )
 
@@ -45,11 +45,11 @@ type Account struct {
 	Flow
 	Tables map[otlp.Table]Flow `json:"tables"`
 	Cut    map[otlp.Cut]uint64 `json:"cut"` // stored, but not whole
-	// SpoolBatches and SpoolBytes are the spool's size; Away is true while ClickHouse
+	// SpoolSegments and SpoolBytes are the spool's size; Away is true while ClickHouse
 	// does not take batches.
-	SpoolBatches int   `json:"spool_batches"`
-	SpoolBytes   int64 `json:"spool_bytes"`
-	Away         bool  `json:"away"`
+	SpoolSegments int   `json:"spool_segments"`
+	SpoolBytes    int64 `json:"spool_bytes"`
+	Away          bool  `json:"away"`
 }
 
 // Balanced says whether the equation holds, for each table too.
@@ -155,7 +155,7 @@ func (l *ledger) settle(t otlp.Table, rows int, size int64, to func(*Flow, uint6
 	to(l.tables[t], uint64(rows))
 }
 
-// unspool moves a spooled batch to where it went.
+// unspool moves spooled rows to where it went.
 func (l *ledger) unspool(t otlp.Table, rows int, to func(*Flow, uint64)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -29,6 +29,14 @@ func (r records) table() otlp.Table {
 	return otlp.Traces
 }
 
+// kind is what rows have in common that one insert takes.
+func (r records) kind() string {
+	if len(r.points) > 0 {
+		return string(otlp.Metrics) + "/" + string(r.points[0].Kind)
+	}
+	return string(r.table())
+}
+
 // byTable cuts r so that each part is of one table, which has it whole or not at all.
 func (r records) byTable() []records {
 	var parts []records

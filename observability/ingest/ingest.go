@@ -4,8 +4,8 @@
 //
 // A message is acknowledged once ClickHouse has its records or, while ClickHouse is
 // away, once they are on disk (ingest/spool). The spool is drained when ClickHouse is
-// back, each batch under the token of its first try, so a batch whose answer was lost is
-// not counted twice. New batches do not queue behind the spool: what decides needs the
+// back, by inserts of many batches, each of which keeps its token until it is answered, so
+// that one whose answer was lost is not counted twice. New batches do not queue behind the spool: what decides needs the
 // newest seconds first. Every bound has a rule and every record is accounted for
 // ([Account]).
 //
@@ -64,9 +64,12 @@ func New(cfg Config, sink Sink, reg prometheus.Registerer, log *slog.Logger) (*I
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("ingest configuration: %w", err)
 	}
-	sp, err := spool.Open(cfg.SpoolDir, cfg.SpoolBytes)
+	sp, err := spool.Open(cfg.SpoolDir, spool.Bounds{Bytes: cfg.SpoolBytes, SegmentRows: cfg.FlushRows, SegmentBytes: cfg.FlushBytes / 8})
 	if err != nil {
 		return nil, err
+	}
+	for _, err := range sp.Unreadable() {
+		log.Error("spooled segment cannot be read and stays for the next start", "error", err)
 	}
 	recovered := map[otlp.Table]int{}
 	sp.Each(func(token string, rows int) { recovered[tableOf(token)] += rows })
@@ -90,7 +93,7 @@ func New(cfg Config, sink Sink, reg prometheus.Registerer, log *slog.Logger) (*I
 func (i *Ingest) Account() Account {
 	a := i.book.snapshot()
 	u := i.spool.Usage()
-	a.SpoolBatches, a.SpoolBytes, a.Away = u.Batches, u.Bytes, i.writer.away.Load()
+	a.SpoolSegments, a.SpoolBytes, a.Away = u.Segments, u.Bytes, i.writer.away.Load()
 	return a
 }
 
@@ -162,6 +165,7 @@ func (i *Ingest) Serve(ctx context.Context, l Listeners) error {
 	}
 	stopDraining()
 	storing.Wait()
+	i.spool.Close()
 	return err
 }
 

@@ -37,6 +37,7 @@ type sink struct {
 	refuse   store.PointKind     // for good
 	tries    int
 	tokens   map[string]int
+	changed  int // batches that came again under their token, and were others
 }
 
 func (s *sink) InsertSpans(_ context.Context, token string, spans []store.Span) error {
@@ -68,6 +69,9 @@ func (s *sink) insert(token string, rows int) error {
 			return err
 		}
 	}
+	if was, known := s.tokens[token]; known && was != rows {
+		s.changed++
+	}
 	s.tokens[token] = rows
 	if s.failWith != nil {
 		return s.failWith(s.tries)
@@ -89,6 +93,13 @@ func (s *sink) rows() int {
 		n += rows
 	}
 	return n
+}
+
+// inserts is how many batches there are, and how many changed between two tries.
+func (s *sink) inserts() (batches, changed int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.tokens), s.changed
 }
 
 var errAway = errors.New("connection refused")
@@ -261,7 +272,7 @@ func TestSpoolTakesOverAndDrains(t *testing.T) {
 	}
 	a := r.Account()
 	balanced(t, a)
-	if !a.Away || a.Spooled != 20 || a.SpoolBatches == 0 {
+	if !a.Away || a.Spooled != 20 || a.SpoolSegments == 0 {
 		t.Errorf("account while away = %+v", a)
 	}
 	s.set(nil)
@@ -273,6 +284,50 @@ func TestSpoolTakesOverAndDrains(t *testing.T) {
 	}
 	if _, err := r.traces.Export(t.Context(), message(1, 0)); err != nil || s.rows() != 21 {
 		t.Errorf("afterwards: %v, sink has %d of 21", err, s.rows())
+	}
+}
+
+// TestAnOutageIsMadeUpForByFewInserts: what came while ClickHouse was away costs it no insert
+// for each of the batches that it would have got.
+func TestAnOutageIsMadeUpForByFewInserts(t *testing.T) {
+	s := &sink{tokens: map[string]int{}, fail: away}
+	r := start(t, testConfig(t), s)
+	for range 40 {
+		if _, err := r.traces.Export(t.Context(), message(3, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.metrics.Export(t.Context(), measured(2)); err != nil { // three kinds
+			t.Fatal(err)
+		}
+	}
+	s.set(nil)
+	eventually(t, "spool drained", func() bool { return r.Account().Stored == 40*(3+6) })
+	balanced(t, r.Account())
+	// A tried batch of each table's pipeline and a segment of each kind, which may have been cut once.
+	if batches, changed := s.inserts(); s.rows() != 40*(3+6) || batches > 12 || changed > 0 {
+		t.Errorf("sink has %d rows by %d inserts, %d of which changed", s.rows(), batches, changed)
+	}
+}
+
+// TestLostSpoolFilesAreCounted: somebody made room on the disk.
+func TestLostSpoolFilesAreCounted(t *testing.T) {
+	cfg := testConfig(t)
+	s := &sink{tokens: map[string]int{}, fail: away}
+	r := start(t, cfg, s)
+	for range 4 {
+		if _, err := r.traces.Export(t.Context(), message(5, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.RemoveAll(cfg.SpoolDir); err != nil {
+		t.Fatal(err)
+	}
+	s.set(nil)
+	eventually(t, "settled", func() bool { return r.Account().Spooled == 0 })
+	a := r.Account()
+	balanced(t, a)
+	if a.Dropped[SpoolCorrupt] != 20 || a.Stored != 0 {
+		t.Errorf("account = %+v, want 20 lost", a)
 	}
 }
 
@@ -347,7 +402,7 @@ func TestDamagedSpoolIsCounted(t *testing.T) {
 		}
 	}
 	r.stop()
-	files, err := filepath.Glob(filepath.Join(cfg.SpoolDir, "*.batch"))
+	files, err := filepath.Glob(filepath.Join(cfg.SpoolDir, "*.segment"))
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}

@@ -8,7 +8,7 @@ type collector struct {
 	account func() Account
 
 	received, recovered, stored, refused, dropped, cut *prometheus.Desc
-	spooled, pending, spoolBatches, spoolBytes, away   *prometheus.Desc
+	spooled, pending, spoolSegments, spoolBytes, away  *prometheus.Desc
 }
 
 func newCollector(account func() Account) *collector {
@@ -17,18 +17,18 @@ func newCollector(account func() Account) *collector {
 	}
 	const table = "table"
 	return &collector{
-		account:      account,
-		received:     d("received_records_total", "Records received: received + recovered = stored + spooled + pending + dropped.", table),
-		recovered:    d("recovered_records_total", "Records found in the spool at the start.", table),
-		stored:       d("stored_records_total", "Records acknowledged by ClickHouse.", table),
-		refused:      d("refused_records_total", "Records in messages turned away because too much was pending; their senders keep them.", table),
-		dropped:      d("dropped_records_total", "Records that are lost, by table and reason.", table, "reason"),
-		cut:          d("cut_total", "Things cut from stored records, by kind.", "kind"),
-		spooled:      d("spooled_records", "Records on disk now.", table),
-		pending:      d("pending_records", "Records in memory now, not acknowledged yet.", table),
-		spoolBatches: d("spool_batches", "Batches on disk now."),
-		spoolBytes:   d("spool_bytes", "Bytes on disk now."),
-		away:         d("clickhouse_away", "1 while ClickHouse does not take batches."),
+		account:       account,
+		received:      d("received_records_total", "Records received: received + recovered = stored + spooled + pending + dropped.", table),
+		recovered:     d("recovered_records_total", "Records found in the spool at the start.", table),
+		stored:        d("stored_records_total", "Records acknowledged by ClickHouse.", table),
+		refused:       d("refused_records_total", "Records in messages turned away because too much was pending; their senders keep them.", table),
+		dropped:       d("dropped_records_total", "Records that are lost, by table and reason.", table, "reason"),
+		cut:           d("cut_total", "Things cut from stored records, by kind.", "kind"),
+		spooled:       d("spooled_records", "Records on disk now.", table),
+		pending:       d("pending_records", "Records in memory now, not acknowledged yet.", table),
+		spoolSegments: d("spool_segments", "Files on disk now; each is stored by one insert."),
+		spoolBytes:    d("spool_bytes", "Bytes on disk now."),
+		away:          d("clickhouse_away", "1 while ClickHouse does not take batches."),
 	}
 }
 
@@ -59,7 +59,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for kind, n := range a.Cut {
 		counter(c.cut, n, string(kind))
 	}
-	gauge(c.spoolBatches, float64(a.SpoolBatches))
+	gauge(c.spoolSegments, float64(a.SpoolSegments))
 	gauge(c.spoolBytes, float64(a.SpoolBytes))
 	away := 0.0
 	if a.Away {

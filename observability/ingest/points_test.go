@@ -82,7 +82,7 @@ func TestPointsSpoolAndDrain(t *testing.T) {
 	}
 	a := r.Account()
 	balanced(t, a)
-	if a.Spooled != 6 || a.SpoolBatches != 3 {
+	if a.Spooled != 6 || a.SpoolSegments != 3 {
 		t.Errorf("account while away = %+v, want 6 points in 3 batches", a)
 	}
 	r.stop()

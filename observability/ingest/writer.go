@@ -39,6 +39,8 @@ var (
 	errTryAgain = errors.New("try again")
 )
 
+var errDamaged = errors.New("batch is not what was spooled")
+
 // writer stores batches, or spools them while the sink is away.
 type writer struct {
 	cfg    Config
@@ -81,7 +83,8 @@ func (w *writer) write(b *batch) error {
 func (w *writer) writePart(part records, size int64) error {
 	table, rows := part.table(), part.len()
 	token := newToken(table)
-	if !w.away.Load() || w.spool.Usage().Batches == 0 {
+	tried := !w.away.Load() || w.spool.Usage().Segments == 0
+	if tried {
 		// Not the senders' contexts: a batch belongs to many.
 		ctx, cancel := context.WithTimeout(context.Background(), w.cfg.StoreTimeout)
 		err := w.insert(ctx, token, part)
@@ -100,7 +103,7 @@ func (w *writer) writePart(part records, size int64) error {
 			w.log.Warn("clickhouse is away, batches go to the spool", "error", err)
 		}
 	}
-	return w.toSpool(token, part, size)
+	return w.toSpool(token, part, size, tried)
 }
 
 // newToken names a batch for ClickHouse and in the spool, whose account needs its table
@@ -126,7 +129,9 @@ func (w *writer) insert(ctx context.Context, token string, part records) error {
 	return w.sink.InsertSpans(ctx, token, part.spans)
 }
 
-func (w *writer) toSpool(token string, part records, size int64) error {
+// toSpool keeps a part on disk. One that was tried may have been stored, and goes by its
+// token alone.
+func (w *writer) toSpool(token string, part records, size int64, tried bool) error {
 	table, rows := part.table(), part.len()
 	room := w.cfg.SpoolBytes
 	if table != otlp.Traces {
@@ -134,7 +139,7 @@ func (w *writer) toSpool(token string, part records, size int64) error {
 	}
 	payload, err := encode(part)
 	if err == nil {
-		err = w.spool.Append(token, rows, payload, room)
+		err = w.spool.Append(spool.Batch{Kind: part.kind(), Token: token, Alone: tried, Rows: rows, Payload: payload}, room)
 	}
 	switch {
 	case err == nil:
@@ -186,49 +191,71 @@ func (w *writer) ready(err error) <-chan struct{} {
 	return w.filled
 }
 
-// drainOne settles the oldest batch. It fails where that is worth another try.
+// drainOne settles the oldest segment. It fails where that is worth another try.
 func (w *writer) drainOne(ctx context.Context) (more bool, err error) {
-	b, ok, err := w.spool.Oldest()
+	seg, ok, err := w.spool.Oldest()
 	if !ok {
-		return false, err
-	}
-	var part records
-	if err == nil {
-		part, err = decode(b.Payload)
-	}
-	if errors.Is(err, spool.ErrCorrupt) {
-		w.log.Error("spooled batch is damaged and dropped", "rows", b.Rows)
-		return true, w.end(b, func() { w.book.unspool(tableOf(b.Token), b.Rows, dropped(SpoolCorrupt)) })
+		return false, nil
 	}
 	if err != nil {
+		w.log.Error("spooled segment cannot be read, others go first", "error", err)
+		w.spool.Defer(seg)
 		return false, err
+	}
+	table := tableOf(seg.Token)
+	part, damaged := decodeSegment(seg)
+	if damaged > 0 || seg.Skipped > 0 {
+		w.log.Error("spooled segment is damaged, what is left of it is stored", "damaged_rows", damaged, "rows", part.len(), "skipped_bytes", seg.Skipped)
+	}
+	end := func(to func(*Flow, uint64)) error {
+		return w.end(seg, func() {
+			w.book.unspool(table, part.len(), to)
+			w.book.unspool(table, damaged, dropped(SpoolCorrupt))
+		})
+	}
+	if part.len() == 0 {
+		return true, end(stored)
 	}
 	insertCtx, cancel := context.WithTimeout(ctx, w.cfg.DrainTimeout)
 	defer cancel()
-	err = w.insert(insertCtx, b.Token, part)
+	err = w.insert(insertCtx, seg.Token, part)
 	switch {
 	case err == nil:
 		if w.away.Swap(false) {
-			w.log.Info("clickhouse is back, draining the spool", "batches", w.spool.Usage().Batches)
+			w.log.Info("clickhouse is back, draining the spool", "rows", w.spool.Usage().Rows)
 		}
-		return true, w.end(b, func() { w.book.unspool(tableOf(b.Token), b.Rows, stored) })
+		return true, end(stored)
 	case !store.Temporary(err):
-		w.log.Error("clickhouse refuses a spooled batch", "rows", b.Rows, "error", err)
-		return true, w.end(b, func() { w.book.unspool(tableOf(b.Token), b.Rows, dropped(Rejected)) })
+		w.log.Error("clickhouse refuses a spooled segment", "rows", part.len(), "error", err)
+		return true, end(dropped(Rejected))
 	}
 	w.away.Store(true)
 	return false, err
 }
 
-// end removes a settled batch and then books it, so that one whose file stays, to be
+// end removes a settled segment and then books it, so that one whose file stays, to be
 // settled again under its token, is not booked twice.
-func (w *writer) end(b spool.Batch, book func()) error {
-	if err := w.spool.Remove(b); err != nil {
-		w.log.Error("settled batch stays in the spool", "error", err)
+func (w *writer) end(seg spool.Segment, book func()) error {
+	if err := w.spool.Remove(seg); err != nil {
+		w.log.Error("settled segment stays in the spool", "error", err)
 		return err
 	}
 	book()
 	return nil
+}
+
+// decodeSegment joins the batches of a segment, and counts the rows that are lost.
+func decodeSegment(seg spool.Segment) (part records, damaged int) {
+	damaged = seg.Damaged
+	for _, b := range seg.Batches {
+		p, err := decode(b.Payload)
+		if err != nil || p.len() != b.Rows {
+			damaged += b.Rows
+			continue
+		}
+		part.spans, part.points, part.logs = append(part.spans, p.spans...), append(part.points, p.points...), append(part.logs, p.logs...)
+	}
+	return part, damaged
 }
 
 // encode is gob, compressed: types and names of fields come with the data, so a spool
@@ -257,16 +284,16 @@ func encode(part records) ([]byte, error) {
 func decode(payload []byte) (part records, err error) {
 	z, err := zstd.NewReader(bytes.NewReader(payload), zstd.WithDecoderConcurrency(1))
 	if err != nil {
-		return records{}, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+		return records{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	defer z.Close()
 	dec := gob.NewDecoder(z)
 	if err := dec.Decode(&part.spans); err != nil {
-		return records{}, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+		return records{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	for _, rows := range []any{&part.points, &part.logs} {
 		if err := dec.Decode(rows); err != nil && !errors.Is(err, io.EOF) {
-			return records{}, fmt.Errorf("%w: %w", spool.ErrCorrupt, err)
+			return records{}, fmt.Errorf("%w: %w", errDamaged, err)
 		}
 	}
 	return part, nil

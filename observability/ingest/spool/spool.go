@@ -1,20 +1,25 @@
 // Package spool keeps batches in files while what should take them is away. It knows
 // nothing of what a batch holds.
 //
-// One file a batch: written whole, synced, then named; taken by removing it. So there is
-// no position to keep, a crash leaves whole batches or leftovers that Open removes, and
-// a batch that was being taken is offered again under its token. A log of segments with
-// an offset does the same with fewer files and more states, and lost.
+// Batches of one kind are gathered in a segment, a file that is taken whole, under one
+// token: an hour without an engine must not cost it as many inserts as it missed. A batch is
+// written at the end of its kind's open segment and synced. A segment is sealed when it is
+// large, when it is taken, and by a restart, and then never changes, so that what goes with
+// its token is always the same; it ends by being removed. There is no position to keep: a
+// crash leaves whole segments, at most with the beginning of a batch at the end, which
+// nobody was told of. A batch that was tried before keeps its own token, and so has a
+// segment of its own.
+//
+// One file a batch has fewer states, and lost: of a minute without ClickHouse it made a
+// thousand inserts, which took longer than to receive what was in them.
 //
 // A full spool refuses the newest batch and never drops one it has accepted.
 package spool
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,57 +28,85 @@ import (
 	"sync"
 )
 
-var (
-	// ErrFull says that a batch would exceed the bound.
-	ErrFull = errors.New("spool is full")
-	// ErrCorrupt says that a batch is not what was written.
-	ErrCorrupt = errors.New("spooled batch is corrupt")
-)
+// ErrFull says that a batch would exceed the bound.
+var ErrFull = errors.New("spool is full")
 
 const (
-	magic      = "TGSPOOL1"
-	headerSize = len(magic) + 4 + 4 + 2 // checksum of all that follows it, rows, token's length
-	extension  = ".batch"
-	temporary  = ".tmp"
+	extension = ".segment"
+	oldest    = ".batch" // of versions that had a file for each batch
+	temporary = ".tmp"
 )
 
-// Batch is one spooled batch.
+// Bounds are what a spool and its segments may hold.
+type Bounds struct {
+	Bytes int64 // of all files
+	// SegmentRows and SegmentBytes seal a segment; a batch that is larger has one of its own.
+	SegmentRows  int
+	SegmentBytes int64
+}
+
+// Batch is what Append keeps.
 type Batch struct {
-	Token   string
+	// Kind is what batches have in common that may be taken together.
+	Kind string
+	// Token names the segment where this batch begins one, else it is not used.
+	Token string
+	// Alone says that Token was tried before: nothing else may go by that name.
+	Alone   bool
 	Rows    int
 	Payload []byte
+}
 
-	file entry
+// Segment is what is taken at once.
+type Segment struct {
+	Token   string
+	Batches []Kept // oldest first
+	Damaged int    // rows of batches that are not what was written, as far as that can be told
+	Skipped int64  // bytes that are no whole batch, as a crash leaves them at the end
+
+	file *file
+}
+
+// Kept is a batch as it was given to Append.
+type Kept struct {
+	Rows    int
+	Payload []byte
 }
 
 // Usage is what the spool holds.
 type Usage struct {
-	Batches int
-	Rows    int
-	Bytes   int64
+	Segments int
+	Rows     int
+	Bytes    int64
 }
 
-// Spool is safe for concurrent use, but one goroutine takes: Oldest, then Remove.
+// Spool is safe for concurrent use, but one goroutine takes: Oldest, then Remove or Defer.
 type Spool struct {
-	dir      string
-	maxBytes int64
+	dir    string
+	bounds Bounds
 
 	mu    sync.Mutex
 	next  uint64
-	files []entry // oldest first
+	files []*file          // oldest first
+	open  map[string]*file // by kind, of files
 	usage Usage
+
+	unreadable []error // of Open
 }
 
-type entry struct {
+// file is a segment. What a failed write may have left behind size is not part of it.
+type file struct {
 	name  string
 	token string
 	rows  int
 	size  int64
+	out   *os.File // nil: sealed
 }
 
 // Open makes dir where it is not there, removes what a crash left half written, and
-// finds the batches of earlier runs.
-func Open(dir string, maxBytes int64) (*Spool, error) {
+// finds the batches of earlier runs. Files that cannot be read stay for the next time
+// (Unreadable).
+func Open(dir string, bounds Bounds) (*Spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make spool folder: %w", err)
 	}
@@ -81,52 +114,35 @@ func Open(dir string, maxBytes int64) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read spool folder: %w", err)
 	}
-	s := &Spool{dir: dir, maxBytes: maxBytes}
+	s := &Spool{dir: dir, bounds: bounds, open: map[string]*file{}}
 	for _, f := range list {
 		if strings.HasSuffix(f.Name(), temporary) {
 			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
-				return nil, fmt.Errorf("remove half-written batch: %w", err)
+				return nil, fmt.Errorf("remove half-written segment: %w", err)
 			}
 			continue
 		}
-		number, err := strconv.ParseUint(strings.TrimSuffix(f.Name(), extension), 16, 64)
-		if err != nil || !strings.HasSuffix(f.Name(), extension) {
+		ext := filepath.Ext(f.Name())
+		number, err := strconv.ParseUint(strings.TrimSuffix(f.Name(), ext), 16, 64)
+		if err != nil || ext != extension && ext != oldest {
 			continue // not ours
 		}
-		info, err := f.Info()
+		found, err := inspect(filepath.Join(dir, f.Name()))
 		if err != nil {
-			return nil, fmt.Errorf("read spool folder: %w", err)
+			s.unreadable = append(s.unreadable, err)
+			continue
 		}
-		e := entry{name: f.Name(), size: info.Size()}
-		if e.rows, e.token, err = readHead(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, ErrCorrupt) {
-			return nil, err
-		}
-		s.add(e)
+		found.name = f.Name()
+		s.add(found)
 		s.next = max(s.next, number+1)
 	}
 	return s, nil
 }
 
-// readHead reads the count and the token, which are not verified until the batch is read.
-func readHead(path string) (rows int, token string, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, "", fmt.Errorf("open spooled batch: %w", err)
-	}
-	defer f.Close()
-	var h [headerSize]byte
-	if _, err := io.ReadFull(f, h[:]); err != nil || string(h[:len(magic)]) != magic {
-		return 0, "", ErrCorrupt
-	}
-	rows = int(binary.LittleEndian.Uint32(h[len(magic)+4:]))
-	name := make([]byte, binary.LittleEndian.Uint16(h[headerSize-2:]))
-	if _, err := io.ReadFull(f, name); err != nil {
-		return rows, "", ErrCorrupt
-	}
-	return rows, string(name), nil
-}
+// Unreadable says which files Open could not read.
+func (s *Spool) Unreadable() []error { return s.unreadable }
 
-// Each calls f with what is known of every batch, oldest first.
+// Each calls f with what is known of every segment, oldest first.
 func (s *Spool) Each(f func(token string, rows int)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,39 +153,95 @@ func (s *Spool) Each(f func(token string, rows int)) {
 
 // Append writes a batch and returns once it is on disk. It fails with ErrFull where the
 // spool would then hold more than room, or than its own bound.
-func (s *Spool) Append(token string, rows int, payload []byte, room int64) error {
-	raw := encode(token, rows, payload)
+func (s *Spool) Append(b Batch, room int64) error {
+	record := encodeRecord(b.Rows, b.Payload)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.usage.Bytes+int64(len(raw)) > min(room, s.maxBytes) {
+	into := s.open[b.Kind]
+	if into != nil && (into.rows+b.Rows > s.bounds.SegmentRows || into.size+int64(len(record)) > s.bounds.SegmentBytes) {
+		s.seal(into)
+		into = nil
+	}
+	begins := b.Alone || into == nil
+	if begins {
+		record = append(encodeHead(b.Token), record...)
+	}
+	if s.usage.Bytes+int64(len(record)) > min(room, s.bounds.Bytes) {
 		return ErrFull
 	}
-	e := entry{name: fmt.Sprintf("%016x%s", s.next, extension), token: token, rows: rows, size: int64(len(raw))}
-	if err := s.write(e.name, raw); err != nil {
+	if !begins {
+		return s.extend(into, b.Rows, record)
+	}
+	created, err := s.create(record)
+	if err != nil {
 		return err
 	}
-	s.next++
-	s.add(e)
+	created.token, created.rows = b.Token, b.Rows
+	s.add(created)
+	if b.Alone {
+		s.seal(created)
+	} else {
+		s.open[b.Kind] = created
+	}
 	return nil
 }
 
-func (s *Spool) write(name string, raw []byte) (err error) {
+// create makes a segment that has its first batch when it gets its name.
+func (s *Spool) create(raw []byte) (_ *file, err error) {
+	name := fmt.Sprintf("%016x%s", s.next, extension)
 	tmp := filepath.Join(s.dir, name+temporary)
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	out, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("create spooled batch: %w", err)
+		return nil, fmt.Errorf("create spooled segment: %w", err)
 	}
-	_, err = f.Write(raw)
+	_, err = out.Write(raw)
 	if err == nil {
-		err = f.Sync()
+		err = out.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
+	if err == nil {
 		err = os.Rename(tmp, filepath.Join(s.dir, name))
 	}
 	if err != nil {
-		return fmt.Errorf("write spooled batch: %w", errors.Join(err, os.Remove(tmp)))
+		return nil, fmt.Errorf("write spooled segment: %w", errors.Join(err, out.Close(), os.Remove(tmp)))
 	}
-	return s.syncDir()
+	s.next++ // the name is taken, whatever follows
+	if err := s.syncDir(); err != nil {
+		return nil, errors.Join(err, out.Close(), os.Remove(filepath.Join(s.dir, name)))
+	}
+	return &file{name: name, size: int64(len(raw)), out: out}, nil
+}
+
+// extend writes a record at the end of an open segment, which is sealed where that fails:
+// whatever is behind its size then, no batch follows it.
+func (s *Spool) extend(f *file, rows int, record []byte) error {
+	_, err := f.out.WriteAt(record, f.size)
+	if err == nil {
+		err = f.out.Sync()
+	}
+	if err != nil {
+		err = errors.Join(err, f.out.Truncate(f.size))
+		s.seal(f)
+		return fmt.Errorf("write spooled batch: %w", err)
+	}
+	f.rows += rows
+	f.size += int64(len(record))
+	s.usage.Rows += rows
+	s.usage.Bytes += int64(len(record))
+	return nil
+}
+
+// seal ends an open segment. What is in it is synced, so that closing cannot lose it.
+func (s *Spool) seal(f *file) {
+	if f.out == nil {
+		return
+	}
+	_ = f.out.Close()
+	f.out = nil
+	for kind, open := range s.open {
+		if open == f {
+			delete(s.open, kind)
+		}
+	}
 }
 
 // syncDir makes a name in the folder as lasting as the file.
@@ -184,42 +256,56 @@ func (s *Spool) syncDir() (err error) {
 	return nil
 }
 
-// Oldest reads the oldest batch; ok is false where there is none. With ErrCorrupt the
-// batch has what is known of it, and can be removed.
-func (s *Spool) Oldest() (b Batch, ok bool, err error) {
+// Oldest seals and reads the oldest segment; ok is false where there is none. One whose file
+// is gone is all damaged. With an error it has its token, and can be deferred.
+func (s *Spool) Oldest() (seg Segment, ok bool, err error) {
 	s.mu.Lock()
 	if len(s.files) == 0 {
 		s.mu.Unlock()
-		return Batch{}, false, nil
+		return Segment{}, false, nil
 	}
-	e := s.files[0]
+	f := s.files[0]
+	s.seal(f)
 	s.mu.Unlock()
-	raw, err := os.ReadFile(filepath.Join(s.dir, e.name))
-	if err != nil {
-		return Batch{Token: e.token, Rows: e.rows, file: e}, true, fmt.Errorf("read spooled batch: %w", err)
+	raw, err := os.ReadFile(filepath.Join(s.dir, f.name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Segment{Token: f.token, file: f}, true, fmt.Errorf("read spooled segment: %w", err)
 	}
-	b, err = decode(raw)
-	if err != nil {
-		b.Token, b.Rows = e.token, e.rows
-	}
-	b.file = e
-	return b, true, err
+	return decode(raw, f), true, nil
 }
 
-// Remove ends a batch that Oldest gave.
-func (s *Spool) Remove(b Batch) error {
-	if err := os.Remove(filepath.Join(s.dir, b.file.name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove spooled batch: %w", err)
+// Remove ends a segment that Oldest gave.
+func (s *Spool) Remove(seg Segment) error {
+	if err := os.Remove(filepath.Join(s.dir, seg.file.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove spooled segment: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.Index(s.files, b.file); i >= 0 {
+	if i := slices.Index(s.files, seg.file); i >= 0 {
 		s.files = slices.Delete(s.files, i, i+1)
-		s.usage.Batches--
-		s.usage.Rows -= b.file.rows
-		s.usage.Bytes -= b.file.size
+		s.usage.Segments--
+		s.usage.Rows -= seg.file.rows
+		s.usage.Bytes -= seg.file.size
 	}
 	return nil
+}
+
+// Defer has all others come before a segment that could not be read.
+func (s *Spool) Defer(seg Segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.files, seg.file); i >= 0 {
+		s.files = append(slices.Delete(s.files, i, i+1), seg.file)
+	}
+}
+
+// Close seals what is open; the spool can be read on.
+func (s *Spool) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.open {
+		s.seal(f)
+	}
 }
 
 // Usage says what the spool holds now.
@@ -229,36 +315,9 @@ func (s *Spool) Usage() Usage {
 	return s.usage
 }
 
-func (s *Spool) add(e entry) {
-	s.files = append(s.files, e)
-	s.usage.Batches++
-	s.usage.Rows += e.rows
-	s.usage.Bytes += e.size
-}
-
-func encode(token string, rows int, payload []byte) []byte {
-	raw := make([]byte, 0, headerSize+len(token)+len(payload))
-	raw = append(raw, magic...)
-	raw = append(raw, 0, 0, 0, 0)
-	raw = binary.LittleEndian.AppendUint32(raw, uint32(rows))
-	raw = binary.LittleEndian.AppendUint16(raw, uint16(len(token)))
-	raw = append(raw, token...)
-	raw = append(raw, payload...)
-	binary.LittleEndian.PutUint32(raw[len(magic):], crc32.Checksum(raw[len(magic)+4:], crc32.MakeTable(crc32.Castagnoli)))
-	return raw
-}
-
-func decode(raw []byte) (Batch, error) {
-	if len(raw) < headerSize || string(raw[:len(magic)]) != magic {
-		return Batch{}, ErrCorrupt
-	}
-	body := raw[len(magic)+4:]
-	if binary.LittleEndian.Uint32(raw[len(magic):]) != crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) {
-		return Batch{}, ErrCorrupt
-	}
-	n := int(binary.LittleEndian.Uint16(body[4:]))
-	if len(body) < 6+n {
-		return Batch{}, ErrCorrupt
-	}
-	return Batch{Rows: int(binary.LittleEndian.Uint32(body)), Token: string(body[6 : 6+n]), Payload: body[6+n:]}, nil
+func (s *Spool) add(f *file) {
+	s.files = append(s.files, f)
+	s.usage.Segments++
+	s.usage.Rows += f.rows
+	s.usage.Bytes += f.size
 }
