@@ -141,7 +141,7 @@ type PoolConfig struct {
 type ObserveConfig struct {
 	OTLP    string `mapstructure:"otlp" doc:"OTLP/gRPC receiver for traces, metrics, logs and Envoy's access log; must be loopback, but with an identity"`
 	HTTP    string `mapstructure:"otlp_http" doc:"the same over HTTP; must be loopback, but with an identity (HTTPS then, and senders show a certificate); empty: none"`
-	Console string `mapstructure:"console" doc:"web console"`
+	Console string `mapstructure:"console" doc:"web console; plain HTTP, passwords included, so beyond loopback only behind a proxy that has TLS"`
 	Write   string `mapstructure:"remote_write" doc:"Prometheus remote-write address for requests, errors and durations by group, e.g. http://127.0.0.1:9090/api/v1/write; empty: none; secrets/remote-write.token, where there is one, is sent along"`
 	Admin   string `mapstructure:"admin" doc:"health and metrics; must be loopback"`
 	Writers int    `mapstructure:"writers" doc:"batches of spans that are stored at once, and as many of metrics and of logs; 1 to 16; 0: 1 with the embedded engine, 4 with a server"`
