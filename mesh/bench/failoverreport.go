@@ -50,8 +50,8 @@ func (r failoverReport) section() string {
 %d cuts. Each of two clusters has an API server, a control plane that reads both, an edge (Envoy) and a pod. The pods of one cluster stop to answer while their connections stay open, as in a partition; at the same moment its API
 server is killed and its control plane ends. %.0f requests a second go to each edge, a tenth of them writes, which are never sent twice. Served again: from then on each request was answered within %s. %s
 
-Repeat: %sgo tool task bench:failover%s
-`, len(r), float64(time.Second)/float64(loadEvery), slow, benchdoc.Machine(), "`", "`")
+Repeat: %sgo tool task bench:failover -- -runs %d%s
+`, len(r), float64(time.Second)/float64(loadEvery), slow, benchdoc.Machine(), "`", len(r), "`")
 	return b.String()
 }
 
