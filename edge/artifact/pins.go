@@ -1,7 +1,7 @@
 package artifact
 
 // EnvoyVersion is the only release that the project is tested with. Another Envoy
-// of the same minor release is accepted when the user names one.
+// of the same minor release, or a newer one, is accepted when the user names it.
 const EnvoyVersion = "1.40.0"
 
 // Envoy is the proxy, with all extensions and the V8 Wasm runtime.

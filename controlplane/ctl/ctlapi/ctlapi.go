@@ -44,7 +44,7 @@ type Status struct {
 	RolledBack *RolledBack `json:"rolled_back,omitzero"`
 	// LastGoodProblem is why the last good configuration of an earlier run was not used.
 	LastGoodProblem string `json:"last_good_problem,omitempty"`
-	Mode            string `json:"mode"` // of the policy: observe or act
+	Mode            string `json:"mode"` // of the policy: observe, recommend or act
 
 	Telemetry       string `json:"telemetry"`       // one of the Telemetry constants
 	TelemetryStale  bool   `json:"telemetry_stale"` // no data: no automatic decisions
