@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core/fanout"
@@ -30,6 +31,41 @@ func write(t *testing.T, content string) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// TestPrometheusScrapesTheDefaultAddresses is for who starts `up` and Prometheus beside it.
+func TestPrometheusScrapesTheDefaultAddresses(t *testing.T) {
+	raw, err := os.ReadFile("observability/dashboards/prometheus.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var scrape struct {
+		Jobs []struct {
+			Name    string `yaml:"job_name"`
+			Targets []struct {
+				Addrs []string `yaml:"targets"`
+			} `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal(raw, &scrape); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for _, j := range scrape.Jobs {
+		for _, target := range j.Targets {
+			got[j.Name] = append(got[j.Name], target.Addrs...)
+		}
+	}
+	cfg := defaultConfig()
+	want := map[string][]string{
+		"controlplane": {cfg.ControlPlane.API}, "observe": {cfg.Observe.Admin}, "search": {cfg.Search.Listen}, "probe": {cfg.Probe.Admin}, "envoy": {cfg.Edge.Admin},
+	}
+	for _, p := range cfg.Core.Pools {
+		want["core"] = append(want["core"], p.Admin)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("jobs and their targets (-want +got):\n%s", diff)
+	}
 }
 
 func TestExampleConfigurationIsCurrentAndLoadsAsTheDefaults(t *testing.T) {
