@@ -56,7 +56,8 @@ type control struct {
 	tokenFile string // empty: the operator's
 }
 
-// call is one command's work: it returns what JSON shows, and how people see it.
+// call is one command's work: it returns what JSON shows, and how people see it. With an
+// exitError both are shown, and say why.
 type call func(ctx context.Context, c *ctlapi.Client, args []string) (value any, text func(io.Writer), err error)
 
 func (c *control) command(use, short string, args cobra.PositionalArgs, do call) *cobra.Command {
@@ -87,10 +88,13 @@ func (c *control) patient(use, short string, args cobra.PositionalArgs, do call)
 			if e, ok := errors.AsType[*protocol.Error](err); ok && !e.Temporary {
 				return codedError{exitRefused, err}
 			}
-			if err != nil {
+			if _, shown := errors.AsType[exitError](err); err != nil && !shown {
 				return err
 			}
-			return c.print(cmd.OutOrStdout(), value, text)
+			if bad := c.print(cmd.OutOrStdout(), value, text); bad != nil {
+				return bad
+			}
+			return err
 		},
 	}
 }
@@ -108,10 +112,17 @@ func (c *control) client(cfg Config) (*ctlapi.Client, error) {
 }
 
 func (c *control) load() (Config, error) {
-	if c.output != "text" && c.output != "json" {
-		return Config{}, fmt.Errorf("--output: %q is neither text nor json", c.output)
+	if err := c.checkOutput(); err != nil {
+		return Config{}, err
 	}
 	return c.opts.load()
+}
+
+func (c *control) checkOutput() error {
+	if c.output != "text" && c.output != "json" {
+		return fmt.Errorf("--output: %q is neither text nor json", c.output)
+	}
+	return nil
 }
 
 func (c *control) print(w io.Writer, value any, text func(io.Writer)) error {

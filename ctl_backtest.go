@@ -33,9 +33,9 @@ func (c *control) backtestCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("read policy: %w", err)
 			}
-			p, err := policy.Parse(document)
+			p, err := parsePolicy(args[0], document)
 			if err != nil {
-				return fmt.Errorf("policy %s: %w", args[0], err)
+				return err
 			}
 			r, err := runBacktest(ctx, s, p, w, apart)
 			if err != nil {

@@ -31,8 +31,8 @@ func (c *control) policyCommands() []*cobra.Command {
 			if err != nil {
 				return nil, nil, err
 			}
-			if says := problems(args[0], document); len(says) > 0 {
-				return nil, nil, codedError{exitRefused, errors.New(strings.Join(says, "\n"))}
+			if _, err := parsePolicy(args[0], document); err != nil {
+				return nil, nil, err
 			}
 			return c.put(ctx, client, document, reason)
 		})
@@ -188,6 +188,9 @@ func (c *control) diff(ctx context.Context, client *ctlapi.Client, args []string
 		return nil, nil, err
 	}
 	check, err := client.CheckPolicy(ctx, next)
+	if err == nil && len(check.Problems) > 0 {
+		err = exitError(exitRefused)
+	}
 	return check, func(w io.Writer) {
 		fmt.Fprintf(w, "%s", diff.Diff("in force", []byte(now.Document), name, next))
 		printCheck(w, name, check)

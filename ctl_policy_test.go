@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core/protocol"
 )
 
@@ -69,6 +72,60 @@ func TestRefusedOrdersHaveTheirExitCode(t *testing.T) {
 		s.Close()
 		if err == nil || !strings.Contains(err.Error(), c.answer.Message) || exitCode(err) != c.code {
 			t.Errorf("%s: %v, code %d", c.answer.Code, err, exitCode(err))
+		}
+	}
+}
+
+// TestBadDocumentsHaveTheirExitCode, also where they are only looked at; what is wrong is
+// said before.
+func TestBadDocumentsHaveTheirExitCode(t *testing.T) {
+	data := dataWithToken(t)
+	if err := os.WriteFile(filepath.Join(data, "secrets", secretClickHouse), []byte("password"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	policyFile, settingsFile := filepath.Join(data, "bad.yaml"), filepath.Join(data, "settings.yaml")
+	for file, text := range map[string]string{policyFile: "servces: []\n", settingsFile: "lgo: {level: debug}\n"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var answer any
+		switch r.URL.Path {
+		case ctlapi.PathPolicyCheck:
+			answer = ctlapi.Check{Problems: []policy.Problem{{Path: "servces", Line: 1, Message: "unknown key"}}}
+		case ctlapi.PathSettings:
+			answer = ctlapi.Settings{Documents: []ctlapi.SettingsDocument{{Key: "core", Handed: 1}}}
+		default:
+			answer = ctlapi.Document{Document: "log: {level: info}\n"}
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	}))
+	defer s.Close()
+	for _, c := range []struct {
+		args, says string
+	}{
+		{"diff " + policyFile, "bad.yaml:1: servces: unknown key"},
+		{"diff -o json " + policyFile, `"message": "unknown key"`},
+		{"backtest " + policyFile, "bad.yaml:1: servces: unknown key"},
+		{"validate " + policyFile, "bad.yaml:1: servces: unknown key"},
+		{"validate -o json " + policyFile, `"path": "servces"`},
+		{"settings diff core " + settingsFile, "would be refused: line 1: lgo: unknown key"},
+		{"settings diff -o json core " + settingsFile, `"refused": "line 1: lgo: unknown key`},
+	} {
+		var out bytes.Buffer
+		cmd := newCommand(&out, io.Discard)
+		cmd.SetArgs(append([]string{"--data", data, "--set", "controlplane.api=" + strings.TrimPrefix(s.URL, "http://"), "ctl"}, strings.Fields(c.args)...))
+		err := cmd.ExecuteContext(t.Context())
+		code, shown := errors.AsType[exitError](err)
+		if err == nil || shown && int(code) != exitRefused || !shown && exitCode(err) != exitRefused {
+			t.Errorf("%s: %v", c.args, err)
+		}
+		if said := fmt.Sprint(out.String(), err); !strings.Contains(said, c.says) {
+			t.Errorf("%s does not say %q:\n%s", c.args, c.says, said)
+		}
+		if strings.Contains(c.args, "json") && !json.Valid(out.Bytes()) {
+			t.Errorf("%s is no JSON:\n%s", c.args, out.String())
 		}
 	}
 }

@@ -166,13 +166,12 @@ func (c *control) diffSettings(ctx context.Context, client *ctlapi.Client, args 
 		}
 		name, next = "revision "+arg, []byte(d.Document)
 	}
-	text := string(diff.Diff("handed out", []byte(now.Document), name, next))
-	return map[string]string{"diff": text}, func(w io.Writer) {
-		io.WriteString(w, text)
-		if err := checkSettings(key, next); err != nil {
-			fmt.Fprintf(w, "%s would be refused: %v\n", name, err)
-		}
-	}, nil
+	out := map[string]string{"diff": string(diff.Diff("handed out", []byte(now.Document), name, next))}
+	if err := checkSettings(key, next); err != nil {
+		out["refused"] = err.Error()
+		return out, func(w io.Writer) { fmt.Fprintf(w, "%s%s would be refused: %s\n", out["diff"], name, out["refused"]) }, exitError(exitRefused)
+	}
+	return out, func(w io.Writer) { io.WriteString(w, out["diff"]) }, nil
 }
 
 func (c *control) rollbackSettings(ctx context.Context, client *ctlapi.Client, args []string) (any, func(io.Writer), error) {

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,30 +29,23 @@ func (c *control) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "validate FILE...", Short: "check policy documents, without a running control plane", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
+			if err := c.checkOutput(); err != nil {
+				return err
+			}
+			var verdicts []verdict
 			bad := 0
 			for _, file := range files {
-				document, err := os.ReadFile(file)
+				v, err := c.validate(cmd.Context(), file, ask, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 				if err != nil {
 					return err
 				}
-				says := problems(file, document)
-				if len(says) == 0 && ask {
-					cfg, err := c.opts.load()
-					if err != nil {
-						return err
-					}
-					if says, err = envoySays(cmd.Context(), cfg, file, document, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))); err != nil {
-						return err
-					}
+				verdicts = append(verdicts, v)
+				if len(v.Problems) > 0 {
+					bad++
 				}
-				if len(says) == 0 {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: valid\n", file)
-					continue
-				}
-				bad++
-				for _, s := range says {
-					fmt.Fprintln(cmd.OutOrStdout(), s)
-				}
+			}
+			if err := c.print(cmd.OutOrStdout(), verdicts, func(w io.Writer) { printVerdicts(w, verdicts) }); err != nil {
+				return err
 			}
 			if bad > 0 {
 				return codedError{exitRefused, fmt.Errorf("%d of %d documents cannot be used", bad, len(files))}
@@ -62,25 +57,66 @@ func (c *control) validateCommand() *cobra.Command {
 	return cmd
 }
 
-// problems are a document's, each with file and line first.
-func problems(file string, document []byte) (out []string) {
-	_, err := policy.Parse(document)
-	var invalid *policy.Error
-	if errors.As(err, &invalid) {
-		for _, p := range invalid.Problems {
-			out = append(out, p.In(filepath.ToSlash(file)))
-		}
-	}
-	return out
+// verdict is what is wrong with a document.
+type verdict struct {
+	File     string           `json:"file"`
+	Problems []policy.Problem `json:"problems"` // none: it can be used
 }
 
-// envoySays is why a real Envoy would refuse what a valid document becomes, with the
-// line of the first rule that it refuses. Each pool has one instance for it.
-func envoySays(ctx context.Context, cfg Config, file string, document []byte, log *slog.Logger) ([]string, error) {
-	p, err := policy.Parse(document)
-	if err != nil {
-		return nil, err
+func printVerdicts(w io.Writer, verdicts []verdict) {
+	for _, v := range verdicts {
+		if len(v.Problems) == 0 {
+			fmt.Fprintf(w, "%s: valid\n", v.File)
+		}
+		for _, p := range v.Problems {
+			fmt.Fprintln(w, p.In(filepath.ToSlash(v.File)))
+		}
 	}
+}
+
+func (c *control) validate(ctx context.Context, file string, ask bool, log *slog.Logger) (verdict, error) {
+	v := verdict{File: file, Problems: []policy.Problem{}}
+	document, err := os.ReadFile(file)
+	if err != nil {
+		return v, err
+	}
+	p, err := policy.Parse(document)
+	if invalid, ok := errors.AsType[*policy.Error](err); ok {
+		v.Problems = invalid.Problems
+		return v, nil
+	}
+	if err != nil || !ask {
+		return v, err
+	}
+	cfg, err := c.opts.load()
+	if err != nil {
+		return v, err
+	}
+	refused, err := envoyRefuses(ctx, cfg, p, document, log)
+	if refused != nil {
+		v.Problems = append(v.Problems, *refused)
+	}
+	return v, err
+}
+
+// parsePolicy is for documents of a file that somebody names: what is wrong comes with the
+// file and the line first, and with the exit code of what is refused.
+func parsePolicy(file string, document []byte) (policy.Policy, error) {
+	p, err := policy.Parse(document)
+	invalid, ok := errors.AsType[*policy.Error](err)
+	if !ok {
+		return p, err
+	}
+	var lines []string
+	for _, problem := range invalid.Problems {
+		lines = append(lines, problem.In(filepath.ToSlash(file)))
+	}
+	return p, codedError{exitRefused, errors.New(strings.Join(lines, "\n"))}
+}
+
+// envoyRefuses is why a real Envoy would not take what a valid document becomes, with the
+// line of the first rule that it refuses; nil: it would. Each pool has one instance for it.
+func envoyRefuses(ctx context.Context, cfg Config, p policy.Policy, document []byte, log *slog.Logger) (*policy.Problem, error) {
 	p, _ = p.At(time.Now())
 	binary, err := envoy.Find(ctx, cfg.Edge.Envoy, "", log)
 	if err != nil {
@@ -100,7 +136,7 @@ func envoySays(ctx context.Context, cfg Config, file string, document []byte, lo
 	if err != nil {
 		return nil, err
 	}
-	return []string{policy.Problem{Path: at, Line: policy.Lines(document)[at], Message: says}.In(filepath.ToSlash(file))}, nil
+	return &policy.Problem{Path: at, Line: policy.Lines(document)[at], Message: says}, nil
 }
 
 // oracle is an Envoy that checks configurations without running them.
