@@ -302,7 +302,7 @@ func TestSampleBecomesReady(t *testing.T) {
 		}
 		return ""
 	})
-	if d := get(r, "chat-canary", &appsv1.Deployment{}); d.Spec.Template.Spec.Containers[0].Image != "ghcr.io/tracegate/core:1.1.0" {
+	if d := get(r, "chat-canary", &appsv1.Deployment{}); d.Spec.Template.Spec.Containers[0].Image != "ghcr.io/tracegate/tracegate:1.1.0" {
 		t.Error("the canary runs the service's image")
 	}
 
