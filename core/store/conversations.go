@@ -79,16 +79,16 @@ func (s *Store) hasRoom(ctx context.Context, tx *sql.Tx, user string, limit int)
 	return nil
 }
 
-// selectConversations looks for what is unread among the newest chat.UnreadWithin entries
-// only, and counts to chat.MaxUnread, so that who never reads does not pay for it.
+// selectConversations looks for what is unread among the newest entries only, and counts to
+// a bound ([Store.conversations]), so that who never reads does not pay for it.
 const selectConversations = `SELECT c.id, c.pair IS NULL, c.name, c.member_count, c.last_seq, m.role, m.read_seq, m.muted, c.open,
 		(SELECT COUNT(*) FROM (SELECT 1 FROM messages x WHERE x.conversation_id = c.id AND x.seq > m.read_seq AND x.seq >= m.joined_seq
-			AND x.seq > c.last_seq - 1000 AND x.kind = '' AND x.recalled = 0 AND x.sender_id <> m.user_id LIMIT 100) AS unread)
+			AND x.seq > c.last_seq - %d AND x.kind = '' AND x.recalled = 0 AND x.sender_id <> m.user_id LIMIT %d) AS unread)
 	FROM members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id = $1 AND m.left_seq = 0`
 
 // Conversation returns a conversation that a user is a member of, or chat.ErrNotFound.
 func (s *Store) Conversation(ctx context.Context, userID, id string) (chat.Conversation, error) {
-	list, err := s.conversations(ctx, selectConversations+` AND c.id = $2`, userID, id)
+	list, err := s.conversations(ctx, ` AND c.id = $2`, userID, id)
 	if err != nil {
 		return chat.Conversation{}, err
 	}
@@ -101,12 +101,13 @@ func (s *Store) Conversation(ctx context.Context, userID, id string) (chat.Conve
 // Conversations returns at most limit conversations that a user is a member of, oldest first,
 // after one of them, which it may have left since.
 func (s *Store) Conversations(ctx context.Context, userID, after string, limit int) ([]chat.Conversation, error) {
-	return s.conversations(ctx, selectConversations+` AND ($2 = '' OR (c.created_at, c.id) > (SELECT x.created_at, x.id
+	return s.conversations(ctx, ` AND ($2 = '' OR (c.created_at, c.id) > (SELECT x.created_at, x.id
 			FROM conversations x JOIN members y ON y.conversation_id = x.id AND y.user_id = $1 WHERE x.id = $2))
 		ORDER BY c.created_at, c.id LIMIT $3`, userID, after, limit)
 }
 
-func (s *Store) conversations(ctx context.Context, query string, args ...any) ([]chat.Conversation, error) {
+func (s *Store) conversations(ctx context.Context, which string, args ...any) ([]chat.Conversation, error) {
+	query := fmt.Sprintf(selectConversations, chat.UnreadWithin, chat.MaxUnread) + which
 	var out []chat.Conversation
 	var direct []string
 	err := scanAll(ctx, s.read, query, args, func(rows *sql.Rows) error {
