@@ -21,9 +21,6 @@ type Config struct {
 	Interval time.Duration
 	// Window is the time that quantiles and alerts look back, a multiple of Interval.
 	Window time.Duration
-	// Everyone records connects and retransmissions of all processes, not only of
-	// those that Processes names.
-	Everyone bool
 	// Off names probes that are not to be loaded.
 	Off []string
 	// Budget is the share of one core that a probe may use before it samples, and at

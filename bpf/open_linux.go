@@ -62,7 +62,7 @@ func openProbes(cfg Config, stats io.Closer, o *owners, log *slog.Logger) (kerne
 	if m.watch, err = kernel.NewWatch(); err != nil {
 		return m, allOff(err.Error()), m.Close()
 	}
-	env := &kernel.Env{Features: features, Watch: m.watch, Owners: o, Everyone: cfg.Everyone, Stats: m.stats != nil}
+	env := &kernel.Env{Features: features, Watch: m.watch, Owners: o, Stats: m.stats != nil}
 	var out []loaded
 	for _, p := range m.openers(env, cfg.Thresholds) {
 		if slices.Contains(cfg.Off, p.name) {

@@ -108,13 +108,6 @@ func (f *Features) HasTimer() bool {
 	return f.Types.TypeByName("bpf_timer", &t) == nil
 }
 
-// HasFunction says whether the kernel's types know a function, so that a program may
-// attach to its entry or exit.
-func (f *Features) HasFunction(name string) bool {
-	var fn *btf.Func
-	return f.Types.TypeByName(name, &fn) == nil
-}
-
 // EnumNames returns the names of a kernel enumeration by their numbers, nil if the
 // kernel has none of that name.
 func (f *Features) EnumNames(name string) map[uint64]string {

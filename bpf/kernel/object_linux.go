@@ -24,8 +24,6 @@ type Env struct {
 	Features *Features
 	Watch    *Watch
 	Owners   probe.Owners
-	// Everyone records processes that are not watched, too, where a probe can.
-	Everyone bool
 	// Stats says that the kernel measures the run time of programs (EnableStats).
 	Stats bool
 	// VerifierLog receives what the kernel's verifier said about each program; nil: not asked for.
@@ -34,9 +32,8 @@ type Env struct {
 
 // Options are one probe's own.
 type Options struct {
-	Slow     time.Duration // events at least this slow become exemplars; 0: none
-	Without  []string      // programs this kernel has no hook for
-	Everyone bool          // the programs have the constant `everyone`
+	Slow    time.Duration // events at least this slow become exemplars; 0: none
+	Without []string      // programs this kernel has no hook for
 	// Constants of the programs' own.
 	Constants map[string]any
 }
@@ -96,9 +93,6 @@ func Load(env *Env, name string, spec *ebpf.CollectionSpec, opts Options) (*Obje
 func setConstants(spec *ebpf.CollectionSpec, env *Env, t Transport, opts Options) error {
 	consts := map[string]any{"exemplar_mode": uint32(t), "slow_ns": uint64(max(opts.Slow, 0))}
 	maps.Copy(consts, opts.Constants)
-	if opts.Everyone {
-		consts["everyone"] = map[bool]uint32{true: 1}[env.Everyone]
-	}
 	for name, value := range consts {
 		v, ok := spec.Variables[name]
 		if !ok {

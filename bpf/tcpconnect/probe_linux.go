@@ -26,7 +26,7 @@ func Open(env *kernel.Env, slow time.Duration) (*Probe, probe.Status, error) {
 	if err != nil {
 		return nil, probe.Status{}, err
 	}
-	o, err := kernel.Load(env, Name, spec, kernel.Options{Slow: slow, Everyone: true})
+	o, err := kernel.Load(env, Name, spec, kernel.Options{Slow: slow})
 	if err != nil {
 		return nil, probe.Status{}, err
 	}

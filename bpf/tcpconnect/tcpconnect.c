@@ -25,8 +25,6 @@ struct failure {
 	__u32 pad;
 };
 
-volatile const __u32 everyone = 0; /* 1: record processes that are not watched, too */
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u64); /* struct sock * */
@@ -56,7 +54,7 @@ static __always_inline void begin(__u64 id)
 	s.tgid = pid >> 32;
 	s.tid = (__u32)pid;
 	s.slot = slot_of(s.tgid);
-	if (!s.slot && !everyone)
+	if (!s.slot)
 		return;
 	if (sampled_out())
 		return;

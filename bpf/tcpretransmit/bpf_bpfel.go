@@ -73,7 +73,6 @@ const (
 	bpfProgOwnerState       = "owner_state"
 	bpfProgRetransmitSkb    = "retransmit_skb"
 	bpfProgRetransmitSynack = "retransmit_synack"
-	bpfVarEveryone          = "everyone"
 	bpfVarExemplarLimit     = "exemplar_limit"
 	bpfVarExemplarMode      = "exemplar_mode"
 	bpfVarSampleMask        = "sample_mask"
@@ -149,7 +148,6 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Everyone      *ebpf.VariableSpec `ebpf:"everyone"`
 	ExemplarLimit *ebpf.VariableSpec `ebpf:"exemplar_limit"`
 	ExemplarMode  *ebpf.VariableSpec `ebpf:"exemplar_mode"`
 	SampleMask    *ebpf.VariableSpec `ebpf:"sample_mask"`
@@ -209,7 +207,6 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Everyone      *ebpf.Variable `ebpf:"everyone"`
 	ExemplarLimit *ebpf.Variable `ebpf:"exemplar_limit"`
 	ExemplarMode  *ebpf.Variable `ebpf:"exemplar_mode"`
 	SampleMask    *ebpf.Variable `ebpf:"sample_mask"`

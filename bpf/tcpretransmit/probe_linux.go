@@ -42,7 +42,7 @@ func Open(env *kernel.Env) (*Probe, probe.Status, error) {
 	if err != nil {
 		return nil, status, err
 	}
-	if p.Object, err = kernel.Load(env, Name, spec, kernel.Options{Without: without, Everyone: true}); err != nil {
+	if p.Object, err = kernel.Load(env, Name, spec, kernel.Options{Without: without}); err != nil {
 		return nil, status, err
 	}
 	if err := p.Attach(); err != nil {

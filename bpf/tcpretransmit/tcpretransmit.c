@@ -17,8 +17,6 @@ struct retransmit {
 	__u32 pad;
 };
 
-volatile const __u32 everyone = 0;
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u64); /* struct sock * */
@@ -87,14 +85,11 @@ static __always_inline void record(const struct sock *sk, __u32 kind)
 		slot = bpf_map_lookup_elem(&ports, &local);
 		r.to.port = slot ? (__u16)(local << 8 | local >> 8) : 0;
 	}
-	if (!slot && !everyone)
+	if (!slot)
 		return;
 	if (sampled_out())
 		return;
-	if (slot)
-		r.to.slot = *slot;
-	else
-		fill_remote(sk, &r.to);
+	r.to.slot = *slot;
 	cgroup = sk->sk_cgrp_data.cgroup;
 	if (cgroup) {
 		kn = cgroup->kn;

@@ -70,7 +70,6 @@ const (
 	ServiceEdge         = "edge"
 	ServiceCore         = "core"
 	ServiceControlPlane = "controlplane"
-	ServiceObserve      = "observe"
 	ServiceOperator     = "operator"
 )
 
