@@ -11,7 +11,8 @@
 //     the error is [ErrUnknownOutcome].
 //   - Messages reach the callback in seq order of their conversation, each once,
 //     however often the connection broke; what a connection missed is asked for by
-//     resume positions, and what resume cannot give by paging the history.
+//     resume positions, and what resume cannot give by paging the history. Where the
+//     server has another history now, [Reset] says that all begins anew.
 //   - A Reconnect push is handled make-before-break: the new connection is open and
 //     resumed before the old one is closed, and replies still due on the old one are
 //     waited for.

@@ -120,7 +120,7 @@ func (b *inbox) broken() []string {
 	return out
 }
 
-// restart forgets the positions: the server's numbering began anew.
+// restart forgets the positions: the server's numbering began anew, or lost a part.
 func (b *inbox) restart() {
 	for _, t := range b.tracks {
 		t.last, t.aside = 0, nil

@@ -14,9 +14,6 @@ import (
 	"github.com/tracegate/tracegate/core/protocol"
 )
 
-// historyPage is how much of the history is asked for at once.
-const historyPage = 200
-
 // open dials, waits for the Hello, resumes, and repairs what resume left out. The
 // connection it returns has been read up to there by the caller's goroutine.
 func (s *Session) open(ctx context.Context) (*conn, error) {
@@ -99,25 +96,27 @@ func (s *Session) catchUp(ctx context.Context, c *conn) error {
 	if token == "" {
 		token = c.hello.Resume
 	}
-	s.inMu.Lock()
 	if epoch != c.hello.Epoch {
-		s.in.restart()
-	}
-	positions := s.in.positions()
-	s.inMu.Unlock()
-	if epoch != c.hello.Epoch {
-		s.cfg.OnEvent(Event{Kind: Reset, Time: time.Now(), Hello: c.hello, Served: c.served})
+		s.restart(c)
 	}
 	// The server holds messages back until the first command, so Resume is sent even
 	// where there is nothing to resume.
 	const id = 1
-	err := c.write(protocol.Command{ID: id, Resume: &protocol.Resume{Token: token, Epoch: epoch, Positions: positions}})
+	err := c.write(protocol.Command{ID: id, Resume: &protocol.Resume{Token: token, Epoch: epoch, Positions: s.Positions()}})
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
-	missing, err := s.replay(c, id, positions)
+	recovered, err := s.replay(c, id)
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
+	}
+	s.inMu.Lock()
+	missing := s.in.broken()
+	s.inMu.Unlock()
+	if !recovered {
+		if missing, err = s.compare(ctx, c); err != nil {
+			return fmt.Errorf("compare with history: %w", err)
+		}
 	}
 	for _, conversation := range missing {
 		if err := s.repair(ctx, conversation); err != nil {
@@ -127,26 +126,19 @@ func (s *Session) catchUp(ctx context.Context, c *conn) error {
 	return nil
 }
 
-// replay delivers until the reply to Resume and returns what must be repaired.
-func (s *Session) replay(c *conn, id uint32, positions map[string]int64) (missing []string, err error) {
+// replay delivers until the reply to Resume, and says whether that was all that was missed.
+func (s *Session) replay(c *conn, id uint32) (recovered bool, err error) {
 	for {
 		f, err := c.next(s.user.c.cfg.Timeout)
 		switch {
 		case err != nil:
-			return nil, err
+			return false, err
 		case f.Message != nil:
 			s.receive(*f.Message)
 		case f.ID == id && f.Error != nil:
-			return nil, errors.New(f.Error.Error()) // not final: the next try has the token of this Hello
-		case f.ID == id && f.Resumed != nil && !f.Resumed.Recovered:
-			for conversation := range positions {
-				missing = append(missing, conversation)
-			}
-			return missing, nil
+			return false, errors.New(f.Error.Error()) // not final: the next try has the token of this Hello
 		case f.ID == id && f.Resumed != nil:
-			s.inMu.Lock()
-			defer s.inMu.Unlock()
-			return s.in.broken(), nil
+			return f.Resumed.Recovered, nil
 		case f.Reconnect != nil:
 			c.asked = f.Reconnect // read starts with it
 		}
@@ -163,34 +155,6 @@ func (s *Session) receive(m protocol.Message) (gap bool) {
 		s.cfg.OnMessage(m)
 	}
 	return gap
-}
-
-// repair pages the history from the last message delivered to its end.
-func (s *Session) repair(ctx context.Context, conversation string) error {
-	s.mu.Lock()
-	s.stats.Repairs++
-	s.mu.Unlock()
-	for {
-		s.inMu.Lock()
-		after := s.in.last(conversation)
-		s.inMu.Unlock()
-		page, _, err := s.user.History(ctx, conversation, after, historyPage)
-		if err != nil {
-			return err
-		}
-		if len(page.Messages) == 0 {
-			return nil
-		}
-		for _, m := range page.Messages {
-			s.receive(m)
-		}
-		s.inMu.Lock()
-		stuck := s.in.last(conversation) <= after
-		s.inMu.Unlock()
-		if stuck {
-			return fmt.Errorf("history has no message after seq %d of %s", after, conversation)
-		}
-	}
 }
 
 // read dispatches frames until the connection ends and says why. It calls succeed

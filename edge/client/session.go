@@ -32,7 +32,7 @@ const (
 	Opened EventKind = "opened" // a connection is ready; it replaced none that was alive
 	Moved  EventKind = "moved"  // a connection is ready and took over from one that is still open
 	Lost   EventKind = "lost"   // the connection broke or was closed by the server; the next is being opened
-	Reset  EventKind = "reset"  // the server's epoch changed: numbering starts anew, OnMessage will see old seqs again
+	Reset  EventKind = "reset"  // the server's epoch changed, or it has lost messages: OnMessage will see all again, from the first seqs on
 )
 
 // Event is a change of state, for people and for measurements.

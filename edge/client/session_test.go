@@ -385,6 +385,46 @@ func TestEpochChange(t *testing.T) {
 	}
 }
 
+// A store that was restored from a backup gives out seqs again, under the same epoch.
+func TestRestoredBackup(t *testing.T) {
+	s := coretest.New()
+	defer s.Close()
+	alice, bob, conversation := talk(t, s)
+	both := func(what string, ok func(p *person) bool) {
+		t.Helper()
+		eventually(t, what, func() bool { return ok(alice) && ok(bob) })
+	}
+	send := func(texts ...string) {
+		t.Helper()
+		for _, text := range texts {
+			if _, _, err := alice.Session.Send(t.Context(), protocol.Send{Conversation: conversation, ClientID: text, Text: text}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	send("1")
+	restore := s.Backup()
+	send("2", "3")
+	both("received", func(p *person) bool { return len(p.received()) == 3 })
+	restore()
+	s.CloseSockets(protocol.CloseShutdown)
+	both("connected again", func(p *person) bool { return p.Stats().Opened == 2 })
+	send("4", "5")
+	both("all from the first on", func(p *person) bool { return len(p.received()) == 6 })
+	for _, p := range []*person{alice, bob} {
+		var got []string
+		for _, m := range p.received() {
+			got = append(got, m.Text)
+		}
+		if diff := cmp.Diff([]string{"1", "2", "3", "1", "4", "5"}, got); diff != "" {
+			t.Errorf("%s received (-want +got):\n%s", p.Profile().Name, diff)
+		}
+		if n := p.count(client.Reset); n != 1 {
+			t.Errorf("%s was told of %d resets, want 1", p.Profile().Name, n)
+		}
+	}
+}
+
 func TestSendOutcome(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

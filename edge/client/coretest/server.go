@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -132,6 +133,27 @@ func (s *Server) SetEpoch(epoch string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.epoch = epoch
+}
+
+// Backup keeps the conversations as they are; restore makes them so again, under the same
+// epoch, as a database is that was restored.
+func (s *Server) Backup() (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := copied(s.conversations)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.conversations = copied(kept)
+	}
+}
+
+func copied(from map[string]*conversation) map[string]*conversation {
+	to := map[string]*conversation{}
+	for id, c := range from {
+		to[id] = &conversation{id: id, members: c.members, messages: slices.Clone(c.messages), taken: maps.Clone(c.taken)}
+	}
+	return to
 }
 
 // Move sends a group to a pool ("" moves it back) and asks its sockets to follow.
@@ -434,7 +456,8 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request, name string) {
 		return
 	}
 	after, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
-	limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
+	before, _ := strconv.ParseInt(r.URL.Query().Get("before"), 10, 64)
+	limit, _ := strconv.ParseInt(r.URL.Query().Get("limit"), 10, 64)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.conversations[r.PathValue("id")]
@@ -443,7 +466,11 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request, name string) {
 		return
 	}
 	from := min(max(after, 0), int64(len(c.messages)))
-	to := min(from+int64(max(limit, 1)), int64(len(c.messages)))
+	to := min(from+max(limit, 1), int64(len(c.messages)))
+	if before > 0 {
+		to = min(before-1, int64(len(c.messages)))
+		from = max(to-max(limit, 1), 0)
+	}
 	reply(w, http.StatusOK, map[string]any{"messages": c.messages[from:to], "epoch": s.epoch})
 }
 

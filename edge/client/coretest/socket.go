@@ -3,6 +3,7 @@ package coretest
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -187,16 +188,20 @@ func (s *Server) resume(k *socket, cmd protocol.Command) {
 		k.write(protocol.Frame{ID: cmd.ID, Resumed: &protocol.Resumed{}})
 		return
 	}
-	cut, replayed := -1, 0
+	cut, replayed, recovered := -1, 0, true
 	if s.chaos.Cut != nil {
 		cut = s.chaos.Cut(k.n)
 	}
 	for id, after := range cmd.Resume.Positions {
 		c := s.conversations[id]
-		if c == nil {
+		if c == nil || !slices.Contains(c.members, k.name) {
 			continue
 		}
-		for _, m := range c.messages[min(after, int64(len(c.messages))):] {
+		if after > int64(len(c.messages)) {
+			recovered = false
+			continue
+		}
+		for _, m := range c.messages[after:] {
 			if replayed == cut {
 				k.end(0)
 				return
@@ -205,5 +210,5 @@ func (s *Server) resume(k *socket, cmd protocol.Command) {
 			k.write(protocol.Frame{Message: &m})
 		}
 	}
-	k.write(protocol.Frame{ID: cmd.ID, Resumed: &protocol.Resumed{Recovered: true, Replayed: replayed}})
+	k.write(protocol.Frame{ID: cmd.ID, Resumed: &protocol.Resumed{Recovered: recovered, Replayed: replayed}})
 }
