@@ -217,3 +217,36 @@ func TestBlockedUserCannotSend(t *testing.T) {
 		t.Errorf("got seq %d: something came through", m.Seq)
 	}
 }
+
+// TestGoClientBeginsAnew: its positions are those of before a restored backup, one after the
+// end of the history and one in a conversation that does not exist.
+func TestGoClientBeginsAnew(t *testing.T) {
+	n := newWorld(t).start0()
+	ann := n.sdkUser("ann")
+	n.sdkUser("bob")
+	c, _, err := ann.Open(t.Context(), "bob")
+	must(t, err)
+	a, s, err := ann.Send(t.Context(), protocol.Send{Conversation: c.ID, ClientID: "m1", Text: "hello"})
+	want := ann.accepted(t, a, s, err)
+	got, resets := make(chan protocol.Message, 10), make(chan client.Event, 10)
+	live := ann.Session(client.SessionConfig{
+		Positions: map[string]int64{c.ID: 100, "0198c0de-0000-7000-8000-000000000000": 5},
+		OnMessage: func(m protocol.Message) { got <- m },
+		OnEvent: func(e client.Event) {
+			if e.Kind == client.Reset {
+				resets <- e
+			}
+		},
+	})
+	background(t, func(ctx context.Context) error { return live.Run(ctx) })
+	must(t, live.WaitReady(t.Context()))
+	if len(resets) != 1 || len(got) != 1 {
+		t.Fatalf("%d resets and %d messages, want 1 and 1", len(resets), len(got))
+	}
+	if m := <-got; m.Seq != want.Seq || m.ClientID != want.ClientID {
+		t.Errorf("got %+v, want %+v", m, want)
+	}
+	if diff := cmp.Diff(map[string]int64{c.ID: want.Seq}, live.Positions()); diff != "" {
+		t.Errorf("positions (-want +got):\n%s", diff)
+	}
+}

@@ -93,6 +93,9 @@ func (b *inbox) follow(conversation string, seq int64) {
 	}
 }
 
+// forget makes the conversation unknown, as if nothing of it had ever come.
+func (b *inbox) forget(conversation string) { delete(b.tracks, conversation) }
+
 // positions is what to resume from.
 func (b *inbox) positions() map[string]int64 {
 	p := make(map[string]int64, len(b.tracks))

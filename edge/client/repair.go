@@ -2,11 +2,14 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
 	"time"
+
+	"github.com/tracegate/tracegate/core/protocol"
 )
 
 // historyPage is how much of the history is asked for at once.
@@ -18,15 +21,15 @@ const historyPage = 200
 // all the others may: then all begin anew.
 func (s *Session) compare(ctx context.Context, c *conn) (missing []string, err error) {
 	for conversation, last := range s.Positions() {
-		page, _, err := s.user.HistoryBefore(ctx, conversation, math.MaxInt64, 1)
+		list, ok, err := s.history(ctx, conversation, "before", math.MaxInt64, 1)
 		if err != nil {
 			return nil, err
 		}
 		end := int64(0)
-		for _, m := range page.Messages {
+		for _, m := range list {
 			end = m.Seq
 		}
-		if end < last {
+		if ok && end < last {
 			s.restart(c)
 			return slices.Collect(maps.Keys(s.Positions())), nil
 		}
@@ -54,14 +57,14 @@ func (s *Session) repair(ctx context.Context, conversation string) error {
 		s.inMu.Lock()
 		after := s.in.last(conversation)
 		s.inMu.Unlock()
-		page, _, err := s.user.History(ctx, conversation, after, historyPage)
+		list, ok, err := s.history(ctx, conversation, "after", after, historyPage)
 		if err != nil {
 			return err
 		}
-		if len(page.Messages) == 0 {
+		if !ok || len(list) == 0 {
 			return nil
 		}
-		for _, m := range page.Messages {
+		for _, m := range list {
 			s.receive(m)
 		}
 		s.inMu.Lock()
@@ -70,5 +73,25 @@ func (s *Session) repair(ctx context.Context, conversation string) error {
 		if stuck {
 			return fmt.Errorf("history has no message after seq %d of %s", after, conversation)
 		}
+	}
+}
+
+// history reads a part of a conversation's history. ok is false where core knows of no such
+// conversation of the user's (it is younger than a restored backup, or was followed by
+// mistake): it is not followed any more. Any other refusal is a reason to connect again and
+// not, as one of the handshake, to end the session; but for one of the log-in.
+func (s *Session) history(ctx context.Context, conversation, from string, seq int64, limit int) (list []protocol.Message, ok bool, err error) {
+	page, _, err := s.user.history(ctx, conversation, from, seq, limit)
+	refusal, refused := errors.AsType[*protocol.Error](err)
+	switch {
+	case !refused || refusal.Code == protocol.CodeUnauthenticated:
+		return page.Messages, err == nil, err
+	case refusal.Code == protocol.CodeNotFound && refusal.Field == "conversation": // an edge without routes names no field
+		s.inMu.Lock()
+		s.in.forget(conversation)
+		s.inMu.Unlock()
+		return nil, false, nil
+	default:
+		return nil, false, errors.New(err.Error())
 	}
 }

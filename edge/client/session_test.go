@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -422,6 +424,65 @@ func TestRestoredBackup(t *testing.T) {
 		if n := p.count(client.Reset); n != 1 {
 			t.Errorf("%s was told of %d resets, want 1", p.Profile().Name, n)
 		}
+	}
+}
+
+// A repair that is refused ends neither the session nor what it follows, but for
+// conversations that core says are none of the user's.
+func TestRefusedRepair(t *testing.T) {
+	const old, young, never = "d-alice-bob", "d-alice-alice", "d-bob-cid"
+	for _, tt := range []struct {
+		name    string
+		status  int // by the edge, of the first read of a history
+		restore bool
+		follows []string
+	}{
+		{"new epoch", 0, false, []string{young, old}},
+		{"restored backup", 0, true, []string{old}},
+		{"edge forbids", http.StatusForbidden, false, []string{young, old, never}},
+		{"edge has no routes", http.StatusNotFound, false, []string{young, old, never}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := coretest.New()
+			defer s.Close()
+			u := login(t, config(s), "alice")
+			login(t, config(s), "bob")
+			open := func(with string) {
+				t.Helper()
+				if _, _, err := u.Open(t.Context(), with); err != nil {
+					t.Fatal(err)
+				}
+			}
+			send := func(id string) {
+				t.Helper()
+				if _, _, err := u.Send(t.Context(), protocol.Send{Conversation: old, ClientID: id, Text: id}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			open("bob")
+			send("1")
+			restore := s.Backup()
+			send("2")
+			open("alice")
+			alice := connect(t, u, map[string]int64{old: 0, young: 0, never: 3})
+			s.Misbehave(coretest.Chaos{History: func(n int) int { return map[int]int{1: tt.status}[n] }})
+			if tt.restore {
+				restore()
+			} else {
+				s.SetEpoch("epoch-2")
+			}
+			s.CloseSockets(protocol.CloseShutdown)
+			eventually(t, "connected again", func() bool { return alice.Stats().Opened == 2 })
+			send("3")
+			want := s.Messages(old)
+			eventually(t, "all from the first on", func() bool { return len(alice.received()) == 2+len(want) })
+			if diff := cmp.Diff(want, alice.received()[2:]); diff != "" {
+				t.Errorf("received again (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.follows, slices.Sorted(maps.Keys(alice.Positions()))); diff != "" {
+				t.Errorf("follows (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -39,6 +39,9 @@ type Chaos struct {
 	Push func(m protocol.Message) []protocol.Message
 	// Open judges the nth WebSocket handshake: an HTTP status to refuse with, or 0.
 	Open func(n int) int
+	// History judges the nth read of a history: an HTTP status to refuse with, as an edge
+	// does, or 0.
+	History func(n int) int
 	// Cut closes the nth socket during the replay of Resume, after that many messages;
 	// negative means do not.
 	Cut func(n int) int
@@ -71,6 +74,7 @@ type Server struct {
 	moved         map[group.ID]string
 	faults        map[string]Fault
 	sends, opens  int
+	reads         int
 	random        uint64
 }
 
@@ -460,9 +464,16 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request, name string) {
 	limit, _ := strconv.ParseInt(r.URL.Query().Get("limit"), 10, 64)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.reads++
+	if s.chaos.History != nil {
+		if status := s.chaos.History(s.reads); status != 0 {
+			w.WriteHeader(status)
+			return
+		}
+	}
 	c := s.conversations[r.PathValue("id")]
 	if c == nil || !slices.Contains(c.members, name) {
-		refuse(w, protocol.Error{Code: protocol.CodePermissionDenied, Message: "not a member"})
+		refuse(w, protocol.Error{Code: protocol.CodeNotFound, Message: "not a member", Field: "conversation"})
 		return
 	}
 	from := min(max(after, 0), int64(len(c.messages)))
