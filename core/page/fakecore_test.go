@@ -38,6 +38,7 @@ type fakeCore struct {
 	lose           int  // so many pushes are lost by the fan-out
 	down           bool // no socket is accepted
 	moved          map[string]string
+	resuming       func(*socket) // called under the lock before a resume is answered
 }
 
 type conversation struct {
@@ -338,6 +339,9 @@ func (f *fakeCore) resume(s *socket, c protocol.Command) {
 			s.write(protocol.Frame{Message: &m})
 		}
 	}
+	if f.resuming != nil {
+		f.resuming(s)
+	}
 	s.held, s.live = nil, true
 	s.write(protocol.Frame{ID: c.ID, Resumed: resumed})
 }
@@ -433,8 +437,13 @@ func (f *fakeCore) move(id group.ID, pool string) {
 	defer f.mu.Unlock()
 	f.moved[string(id)] = pool
 	for s := range f.sockets {
-		s.write(protocol.Frame{Reconnect: &protocol.Reconnect{DelayMS: 20, GraceMS: 5000, Resume: "moved", Reason: "group moved to " + pool}})
+		s.ask("group moved to " + pool)
 	}
+}
+
+// ask asks a socket to reconnect.
+func (s *socket) ask(reason string) {
+	s.write(protocol.Frame{Reconnect: &protocol.Reconnect{DelayMS: 20, GraceMS: 5000, Resume: "moved", Reason: reason}})
 }
 
 func (f *fakeCore) set(change func(*fakeCore)) {

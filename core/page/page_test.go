@@ -160,6 +160,30 @@ func TestMoveIsMakeBeforeBreak(t *testing.T) {
 	}
 }
 
+// A connection is asked to move once, which may be while it still catches up.
+func TestMoveDuringResume(t *testing.T) {
+	f, ada, bob := pair(t)
+	ada.Allow("WebSocket connection")
+	bob.Allow("WebSocket connection")
+	opened := f.count(func(f *fakeCore) int { return f.opened })
+	prod := group.Group{Env: "prod", Tenant: "public"}.ID()
+	f.set(func(f *fakeCore) {
+		f.resuming = func(s *socket) {
+			if s.user == "bob" && f.moved[string(prod)] == "" {
+				f.moved[string(prod)] = "isolated"
+				s.ask("group moved to isolated")
+			}
+		}
+	})
+	f.cut(protocol.CloseShutdown)
+	bob.UntilText("#served-pool", "isolated")
+	send(bob, "from elsewhere")
+	untilCount(ada, 2)
+	waitFor(t, "ada has come back, and bob twice", func() bool {
+		return f.count(func(f *fakeCore) int { return f.opened - opened }) == 3 && f.count(func(f *fakeCore) int { return len(f.sockets) }) == 2
+	})
+}
+
 func TestSendIsRepeatedUnderOneClientID(t *testing.T) {
 	f, ada, bob := pair(t)
 	ada.Allow("WebSocket connection")
@@ -285,7 +309,7 @@ func TestTerminalCodes(t *testing.T) {
 	if n := f.count(func(f *fakeCore) int { return f.opened }); n != opened+1 {
 		t.Errorf("%d sockets were opened after the end", n-opened)
 	}
-	f.cut(protocol.CloseForbidden)
+	f.cut(protocol.CloseProtocol)
 	ada.UntilText("#status", "Disconnected")
 }
 

@@ -22,6 +22,7 @@ export class Link {
   #on;
   #active = null;
   #dialing = null;
+  #asked = null; // a Reconnect for the connection that is not resumed yet
   #timer = 0;
   #attempt = 0;
   #since = 0;
@@ -83,18 +84,24 @@ export class Link {
       roundTrip: (ms) => conn === this.#active && this.#on.roundTrip(ms),
     });
     this.#dialing = conn;
+    this.#asked = null;
   }
 
   #push(conn, frame) {
     if (frame.hello) return this.#resume(conn, frame.hello);
     if (frame.message) return this.#on.message(frame.message);
     if (frame.friend) return this.#on.friend(frame.friend);
-    if (frame.reconnect && conn === this.#active && !this.#dialing) {
-      this.#token = frame.reconnect.resume;
-      this.#on.state("moving", frame.reconnect.reason);
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#dial(), frame.reconnect.delay_ms);
-    }
+    if (!frame.reconnect) return;
+    // The server asks once, also in the middle of a replay.
+    if (conn === this.#dialing) this.#asked = frame.reconnect;
+    else if (conn === this.#active && !this.#dialing) this.#follow(frame.reconnect);
+  }
+
+  #follow({ resume, reason, delay_ms }) {
+    this.#token = resume;
+    this.#on.state("moving", reason);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#dial(), delay_ms);
   }
 
   async #resume(conn, hello) {
@@ -116,6 +123,7 @@ export class Link {
     this.#on.resumed({ ...reply.resumed, epoch: hello.epoch });
     this.#on.state("live", hello);
     if (old) this.#retire(old);
+    if (this.#asked) this.#follow(this.#asked);
   }
 
   // What the old connection still owes is waited for, shortly: repeating is safe, but
