@@ -72,11 +72,10 @@ func (c Code) Status() int {
 
 // Close codes of a WebSocket: below 3500 reconnect, from 3500 on do not.
 const (
-	CloseShutdown  = 3001 // the process drains
-	CloseSlow      = 3008 // the client did not read fast enough; what it missed is resumable
-	CloseMoved     = 3010 // grace of a Reconnect is over
-	CloseStale     = 3012 // no pong
-	CloseExpired   = 3500 // the log-in session has ended
-	CloseForbidden = 3501
-	CloseProtocol  = 3502 // a frame that cannot be read
+	CloseShutdown = 3001 // the process drains
+	CloseSlow     = 3008 // the client did not read fast enough; what it missed is resumable
+	CloseMoved    = 3010 // grace of a Reconnect is over
+	CloseStale    = 3012 // no pong
+	CloseExpired  = 3500 // the log-in session has ended
+	CloseProtocol = 3502 // a frame that cannot be read
 )

@@ -75,8 +75,6 @@ func closing(code int) (label, reason string) {
 		return "stale", "no sign of life"
 	case protocol.CloseExpired:
 		return "expired", "session has ended"
-	case protocol.CloseForbidden:
-		return "forbidden", "forbidden"
 	case protocol.CloseProtocol:
 		return "protocol", "not the protocol"
 	case websocket.CloseInvalidFramePayloadData:

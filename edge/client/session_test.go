@@ -318,7 +318,6 @@ func TestCloseCodes(t *testing.T) {
 		{protocol.CloseSlow, false},
 		{protocol.CloseStale, false},
 		{protocol.CloseExpired, true},
-		{protocol.CloseForbidden, true},
 		{protocol.CloseProtocol, true},
 	} {
 		t.Run(fmt.Sprint(tt.code), func(t *testing.T) {
