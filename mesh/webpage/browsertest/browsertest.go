@@ -51,7 +51,7 @@ func Start(t *testing.T) *Browser {
 	}
 	flags := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(time.Minute),
-		chromedp.Flag("headless", true), chromedp.DisableGPU, chromedp.Flag("disable-quic", true),
+		chromedp.Env("TMPDIR="+scratch(t)), chromedp.Flag("headless", true), chromedp.DisableGPU, chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-first-run", true), chromedp.Flag("hide-scrollbars", true),
 	)
 	alloc, stop := chromedp.NewExecAllocator(context.Background(), flags...)
@@ -62,6 +62,17 @@ func Start(t *testing.T) *Browser {
 		t.Fatalf("start %s: %v", path, err)
 	}
 	return &Browser{ctx: ctx, axe: sync.OnceValues(func() (string, error) { return axeSource(t) })}
+}
+
+// scratch is a folder for what a browser that is killed leaves behind.
+func scratch(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "chromium") //nolint:usetesting // a test's folder may be too long for the path of a socket
+	if err != nil {
+		t.Fatalf("make folder for temporary files: %v", err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func find() string {
