@@ -89,7 +89,11 @@ type Config struct {
 	// MaxDecode bounds the memory in bytes that a picture takes to make a thumbnail of it;
 	// what is larger has none. One is made at a time.
 	MaxDecode int64
-	Thumbnail int // longest side in pixels
+	// MaxScanned bounds the pixels that all scans of a JPEG pass over, which may be many;
+	// DecodeFor the time that any picture takes. What takes more has no thumbnail.
+	MaxScanned int64
+	DecodeFor  time.Duration
+	Thumbnail  int // longest side in pixels
 }
 
 // DefaultConfig lets pictures, sounds, films, texts, office documents and archives in.
@@ -97,7 +101,7 @@ func DefaultConfig() Config {
 	return Config{
 		MaxSize: 100 << 20, Types: slices.Concat(pictures, documents, []string{"audio/*", "video/*"}),
 		Quota: chat.FileQuota{Bytes: 5 << 30, Files: 20_000}, Uploads: 32, LinkFor: 10 * time.Minute,
-		Grace: 24 * time.Hour, Every: 10 * time.Minute, MaxDecode: 192 << 20, Thumbnail: 480,
+		Grace: 24 * time.Hour, Every: 10 * time.Minute, MaxDecode: 192 << 20, MaxScanned: 512 << 20, DecodeFor: 10 * time.Second, Thumbnail: 480,
 	}
 }
 
@@ -118,8 +122,8 @@ func (c Config) Validate() error {
 		return errors.New("link_for: must be 1s to 168h")
 	case c.Grace < time.Minute || c.Every < time.Second:
 		return errors.New("grace: must be at least 1m, and every at least 1s")
-	case c.Thumbnail < 16 || c.MaxDecode < 0:
-		return errors.New("thumbnail: must be at least 16, and max_decode not negative")
+	case c.Thumbnail < 16 || c.MaxDecode < 0 || c.MaxScanned < 0 || c.DecodeFor <= 0:
+		return errors.New("thumbnail: must be at least 16, max_decode and max_scanned not negative, and decode_for positive")
 	}
 	return nil
 }

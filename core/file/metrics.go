@@ -21,7 +21,7 @@ func newMetrics(reg prometheus.Registerer) (metrics, error) {
 			Name: "core_file_uploads_total", Help: "Uploads by result: ok, or why they were refused.",
 		}, []string{"result"}),
 		thumbnails: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "core_file_thumbnails_total", Help: "Pictures by what became of their thumbnail: made, large (would take too much memory) or broken.",
+			Name: "core_file_thumbnails_total", Help: "Pictures by what became of their thumbnail: made, large (would take too much memory) or broken (or kept the decoder too busy).",
 		}, []string{"result"}),
 		bytes:       counter("core_file_uploaded_bytes_total", "Bytes of files that came whole."),
 		links:       counter("core_file_links_total", "Download links handed out."),

@@ -51,21 +51,12 @@ func (o orientation) apply(in *image.RGBA) *image.RGBA {
 
 // findOrientation looks into the segments at the beginning of a JPEG for an EXIF header
 // (TIFF 6.0 in a segment APP1). What it does not understand is upright.
-func findOrientation(jpeg []byte) orientation {
-	const soi, app1, sos = 0xd8, 0xe1, 0xda
-	if len(jpeg) < 4 || jpeg[0] != 0xff || jpeg[1] != soi {
-		return 1
-	}
-	for at := 2; at+4 <= len(jpeg) && jpeg[at] == 0xff && jpeg[at+1] != sos; {
-		size := int(binary.BigEndian.Uint16(jpeg[at+2:]))
-		if size < 2 {
-			return 1
-		}
-		segment := jpeg[at+4 : min(len(jpeg), max(at+4, at+2+size))]
-		if tiff, ok := bytes.CutPrefix(segment, []byte("Exif\x00\x00")); ok && jpeg[at+1] == app1 {
+func findOrientation(head []byte) orientation {
+	const app1 = 0xe1
+	for marker, segment := range segments(head) {
+		if tiff, ok := bytes.CutPrefix(segment, []byte("Exif\x00\x00")); ok && marker == app1 {
 			return tiffOrientation(tiff)
 		}
-		at += 2 + size
 	}
 	return 1
 }

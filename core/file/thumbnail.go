@@ -74,20 +74,16 @@ func (f *Files) about(ctx context.Context, file *chat.File) (about, error) {
 		return about{}, &blobError{fmt.Errorf("open content: %w", err)}
 	}
 	defer r.Close()
-	return readAbout(file.Type, r)
-}
-
-func readAbout(mime string, r io.Reader) (about, error) {
 	read := &remembered{r: r}
-	cfg, err := decodeConfig(mime, bufio.NewReader(read))
+	cfg, err := decodeConfig(file.Type, bufio.NewReader(read))
 	if read.err != nil {
 		return about{}, &blobError{read.err}
 	}
 	if err != nil || cfg.Width < 1 || cfg.Height < 1 {
 		return about{}, fmt.Errorf("%w: %w", errPicture, err)
 	}
-	a := about{size: image.Pt(cfg.Width, cfg.Height), memory: int64(cfg.Width) * int64(cfg.Height) * bytesPerPixel(mime, cfg.ColorModel)}
-	if mime == "image/jpeg" {
+	a := about{size: image.Pt(cfg.Width, cfg.Height), memory: memory(file, cfg, read.head.Bytes())}
+	if file.Type == "image/jpeg" {
 		if a.turned = findOrientation(read.head.Bytes()); a.turned.sideways() {
 			a.size.X, a.size.Y = a.size.Y, a.size.X
 		}
@@ -95,16 +91,19 @@ func readAbout(mime string, r io.Reader) (about, error) {
 	return a, nil
 }
 
-// bytesPerPixel is what decoding takes: the picture itself and, where it comes in several
-// passes, what is kept between them.
-func bytesPerPixel(mime string, m color.Model) int64 {
-	switch {
-	case mime == "image/jpeg":
-		return 3 + 6 // coefficients of 4 bytes, of which colors have a half or less, in a progressive one
-	case m == color.RGBA64Model || m == color.NRGBA64Model:
-		return 8
+// memory is what decoding takes at most: the picture itself, what it is put together from,
+// and what is kept between several passes.
+func memory(file *chat.File, cfg image.Config, head []byte) int64 {
+	pixels := min(int64(cfg.Width)*int64(cfg.Height), 1<<40) // times a few it must not overflow
+	switch deep := cfg.ColorModel == color.Gray16Model || cfg.ColorModel == color.RGBA64Model || cfg.ColorModel == color.NRGBA64Model; {
+	case file.Type == "image/jpeg":
+		return jpegMemory(pixels, head)
+	case file.Type == "image/webp":
+		return pixels*(4+4+1) + file.Size // with its palette undone and what is transparent apart; a lossy one is read whole
+	case deep:
+		return pixels * (8 + 4)
 	default:
-		return 4
+		return pixels * (4 + 2) // an interlaced one comes in passes, of which the last is half of it
 	}
 }
 
@@ -115,8 +114,9 @@ type remembered struct {
 	err  error
 }
 
-// maxHead is how far the orientation is looked for; a segment has 64 KiB.
-const maxHead = 128 << 10
+// maxHead is how far into a JPEG's segments is looked; of a printer's picture half a MiB
+// of them are its colors.
+const maxHead = 1 << 20
 
 func (r *remembered) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
@@ -168,11 +168,19 @@ func (f *Files) shrink(ctx context.Context, file *chat.File, a about) (small []b
 	}
 	defer r.Close()
 	read := &remembered{r: r}
-	picture, err := decode(file.Type, bufio.NewReaderSize(read, 64<<10))
-	if read.err != nil {
-		return nil, "", &blobError{read.err}
+	limit, cancel := context.WithTimeoutCause(ctx, f.cfg.DecodeFor, errSlow)
+	defer cancel()
+	portions := &portions{ctx: limit, r: bufio.NewReaderSize(read, 64<<10), left: f.cfg.MaxScanned}
+	if file.Type == "image/jpeg" {
+		portions.scan = max(minScan, int64(a.size.X)*int64(a.size.Y))
 	}
-	if err != nil {
+	picture, err := decode(file.Type, portions)
+	switch {
+	case read.err != nil:
+		return nil, "", &blobError{read.err}
+	case err != nil && ctx.Err() != nil:
+		return nil, "", ctx.Err()
+	case err != nil:
 		return nil, "", fmt.Errorf("%w: %w", errPicture, err)
 	}
 	return thumbnail(picture, a.turned, f.cfg.Thumbnail)
