@@ -168,16 +168,17 @@ func (a *Acceptor) may(ctx context.Context, r chat.Record) (already bool, err er
 	if known && a.now().UnixNano() < a.down.Load() {
 		return false, nil
 	}
+	asking := ctx
 	if known {
 		patient, cancel := context.WithTimeout(ctx, storePatience)
 		defer cancel()
-		ctx = patient
+		asking = patient
 	}
-	standing, err := a.standing(ctx, r)
+	standing, err := a.standing(asking, r)
 	switch {
 	case errors.Is(err, chat.ErrNotFound):
 		return false, chat.NoConversation()
-	case err != nil && known:
+	case err != nil && known && ctx.Err() == nil: // a sender who does not wait says nothing about the store
 		a.down.Store(a.now().Add(storePause).UnixNano())
 		return false, nil
 	case err != nil:

@@ -32,9 +32,11 @@ type conversations struct {
 	noReactions error
 }
 
-func (c *conversations) Standing(_ context.Context, id string) (chat.Standing, error) {
+func (c *conversations) Standing(ctx context.Context, id string) (chat.Standing, error) {
 	c.reads++
 	switch {
+	case ctx.Err() != nil:
+		return chat.Standing{}, ctx.Err()
 	case c.down != nil:
 		return chat.Standing{}, c.down
 	case id == "g":
@@ -310,6 +312,33 @@ func TestRemovedMemberIsRefusedAtOnce(t *testing.T) {
 	m.ReplyTo = 1
 	if r := send(t, a, ann, m); !errors.Is(r.err, cs.down) {
 		t.Errorf("what names a message needs the store: %v", r.err)
+	}
+}
+
+// TestSenderWhoDoesNotWait: it is not accepted, and others are asked about all the same.
+func TestSenderWhoDoesNotWait(t *testing.T) {
+	cs := &conversations{group: chat.NewRoster(true, 1, []chat.Member{{ID: "u1", Name: "ann"}, {ID: "u2", Name: "bob"}})}
+	a := accept.New(cs, logFunc(func(_ chat.Record, done func(error)) { done(nil) }), config(time.Minute), func() time.Time { return now })
+	m, bob := protocol.Send{Conversation: "g", ClientID: "1", Text: "x"}, chat.User{ID: "u2", Name: "bob"}
+	for _, from := range []chat.User{ann, bob} {
+		if r := send(t, a, from, m); r.err != nil {
+			t.Fatal(r.err)
+		}
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	for _, ctx := range []context.Context{gone, late} {
+		a.Accept(ctx, ann, m, "", func(_ protocol.Accepted, err error) {
+			if !errors.Is(err, ctx.Err()) {
+				t.Errorf("got %v, want %v", err, ctx.Err())
+			}
+		})
+	}
+	cs.group = chat.NewRoster(true, 2, []chat.Member{{ID: "u1", Name: "ann"}})
+	if r := send(t, a, bob, m); code(r.err) != protocol.CodeNotFound {
+		t.Errorf("removed: %v", r.err)
 	}
 }
 
