@@ -283,6 +283,26 @@ func TestGroupIsMadeOnceUnderItsClientID(t *testing.T) {
 	}
 }
 
+// TestGroupIsNotMadeAgainAfterItsCreatorHasLeft: nor is it an error of ours.
+func TestGroupIsNotMadeAgainAfterItsCreatorHasLeft(t *testing.T) {
+	n := newWorld(t).start0()
+	ann, bob := n.person("ann"), n.person("bob")
+	create := func(out any) error {
+		return n.call("POST", "/v1/conversations", ann, map[string]any{"name": "x", "open": true, "client_id": "g1"}, out)
+	}
+	var group struct{ ID string }
+	must(t, create(&group))
+	ofBob := newSeen()
+	n.connect(bob, ofBob)
+	n.change("POST", "/join", bob, map[string]string{"client_id": "1"}, ofBob, group.ID)
+	n.change("PUT", "/members/bob", ann, map[string]string{"role": "owner", "client_id": "1"}, ofBob, group.ID)
+	n.change("DELETE", "/members/ann?client_id=1", ann, nil, ofBob, group.ID)
+	e, _ := errors.AsType[*protocol.Error](create(nil))
+	if e == nil || e.Code != protocol.CodeAlreadyExists || e.Field != "client_id" {
+		t.Errorf("after its creator has left: %v", e)
+	}
+}
+
 // TestChangeIsMadeOnceUnderItsClientID: also when it is repeated before it has a number.
 func TestChangeIsMadeOnceUnderItsClientID(t *testing.T) {
 	n := newWorld(t).start0()

@@ -80,6 +80,8 @@ func creation(err error, field string) error {
 		return protocol.NewError(protocol.CodePermissionDenied, field, "one of you has too many conversations")
 	case errors.Is(err, chat.ErrUnstorable): // the token's user is not in this database
 		return protocol.NewError(protocol.CodeUnauthenticated, "", "your user does not exist any more")
+	case errors.Is(err, chat.ErrExists): // after the one before: what is not in the database is both
+		return protocol.NewError(protocol.CodeAlreadyExists, "client_id", "the group that this client_id has created is not yours any more")
 	default:
 		return err
 	}
@@ -109,7 +111,7 @@ func (s *service) createGroup(ctx context.Context, in *chatv1.CreateConversation
 		callOf(ctx).status = http.StatusCreated
 		s.deps.Announcer.Announce(first)
 	}
-	return s.deps.Conversations.Conversation(ctx, me.ID, conversation)
+	return s.own(ctx, conversation)
 }
 
 // groupID is a new id or, with a client id, the one that this creator's call always has.
