@@ -82,7 +82,8 @@ func (s *server) limitAll(ctx context.Context, l *limiter, name, key string) err
 	return nil
 }
 
-// address is the client's: the peer's, or what a trusted proxy says its peer was.
+// address is the client's, as limits know it: the peer's, or what a trusted proxy says its
+// peer was.
 func (s *server) address(r *http.Request) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -95,8 +96,17 @@ func (s *server) address(r *http.Request) string {
 		}
 		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 		if said, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])); err == nil {
-			return said.Unmap().String() // the last hop: the ones before it are the client's own words
+			return network(said.Unmap()) // the last hop: the ones before it are the client's own words
 		}
 	}
-	return addr.String()
+	return network(addr)
+}
+
+// network is an address as far as it says who it is: whoever has one of IPv6 has the 2^64
+// that begin as it does.
+func network(addr netip.Addr) string {
+	if addr.Is4() {
+		return addr.String()
+	}
+	return netip.PrefixFrom(addr, 64).Masked().String()
 }

@@ -50,3 +50,30 @@ func TestPanicIsAnErrorOfTheList(t *testing.T) {
 		t.Errorf("%v counted", n)
 	}
 }
+
+// TestAddressOfAClient: of IPv6 it is the network, in which a client has as many as it likes.
+func TestAddressOfAClient(t *testing.T) {
+	s := &server{cfg: DefaultConfig()}
+	for _, c := range []struct{ peer, forwarded, want string }{
+		{"192.0.2.7:1", "", "192.0.2.7"},
+		{"[::ffff:192.0.2.7]:1", "", "192.0.2.7"},
+		{"[2001:db8:1:2::1]:1", "", "2001:db8:1:2::/64"},
+		{"[2001:db8:1:2:ffff::1]:1", "", "2001:db8:1:2::/64"},
+		{"[fe80::1%eth0]:1", "", "fe80::/64"},
+		{"[2001:db8:1:3::1]:1", "192.0.2.7", "2001:db8:1:3::/64"}, // no proxy that is trusted
+		{"127.0.0.1:1", "192.0.2.7", "192.0.2.7"},
+		{"[::1]:1", "192.0.2.1, 2001:db8:1:2:3::4", "2001:db8:1:2::/64"},
+		{"127.0.0.1:1", "::ffff:192.0.2.7", "192.0.2.7"},
+		{"127.0.0.1:1", "who knows", "127.0.0.1"},
+		{"pipe", "", "pipe"},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = c.peer
+		if c.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", c.forwarded)
+		}
+		if got := s.address(r); got != c.want {
+			t.Errorf("%s for %q: %s, want %s", c.peer, c.forwarded, got, c.want)
+		}
+	}
+}
