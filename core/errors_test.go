@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tracegate/tracegate/core/api"
 	"github.com/tracegate/tracegate/core/protocol"
@@ -197,6 +198,10 @@ func (n *node) grpcErrors(id, ann, eve string) string {
 	add("a wrong old password", "ChangePassword", err)
 	_, err = search.SearchMessages(as(ann), &chatv1.SearchMessagesRequest{Q: "x"})
 	add("search while no search process runs", "SearchMessages", err)
+	_, err = search.SearchMessages(as(ann), &chatv1.SearchMessagesRequest{Q: "x", After: &timestamppb.Timestamp{Seconds: 1 << 40}})
+	add("search after the year 9999", "SearchMessages", err)
+	_, err = search.SearchMessages(as(ann), &chatv1.SearchMessagesRequest{Q: "x", Before: &timestamppb.Timestamp{Nanos: -1}})
+	add("search before no time", "SearchMessages", err)
 	sub := n.subscribe(conn, ann, &chatv1.Resume{Positions: map[string]int64{"a": -1}})
 	_, err = sub.stream.Recv()
 	add("resume from before the start", "Subscribe", err)

@@ -36,9 +36,17 @@ func (s *service) SearchMessages(ctx context.Context, in *chatv1.SearchMessagesR
 	if !utf8.ValidString(in.GetQ()) { // on its way to the search process it would be replaced
 		return nil, protocol.NewError(protocol.CodeInvalidArgument, "q", "q must be valid UTF-8")
 	}
+	after, err := timeOf("after", in.GetAfter())
+	if err != nil {
+		return nil, err
+	}
+	before, err := timeOf("before", in.GetBefore())
+	if err != nil {
+		return nil, err
+	}
 	page, err := s.deps.Search.Search(ctx, search.Query{
 		UserID: user, Text: in.GetQ(), Conversation: in.GetConversation(), Sender: in.GetSender(),
-		After: timeOf(in.GetAfter()), Before: timeOf(in.GetBefore()), Limit: limit, Cursor: in.GetCursor(),
+		After: after, Before: before, Limit: limit, Cursor: in.GetCursor(),
 	})
 	if err != nil {
 		return nil, err
@@ -65,10 +73,14 @@ func resultOf(r protocol.Found) *chatv1.SearchResult {
 	return out
 }
 
-// timeOf is the zero time where there is none.
-func timeOf(t *timestamppb.Timestamp) time.Time {
-	if t == nil {
-		return time.Time{}
+// timeOf is the zero time where there is none. What is no time in JSON comes by gRPC only.
+func timeOf(field string, t *timestamppb.Timestamp) (time.Time, error) {
+	switch {
+	case t == nil:
+		return time.Time{}, nil
+	case !t.IsValid():
+		return time.Time{}, protocol.NewError(protocol.CodeInvalidArgument, field, field+" must be a time of the years 1 to 9999")
+	default:
+		return t.AsTime(), nil
 	}
-	return t.AsTime()
 }
