@@ -8,6 +8,9 @@
 // conversation, by seq, so that what comes again from the log is not sent again. The queue
 // is bounded by time: after MaxAge a message is not worth a notification.
 //
+// A receiver that is away holds up all notifications, and loses none. A device that alone
+// cannot be reached, while others are, is given up after some tries.
+//
 // A device is notified of a message once. Only where the process dies between an answer and
 // its note, or two processes overlap when the group is balanced anew, it may be twice, and
 // then under the same id. A table of notifications that wait lost: it would be written for
@@ -24,7 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,10 +71,12 @@ type Notification struct {
 	Device       chat.PushDevice
 }
 
-// What a Sender may answer; any other error is temporary.
+// What a Sender may answer; any other error is temporary, as ErrBusy is, and may be about
+// the device alone, as ErrBusy is not.
 var (
 	ErrGone    = errors.New("the token is not good any more")
 	ErrRefused = errors.New("refused")
+	ErrBusy    = errors.New("the receiver takes no more for now")
 )
 
 // Sender reaches devices. Sending the same once more must do no harm.
@@ -101,10 +106,7 @@ type Pusher struct {
 	now      func() time.Time
 	results  *prometheus.CounterVec
 	log      *slog.Logger
-
-	mu   sync.Mutex
-	at   string          // message that is being sent
-	done map[string]bool // sessions that have had it
+	reach    *reach
 }
 
 // New prepares a pusher.
@@ -113,13 +115,13 @@ func New(cfg Config, store Store, presence Presence, sender Sender, now func() t
 		return nil, fmt.Errorf("push config: %w", err)
 	}
 	p := &Pusher{
-		cfg: cfg, store: store, presence: presence, sender: sender, now: now, log: log,
+		cfg: cfg, store: store, presence: presence, sender: sender, now: now, log: log, reach: newReach(2 * cfg.Parallel),
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "core_push_total",
-			Help: "Notifications by what became of them: sent, online (its user is connected), refused or gone (by the receiver), too_old, or retried.",
+			Help: "Notifications by what became of them: sent, online (its user is connected), refused or gone (by the receiver), failed (again and again, while others were sent), too_old, or retried.",
 		}, []string{"result"}),
 	}
-	for _, r := range []string{"sent", "online", "refused", "gone", "too_old", "retried"} {
+	for _, r := range []string{"sent", "online", "refused", "gone", "failed", "too_old", "retried"} {
 		p.results.WithLabelValues(r)
 	}
 	if err := reg.Register(p.results); err != nil {
@@ -133,17 +135,47 @@ const (
 	pageDevices  = 500
 )
 
-// Handle notifies of what is new in conversations. An error means that it is to be called
-// again; what was sent is remembered.
+// Handle notifies of what is new in conversations. Those with a device that is not reached
+// are tried again behind the others. An error means that it is to be called again; what was
+// sent is remembered.
 func (p *Pusher) Handle(ctx context.Context, conversations []string) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Patience)
 	defer cancel()
-	for _, c := range conversations {
-		if err := p.conversation(ctx, c); err != nil {
-			return fmt.Errorf("push: %w", err)
+	conversations = p.reach.order(conversations)
+	for pause := p.cfg.Backoff; ; pause = min(2*pause, 40*p.cfg.Backoff) {
+		waiting, err := p.pass(ctx, conversations)
+		if len(waiting) == 0 {
+			return err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+			conversations = waiting
+		case <-ctx.Done():
+			t.Stop()
+			return err
 		}
 	}
-	return nil
+}
+
+// pass tries each conversation once. Where some wait for the next pass, the error says why.
+func (p *Pusher) pass(ctx context.Context, conversations []string) (waiting []string, err error) {
+	p.reach.begin()
+	for i, c := range conversations {
+		if p.reach.away() { // the next pass begins with those that this one does not come to
+			return append(slices.Clone(conversations[i:]), waiting...), err
+		}
+		one := p.conversation(ctx, c)
+		switch {
+		case one == nil:
+			p.reach.end(c)
+		case isUnreached(one):
+			waiting, err = append(waiting, c), fmt.Errorf("push: %w", one)
+		default:
+			return nil, fmt.Errorf("push: %w", one)
+		}
+	}
+	return waiting, err
 }
 
 func (p *Pusher) conversation(ctx context.Context, conversation string) error {
@@ -166,56 +198,47 @@ func (p *Pusher) conversation(ctx context.Context, conversation string) error {
 	}
 }
 
-func (p *Pusher) message(ctx context.Context, conversation string, m chat.Unpushed) error {
-	p.begin(fmt.Sprintf("%s/%d", conversation, m.Seq))
+// message tries each device once that has not had it.
+func (p *Pusher) message(ctx context.Context, conversation string, m chat.Unpushed) (unreached error) {
+	done := p.reach.done(conversation, m.Seq)
 	online := map[string]bool{}
 	for after := ""; ; {
 		devices, err := p.store.PushDevices(ctx, conversation, m.Seq, m.SenderID, after, pageDevices)
 		if err != nil {
 			return err
 		}
-		g, group := errgroup.WithContext(ctx)
+		full := len(devices) == pageDevices
+		if full {
+			after = devices[len(devices)-1].Session
+		}
+		var g errgroup.Group
 		g.SetLimit(p.cfg.Parallel)
-		for _, d := range devices {
-			if p.isDone(d.Session) {
-				continue
+		for _, d := range p.reach.left(done, devices) {
+			if p.reach.away() {
+				unreached = errAway
+				break
 			}
 			if p.online(ctx, online, d.User.ID) {
-				p.finish(d.Session, "online")
+				p.finish(done, d.Session, "online")
 				continue
 			}
-			g.Go(func() error { return p.device(group, Notification{Conversation: conversation, Message: m, Device: d}) })
+			g.Go(func() error {
+				return p.device(ctx, done, Notification{Conversation: conversation, Message: m, Device: d})
+			})
 		}
 		if err := g.Wait(); err != nil {
-			return err
+			unreached = err
 		}
-		if len(devices) < pageDevices {
-			return nil
+		if !full || unreached != nil && (p.reach.away() || !isUnreached(unreached)) {
+			return unreached
 		}
-		after = devices[len(devices)-1].Session
 	}
 }
 
-// begin forgets who has had the message before.
-func (p *Pusher) begin(message string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.at != message {
-		p.at, p.done = message, map[string]bool{}
-	}
-}
-
-func (p *Pusher) isDone(session string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.done[session]
-}
-
-func (p *Pusher) finish(session, result string) {
+// finish notes what became of a device's notification.
+func (p *Pusher) finish(done map[string]bool, session, result string) {
 	p.results.WithLabelValues(result).Inc()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.done[session] = true
+	p.reach.finish(done, session, result)
 }
 
 // online asks once for each user of a message. Who is not known to be connected is not.
@@ -229,39 +252,48 @@ func (p *Pusher) online(ctx context.Context, known map[string]bool, user string)
 	return is
 }
 
-// device sends one notification, again and again while that fails and there is time.
-func (p *Pusher) device(ctx context.Context, n Notification) error {
-	for pause := p.cfg.Backoff; ; pause = min(2*pause, 40*p.cfg.Backoff) {
-		if p.now().Sub(n.Message.SentAt) > p.cfg.MaxAge {
-			p.finish(n.Device.Session, "too_old")
-			return nil
-		}
-		err := p.sender.Send(ctx, n)
-		switch {
-		case err == nil:
-			p.finish(n.Device.Session, "sent")
-			return nil
-		case errors.Is(err, ErrGone):
-			if err := p.store.ForgetPush(ctx, n.Device.Session, n.Device.Token); err != nil {
-				return err
-			}
-			p.finish(n.Device.Session, "gone")
-			return nil
-		case errors.Is(err, ErrRefused):
-			p.log.Warn("a notification was refused, it is dropped", "session", n.Device.Session, "error", err)
-			p.finish(n.Device.Session, "refused")
-			return nil
-		}
-		p.results.WithLabelValues("retried").Inc()
-		if pause == p.cfg.Backoff {
-			p.log.Warn("a notification cannot be sent, trying on", "error", err)
-		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return fmt.Errorf("send notification: %w", err)
-		}
+// device sends one notification; an error means that it is to be sent again.
+func (p *Pusher) device(ctx context.Context, done map[string]bool, n Notification) error {
+	session := n.Device.Session
+	if p.now().Sub(n.Message.SentAt) > p.cfg.MaxAge {
+		p.finish(done, session, "too_old")
+		return nil
 	}
+	if p.reach.hopeless(session, p.now()) {
+		p.finish(done, session, "failed")
+		return nil
+	}
+	err := p.sender.Send(ctx, n)
+	switch {
+	case err == nil:
+		p.finish(done, session, "sent")
+	case errors.Is(err, ErrGone):
+		if err := p.store.ForgetPush(ctx, session, n.Device.Token); err != nil {
+			return err
+		}
+		p.finish(done, session, "gone")
+	case errors.Is(err, ErrRefused):
+		p.log.Warn("a notification was refused, it is dropped", "session", session, "error", err)
+		p.finish(done, session, "refused")
+	case ctx.Err() != nil: // it was not waited for
+		return &unreachedError{err}
+	default:
+		return p.missed(done, session, err)
+	}
+	return nil
+}
+
+// missed gives a device up, or says that it is to be tried again.
+func (p *Pusher) missed(done map[string]bool, session string, err error) error {
+	first, given := p.reach.missed(session, errors.Is(err, ErrBusy), p.now())
+	if given {
+		p.log.Warn("a notification cannot be sent while others can, it is dropped", "session", session, "error", err)
+		p.finish(done, session, "failed")
+		return nil
+	}
+	if first {
+		p.log.Warn("a notification cannot be sent, trying on", "session", session, "error", err)
+	}
+	p.results.WithLabelValues("retried").Inc()
+	return &unreachedError{err}
 }

@@ -63,7 +63,8 @@ type Device struct {
 // Preview bounds the text of a notification in bytes: push services take 4 KiB in all.
 const Preview = 256
 
-// Send implements Sender. An answer of 410 says that the token is not good any more.
+// Send implements Sender. An answer of 410 says that the token is not good any more, 429 or
+// 503 that the receiver takes none for now.
 func (w *Webhook) Send(ctx context.Context, n Notification) error {
 	body, err := json.Marshal(Message{Type: "message.created", Data: Data{
 		User: n.Device.User.Name, Device: Device{Session: n.Device.Session, Platform: n.Device.Platform, Token: n.Device.Token},
@@ -74,6 +75,8 @@ func (w *Webhook) Send(ctx context.Context, n Notification) error {
 	}
 	status, err := webhook.Post(ctx, w.client, w.url, w.key, id(n), w.now(), body)
 	switch {
+	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
+		return fmt.Errorf("%w: %w", ErrBusy, err)
 	case err == nil || webhook.Again(status):
 		return err
 	case status == http.StatusGone:

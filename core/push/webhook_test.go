@@ -51,15 +51,15 @@ func TestWebhook(t *testing.T) {
 	for _, c := range []struct {
 		status int
 		want   error
-	}{{200, nil}, {410, push.ErrGone}, {400, push.ErrRefused}, {301, push.ErrRefused}} {
+	}{{200, nil}, {410, push.ErrGone}, {400, push.ErrRefused}, {301, push.ErrRefused}, {429, push.ErrBusy}, {503, push.ErrBusy}} {
 		status = c.status
 		if err := h.Send(t.Context(), n); !errors.Is(err, c.want) {
 			t.Errorf("%d: %v", c.status, err)
 		}
 	}
-	status = 503
-	if err := h.Send(t.Context(), n); err == nil || errors.Is(err, push.ErrGone) || errors.Is(err, push.ErrRefused) {
-		t.Errorf("503: %v", err)
+	status = 500
+	if err := h.Send(t.Context(), n); err == nil || errors.Is(err, push.ErrGone) || errors.Is(err, push.ErrRefused) || errors.Is(err, push.ErrBusy) {
+		t.Errorf("500: %v", err)
 	}
 	if len(ids) != 1 {
 		t.Errorf("the same has several ids: %v", ids)
