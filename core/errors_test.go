@@ -287,9 +287,11 @@ func (n *node) closes(ann string) string {
 		{"more than 16 objects and lists in each other", websocket.TextMessage, `{"id":1,"ping":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + `}`},
 		{"binary, without the subprotocol for it", websocket.BinaryMessage, "\x01\x02\x03"},
 		{"not UTF-8", websocket.TextMessage, "{\"id\":1,\"ping\":\"\xff\"}"},
-		{"more than 32 KiB", websocket.TextMessage, strings.Repeat("x", 33<<10)},
+		{"more than 32 KiB, and not the first frame", websocket.TextMessage, strings.Repeat("x", 33<<10)},
 	} {
 		s := n.open(ann, newSeen())
+		_, err := s.do(protocol.Command{Ping: &protocol.Ping{}}) // the first frame
+		must(n.t, err)
 		must(n.t, s.ws.WriteMessage(c.kind, []byte(c.frame)))
 		select {
 		case <-s.closed:

@@ -123,8 +123,8 @@ func (b Bounds) Check(invalid func(key, why string)) {
 			invalid(r.key+".burst", "must be above 0")
 		}
 	}
-	if b.Conversations < 1 {
-		invalid("conversations", "must be at least 1")
+	if b.Conversations < 1 || b.Conversations > chat.MaxConversations {
+		invalid("conversations", fmt.Sprintf("must be 1 to %d", chat.MaxConversations))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/tracegate/tracegate/core/protocol"
 	chatv1 "github.com/tracegate/tracegate/core/protocol/tracegate/chat/v1"
 	"github.com/tracegate/tracegate/core/protocol/wire"
+	"github.com/tracegate/tracegate/core/session"
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
@@ -154,14 +155,19 @@ func (s checkedStream) RecvMsg(m any) error {
 }
 
 // checkMessage refuses what would be passed over, as a JSON body with it is refused, and
-// what is larger than a JSON body may be.
+// what is larger than a JSON body may be; a subscription names conversations as the first
+// frame of a WebSocket does.
 func checkMessage(m any) error {
 	req, ok := m.(proto.Message)
 	if !ok {
 		return nil
 	}
-	if proto.Size(req) > maxBody {
-		return tooLarge()
+	limit := maxBody
+	if _, ok := m.(*chatv1.SubscribeRequest); ok {
+		limit = session.MaxResume
+	}
+	if proto.Size(req) > limit {
+		return tooLarge(limit)
 	}
 	if wire.Unknown(req) != 0 {
 		return protocol.NewError(protocol.CodeInvalidArgument, "body", "the request has a field that is not known here")

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/core/protocol/wire"
+	"github.com/tracegate/tracegate/core/session"
 )
 
 // newGRPC serves the API by gRPC, with health and reflection. It is an http.Handler of
@@ -32,7 +33,7 @@ func (s *server) newGRPC(api *service) *grpc.Server {
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
 		grpc.ChainUnaryInterceptor(s.answerUnary, s.admitUnary),
 		grpc.ChainStreamInterceptor(s.answerStream, s.admitStream),
-		grpc.MaxRecvMsgSize(4*maxBody), // checkMessage refuses what is more than maxBody, with our own error
+		grpc.MaxRecvMsgSize(session.MaxResume), // the largest that checkMessage lets pass; most may be of maxBody, which it refuses with our own error
 	)
 	api.attach(out)
 	grpc_health_v1.RegisterHealthServer(out, health{healthy: s.deps.Healthy})

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -24,8 +25,8 @@ import (
 // maxBody bounds a request's body in bytes.
 const maxBody = 64 << 10
 
-func tooLarge() *protocol.Error {
-	return protocol.NewError(protocol.CodeTooLarge, "body", "body has more than 64 KiB")
+func tooLarge(limit int) *protocol.Error {
+	return protocol.NewError(protocol.CodeTooLarge, "body", fmt.Sprintf("body has more than %d KiB", limit>>10))
 }
 
 // newGateway makes calls of the API of requests to the paths that the proto gives them.
@@ -172,7 +173,7 @@ func (b *body) read(into proto.Message) *protocol.Error {
 	}
 	text, err := io.ReadAll(b)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return tooLarge()
+		return tooLarge(maxBody)
 	}
 	if err != nil {
 		return protocol.NewError(protocol.CodeInvalidArgument, "body", "body cannot be read")

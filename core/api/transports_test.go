@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/propagation"
@@ -352,5 +354,47 @@ func TestEveryOperationWantsAToken(t *testing.T) {
 	}
 	if status.Code(err) != codes.Unauthenticated {
 		t.Errorf("subscribe: %v", err)
+	}
+}
+
+// TestResumeNamesAllConversations: those that a user may have at most, and as many that it
+// had, with the longest numbers there are. One more is refused in words.
+func TestResumeNamesAllConversations(t *testing.T) {
+	s := serve(t)
+	positions := map[string]int64{}
+	for range 2 * chat.MaxConversations {
+		positions[uuid.NewString()] = math.MaxInt64
+	}
+	resume := protocol.Resume{Token: strings.Repeat("t", 64), Epoch: "e1", Positions: positions}
+	ways := map[string]func() *protocol.Error{
+		"JSON": func() *protocol.Error { return s.socket(t, "")(protocol.Command{ID: 1, Resume: &resume}).Error },
+		"protobuf": func() *protocol.Error {
+			return s.socket(t, wire.Protobuf)(protocol.Command{ID: 1, Resume: &resume}).Error
+		},
+		"gRPC": func() *protocol.Error {
+			ctx, cancel := context.WithCancel(with(t.Context(), "good"))
+			defer cancel()
+			stream, err := chatv1.NewSubscriptionServiceClient(s.conn).Subscribe(ctx, &chatv1.SubscribeRequest{
+				Resume: &chatv1.Resume{Token: &resume.Token, Epoch: resume.Epoch, Positions: positions},
+			})
+			for err == nil {
+				var f *chatv1.SubscribeResponse
+				if f, err = stream.Recv(); f.GetFrame().GetResumed().GetRecovered() {
+					return nil
+				}
+			}
+			return grpcAnswer(err).Error
+		},
+	}
+	for name, way := range ways {
+		if err := way(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	positions[uuid.NewString()] = 1
+	for name, way := range ways {
+		if err := way(); err == nil || err.Code != protocol.CodeTooLarge || err.Field != "positions" {
+			t.Errorf("%s with one more: %v", name, err)
+		}
 	}
 }

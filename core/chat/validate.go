@@ -25,8 +25,9 @@ const (
 
 // Limits of numbers.
 const (
-	MaxMembers = 50_000 // of a group
-	MaxAdded   = 100    // members at a time, the first ones of a new group included
+	MaxMembers       = 50_000 // of a group
+	MaxAdded         = 100    // members at a time, the first ones of a new group included
+	MaxConversations = 5_000  // of a user, whatever is set: a client that resumes names all of them
 )
 
 // invalid returns the error a client sees for a bad field.

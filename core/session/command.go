@@ -21,15 +21,20 @@ import (
 	"github.com/tracegate/tracegate/observability/semconv"
 )
 
-// maxPositions bounds a Resume; there cannot be more in a frame of the default limit.
-const maxPositions = 10_000
+// maxPositions bounds a Resume, which names the conversations that a user has and those
+// that the client still knows of it.
+const maxPositions = 2 * chat.MaxConversations
+
+// MaxResume is how many bytes a Resume may have, in any encoding. A position has at most
+// 59: an id of 36 and a number of 19, and in JSON quotes, a colon and a comma.
+const MaxResume = 64 * maxPositions
 
 // readLoop reads commands until the connection ends. Each is read to its end and handled
 // by a goroutine of its own, one at a time: a stack that has grown for JSON would stay
 // large for as long as the connection is idle. What is left fits the 2 KB that a
 // goroutine starts with; with ws.ReadMessage here it would have 4 KB for good.
 func (c *conn) readLoop(ws *websocket.Conn) {
-	ws.SetReadLimit(c.hub.cfg.FrameLimit)
+	ws.SetReadLimit(max(MaxResume, c.hub.cfg.FrameLimit)) // of the first frame
 	ws.SetPongHandler(func(string) error { c.seen(); return nil })
 	ws.SetPingHandler(func(data string) error { c.seen(); c.control(websocket.PongMessage, data); return nil })
 	ws.SetCloseHandler(func(int, string) error { return nil }) // see readEnded
@@ -42,6 +47,7 @@ func (c *conn) readLoop(ws *websocket.Conn) {
 		}
 		handling.Go(func() { c.frame(kind, r) })
 		handling.Wait()
+		ws.SetReadLimit(c.hub.cfg.FrameLimit)
 	}
 }
 

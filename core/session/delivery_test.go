@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/tracegate/tracegate/core/chat"
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/core/session"
 )
@@ -216,5 +219,33 @@ func TestReplayWaitsForRoom(t *testing.T) {
 	}
 	if n := r.metric("core_sockets_closed_total/slow"); n != 0 {
 		t.Errorf("%v closed", n)
+	}
+}
+
+// TestResumeOfManyConversations: a user who has 2,000 of them, and knows of 500 more that it
+// has left, is sent what it missed.
+func TestResumeOfManyConversations(t *testing.T) {
+	r := newRig(t, func(c *session.Config) { c.ResumeWait = time.Minute })
+	positions := map[string]int64{}
+	for i := range 2_500 {
+		id := uuid.NewString()
+		r.history.add(id, "seen")
+		positions[id] = 1
+		switch {
+		case i >= 2_000:
+			r.history.spans["id-ann "+id] = chat.Span{Last: 1}
+			r.history.add(id, "after ann has left")
+		case i%500 == 0:
+			r.history.add(id, "missed")
+		}
+	}
+	missed, resumed := r.open("").resume(positions)
+	if len(missed) != 4 || resumed != (protocol.Resumed{Recovered: true, Replayed: 4}) {
+		t.Errorf("%d missed, %+v", len(missed), resumed)
+	}
+	for _, m := range missed {
+		if m.Text != "missed" {
+			t.Errorf("got %+v", m)
+		}
 	}
 }

@@ -142,7 +142,6 @@ func TestBadProtobufClosesOneConnectionOnly(t *testing.T) {
 		"one and half a one": {websocket.BinaryMessage, append(ping(1), 9), 1, protocol.CloseProtocol},
 		"no id":              {websocket.BinaryMessage, append(ping(1), ping(0)...), 1, protocol.CloseProtocol},
 		"a field too many":   {websocket.BinaryMessage, []byte{4, 8, 1, 0x78, 1}, 0, protocol.CloseProtocol},
-		"too large":          {websocket.BinaryMessage, make([]byte, 33<<10), 0, websocket.CloseMessageTooBig},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ws := r.binary("")

@@ -39,7 +39,6 @@ func TestGarbageClosesOneConnectionOnly(t *testing.T) {
 		"binary":           {websocket.BinaryMessage, `{"id":1,"ping":{}}`, protocol.CloseProtocol},
 		"deep":             {websocket.TextMessage, `{"id":1,"ping":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + `}`, protocol.CloseProtocol},
 		"endlessly deep":   {websocket.TextMessage, strings.Repeat("[", 20_000), protocol.CloseProtocol},
-		"too large":        {websocket.TextMessage, strings.Repeat(" ", 33<<10), websocket.CloseMessageTooBig},
 		"unknown opcode":   {3, "x", websocket.CloseProtocolError},
 		"nothing in frame": {websocket.TextMessage, "", protocol.CloseProtocol},
 	} {

@@ -61,7 +61,7 @@ type Config struct {
 	Origins []string // allowed beside the page's own, as "https://host[:port]"
 	Limits           // at the start; see Hub.Limit
 
-	FrameLimit   int64         // bytes of a client's frame
+	FrameLimit   int64         // bytes of a client's frame; the first one may have MaxResume
 	MaxInFlight  int           // sends of one connection waiting for the log; beyond it the connection is not read
 	WriteTimeout time.Duration // of what is written at once
 

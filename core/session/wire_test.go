@@ -24,7 +24,7 @@ func send(text string) string {
 func TestWireRules(t *testing.T) {
 	const (
 		ping  = `{"id":1,"ping":{}}`
-		limit = 32 << 10 // of a message
+		limit = 32 << 10 // of a message after the first
 		wrong = "close:1002"
 		utf8  = "error close:1007"
 		bye   = "close:1000"
@@ -45,9 +45,11 @@ func TestWireRules(t *testing.T) {
 		{"1 text of 126 bytes, a length in two", join(text(fill(126)), goodbye), "answer " + bye},
 		{"1 text of 127 bytes", join(text(fill(127)), goodbye), "answer " + bye},
 		{"1 text of 128 bytes", join(text(fill(128)), goodbye), "answer " + bye},
-		{"1 text of the largest size", join(text(fill(limit)), goodbye), "answer " + bye},
-		{"1 text of one byte more", join(text(fill(limit+1)), goodbye), "close:1009"},
-		{"1 text of 64 KB, a length in eight bytes", join(text(fill(1<<16)), goodbye), "close:1009"},
+		{"1 text of 64 KB, a length in eight bytes", join(text(fill(1<<16)), goodbye), "answer " + bye},
+		{"1 first text of the largest size", join(text(fill(session.MaxResume)), goodbye), "answer " + bye},
+		{"1 first text of one byte more", long(session.MaxResume + 1), "close:1009"},
+		{"1 later text of the largest size", join(text(ping), text(fill(limit)), goodbye), "answer answer " + bye},
+		{"1 later text of one byte more", join(text(ping), text(fill(limit+1)), goodbye), "answer close:1009"},
 		{"1 text that announces 2^62 bytes", long(1 << 62), "close:1009"},
 		{"1 text that announces 2^63 bytes", long(1 << 63), "close:1009"},
 		{"1 empty text is no command", join(text(""), goodbye), "error close:3502"},
@@ -105,7 +107,7 @@ func TestWireRules(t *testing.T) {
 		{"5 two texts in parts", join(frame(opText, ping[:5]), frame(fin|opContinuation, ping[5:]), frame(opText, ping[:7]), frame(fin|opContinuation, ping[7:]), goodbye), "answer answer " + bye},
 		{"5 a text within a text", join(frame(opText, ping[:5]), frame(fin|opText, ping)), wrong},
 		{"5 a binary within a text", join(frame(opText, ping[:5]), frame(fin|opBinary, "x")), wrong},
-		{"5 parts that are too large together", join(frame(opText, fill(limit)), frame(opContinuation, " "), frame(fin|opContinuation, "")), "close:1009"},
+		{"5 parts that are too large together", join(text(ping), frame(opText, fill(limit)), frame(opContinuation, " "), frame(fin|opContinuation, "")), "answer close:1009"},
 		{"5 a close within a text ends it", join(frame(opText, ping[:5]), goodbye), bye},
 
 		// 6: UTF-8; all sequences are TestUTF8Sequences
