@@ -135,7 +135,7 @@ type Fanout struct {
 
 	mu    sync.Mutex
 	users map[string]int      // wanted, with their connections here
-	fewer map[string]struct{} // those of them who have lost some since it was said
+	fewer map[string]struct{} // who have lost some since it was said
 	links []*link
 }
 
@@ -238,7 +238,7 @@ func (f *Fanout) Subscribe(user string) {
 
 // Unsubscribe ends it.
 func (f *Fanout) Unsubscribe(user string) {
-	f.change(user, func() { delete(f.users, user); delete(f.fewer, user) })
+	f.change(user, func() { delete(f.users, user); f.fewer[user] = struct{}{} })
 }
 
 func (f *Fanout) change(user string, do func()) {

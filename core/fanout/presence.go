@@ -68,9 +68,10 @@ return ARGV[2]`)
 
 // claimScript counts the connections that a user has elsewhere, and where there is room
 // notes those here. Redis runs one script at a time, so of two processes that ask at once
-// the second sees the first.
+// the second sees the first. Of two claims of one life of a process that come the wrong way
+// round the larger one stays; what is not true of it, say puts right.
 //
-//	KEYS sockets; ARGV process, connections here with the new one, limit, prefix of leases, ms to keep
+//	KEYS sockets; ARGV process, connections here with the new one, limit, prefix of leases, ms to keep, life, lease in ms
 //
 // It returns how many there are elsewhere, or -1 where that is too many.
 //
@@ -84,7 +85,10 @@ for i = 1, #all, 2 do
 	end
 end
 if elsewhere + tonumber(ARGV[2]) > tonumber(ARGV[3]) then return -1 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+local known = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
+if known < tonumber(ARGV[2]) or redis.call('GET', ARGV[4] .. ARGV[1]) ~= ARGV[6] then
+	redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('SET', ARGV[4] .. ARGV[1], ARGV[6], 'NX', 'PX', ARGV[7])
 return elsewhere`)
@@ -137,6 +141,7 @@ func (f *Fanout) present() []seats {
 	for u, n := range f.users {
 		out = append(out, seats{u, n, true})
 	}
+	clear(f.fewer)
 	return out
 }
 

@@ -113,6 +113,29 @@ func TestServerForgetsScripts(t *testing.T) {
 	}
 }
 
+// TestClaimsComeInAnyOrder: of claims at once, one for fewer connections comes last. It does
+// not hide the others from other processes, and who has gone is not counted for long.
+func TestClaimsComeInAnyOrder(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		cfg.Timeout, cfg.PresenceTTL = 30*time.Second, time.Minute
+		one, two := start(t, cfg, "n1"), start(t, cfg, "n2")
+		eventually(t, "healthy", func() bool { return one.Healthy() && two.Healthy() })
+		for _, mine := range []int{3, 1, 2} {
+			if !one.Claim(t.Context(), "ann", mine, 4) {
+				t.Fatalf("no room for %d", mine)
+			}
+		}
+		if two.Claim(t.Context(), "ann", 2, 4) || !two.Claim(t.Context(), "ann", 1, 4) {
+			t.Error("not three are counted")
+		}
+		one.Subscribe("ann")
+		one.Seated("ann", 3)
+		one.Unsubscribe("ann")
+		one.Subscribe("ann") // one is back at once
+		eventually(t, "only one is counted", func() bool { return two.Claim(t.Context(), "ann", 3, 4) })
+	})
+}
+
 // TestClaimCountsAllProcesses: many ask at once on several processes, and exactly as many
 // get in as may.
 func TestClaimCountsAllProcesses(t *testing.T) {

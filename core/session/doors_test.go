@@ -3,7 +3,10 @@ package session_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"testing"
+
+	"github.com/gorilla/websocket"
 
 	"github.com/tracegate/tracegate/core/protocol"
 	"github.com/tracegate/tracegate/core/session"
@@ -77,6 +80,53 @@ func TestLimitCountsOtherProcesses(t *testing.T) {
 	_ = first.ws.Close()
 	r.eventually("one is told of", func() bool { return r.seats.of("id-ann") == 1 })
 	r.open("user=ann")
+}
+
+// TestLimitsHoldForSimultaneousHandshakes: connections of a user that come while others wait
+// for the answer of all processes count, and those that do not come about count no longer.
+func TestLimitsHoldForSimultaneousHandshakes(t *testing.T) {
+	const dials = 30
+	r := newRig(t, func(c *session.Config) { c.MaxPerUser, c.MaxPerUserAll = 5, 5 })
+	r.seats.elsewhere["id-ann"] = 1
+	r.seats.gate = make(chan struct{})
+	opened := make(chan *websocket.Conn, dials)
+	for range dials {
+		go func() {
+			ws, _, _ := r.dial("", nil)
+			opened <- ws
+		}()
+	}
+	r.eventually("all wait or are refused", func() bool {
+		return len(r.seats.claimed())+int(r.metric("core_sockets_refused_total/user")) == dials
+	})
+	close(r.seats.gate)
+	var in []*websocket.Conn
+	for range dials {
+		if ws := <-opened; ws != nil {
+			in = append(in, ws)
+		}
+	}
+	claims := r.seats.claimed()
+	slices.Sort(claims)
+	if !slices.Equal(claims, []int{1, 2, 3, 4, 5}) || len(in) != 4 || r.metric("core_sockets_refused_total/user_elsewhere") != 1 {
+		t.Errorf("claimed %v, %d got in", claims, len(in))
+	}
+	for range dials { // a handshake without a key fails after the claim
+		req, _ := http.NewRequest(http.MethodGet, r.server.URL, nil)
+		req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-WebSocket-Version": {"13"}}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	for _, ws := range in {
+		_ = ws.Close()
+	}
+	r.eventually("all are gone", func() bool { return r.hub.Sockets() == 0 })
+	for range 4 {
+		r.open("")
+	}
 }
 
 func TestAcceptRate(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -187,9 +188,17 @@ func (s *subscriptions) Healthy() bool {
 type seats struct {
 	mu              sync.Mutex
 	here, elsewhere map[string]int
+	claims          []int         // in the order in which they came
+	gate            chan struct{} // what claims wait for; nil: for nothing
 }
 
 func (s *seats) Claim(_ context.Context, user string, mine, limit int) bool {
+	s.mu.Lock()
+	s.claims = append(s.claims, mine)
+	s.mu.Unlock()
+	if s.gate != nil {
+		<-s.gate
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return mine+s.elsewhere[user] <= limit
@@ -199,6 +208,12 @@ func (s *seats) Seated(user string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.here[user] = n
+}
+
+func (s *seats) claimed() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.claims)
 }
 
 func (s *seats) of(user string) int {

@@ -50,6 +50,7 @@ type Hub struct {
 
 	mu       sync.Mutex
 	users    map[string][]*conn
+	coming   map[string]int // connections that are reserved and not among those of users yet
 	origins  map[string]*origin
 	sockets  int
 	accepts  bucket.Bucket // tokens for new connections
@@ -73,7 +74,7 @@ func New(cfg Config, deps Deps) (*Hub, error) {
 		return nil, fmt.Errorf("session config: %w", err)
 	}
 	h := &Hub{
-		cfg: cfg, deps: deps, users: map[string][]*conn{}, origins: map[string]*origin{}, moves: map[group.ID]*move{},
+		cfg: cfg, deps: deps, users: map[string][]*conn{}, coming: map[string]int{}, origins: map[string]*origin{}, moves: map[group.ID]*move{},
 		readers: make(chan struct{}, cfg.ReplayReaders), groups: make(chan groupPush, groupQueue),
 		catchUp: make(chan struct{}, 1), pending: map[string]struct{}{},
 	}
@@ -160,7 +161,7 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, who Who) error {
 	taken := &quieting{ResponseWriter: w}
 	ws, err := h.upgrader.Upgrade(taken, r, h.header())
 	if err != nil {
-		h.release()
+		h.abandon(who.User.ID)
 		h.metrics.refused.WithLabelValues("handshake").Inc()
 		return nil
 	}
@@ -200,7 +201,7 @@ func (h *Hub) admit(ctx context.Context, user string) error {
 		return err
 	}
 	if h.deps.Seats != nil && !h.deps.Seats.Claim(ctx, user, mine, h.limits.Load().MaxPerUserAll) {
-		h.release()
+		h.abandon(user)
 		h.metrics.refused.WithLabelValues("user_elsewhere").Inc()
 		return tooMany()
 	}
@@ -212,11 +213,12 @@ func tooMany() error {
 }
 
 // reserve counts a connection before it exists, so that bounds hold, and returns how many
-// the user has here with it.
+// the user has here with it and others that are on their way.
 func (h *Hub) reserve(user string) (mine int, err error) {
 	limits := h.limits.Load()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	mine = len(h.users[user]) + h.coming[user] + 1
 	switch {
 	case h.draining:
 		h.metrics.refused.WithLabelValues("draining").Inc()
@@ -224,7 +226,7 @@ func (h *Hub) reserve(user string) (mine int, err error) {
 	case h.sockets >= limits.MaxSockets:
 		h.metrics.refused.WithLabelValues("full").Inc()
 		return 0, protocol.NewError(protocol.CodeUnavailable, "", "too many connections")
-	case len(h.users[user]) >= limits.MaxPerUser:
+	case mine > limits.MaxPerUser:
 		h.metrics.refused.WithLabelValues("user").Inc()
 		return 0, tooMany()
 	case !h.accepts.Take(time.Now(), limits.AcceptRate, limits.AcceptBurst): // the last, so that only who gets in takes a token
@@ -232,8 +234,24 @@ func (h *Hub) reserve(user string) (mine int, err error) {
 		return 0, protocol.NewError(protocol.CodeUnavailable, "", "too many new connections at once")
 	}
 	h.sockets++
+	h.coming[user]++
 	h.running.Add(1) // under the lock that draining is set under, so never after Run waits
-	return len(h.users[user]) + 1, nil
+	return mine, nil
+}
+
+// abandon is release for a connection that was reserved and did not come.
+func (h *Hub) abandon(user string) {
+	h.mu.Lock()
+	h.arrived(user)
+	h.mu.Unlock()
+	h.release()
+}
+
+// arrived strikes a connection off those that are on their way; mu is held.
+func (h *Hub) arrived(user string) {
+	if h.coming[user]--; h.coming[user] == 0 {
+		delete(h.coming, user)
+	}
 }
 
 func (h *Hub) release() {
@@ -246,6 +264,7 @@ func (h *Hub) release() {
 func (h *Hub) add(c *conn, o *origin) {
 	h.mu.Lock()
 	c.origin = h.share(o)
+	h.arrived(c.userID)
 	list := h.users[c.userID]
 	h.users[c.userID] = append(slices.Clone(list), c)
 	if len(list) == 0 {
