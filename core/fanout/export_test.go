@@ -30,6 +30,14 @@ func (f *Fanout) State(ctx context.Context, user string) (presence.Set, error) {
 	return f.state(ctx, user)
 }
 
+// Reaches is how many processes are subscribed to a user's channel. They get garbage.
+func (f *Fanout) Reaches(ctx context.Context, user string) int64 {
+	if f.sharded.Load() {
+		return f.client.SPublish(ctx, f.channel(user, true), "").Val()
+	}
+	return f.client.Publish(ctx, f.channel(user, false), "").Val()
+}
+
 // CheckCodec decodes what may be a push, and encodes and decodes it again.
 func CheckCodec(t *testing.T, user string, b []byte) {
 	t.Helper()

@@ -244,6 +244,31 @@ func TestPresence(t *testing.T) {
 	})
 }
 
+// TestUserWhoIsBackAtOnce: a user comes back before the answer to the end of the
+// subscription is read. That answer is no reason to connect to Redis anew.
+func TestUserWhoIsBackAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		cfg.Timeout = 30 * time.Second // a busy machine
+		one, two := start(t, cfg, "n1"), start(t, cfg, "n2")
+		eventually(t, "healthy", func() bool { return one.Healthy() && two.Healthy() })
+		one.Subscribe("ann")
+		eventually(t, "subscribed", func() bool { return one.in.subscribed("ann") == 1 })
+		one.in.mu.Lock() // what is read waits here, from this push on
+		two.Publish([]fanout.Push{push("ann", 1)})
+		eventually(t, "published", func() bool { return two.metric(t, "core_fanout_published_total") == 1 })
+		one.Unsubscribe("ann")
+		eventually(t, "unsubscribed", func() bool { return two.Reaches(t.Context(), "ann") == 0 })
+		one.Subscribe("ann")
+		one.in.mu.Unlock()
+		eventually(t, "subscribed again", func() bool { return one.in.subscribed("ann") == 2 })
+		two.Publish([]fanout.Push{push("ann", 2)})
+		eventually(t, "both pushes", func() bool { return len(one.in.of("ann")) == 2 })
+		if n := one.metric(t, "core_fanout_reconnects_total"); n != 0 {
+			t.Errorf("%v connections to Redis broke", n)
+		}
+	})
+}
+
 func TestRedisComesBack(t *testing.T) {
 	restart := map[string]func(t *testing.T) (addr string, stop func(), again func()){
 		"embedded": func(t *testing.T) (string, func(), func()) {

@@ -18,6 +18,9 @@ type link struct {
 	// todo are users who came or went and are not yet reconciled; nil while there is no
 	// connection, which begins with all users. Guarded by f.mu.
 	todo map[string]struct{}
+	// leaving are the ends of subscriptions, by channel, that the server was asked for and
+	// has not answered. Guarded by f.mu.
+	leaving map[string]int
 }
 
 // quiet is how long a link waits for anything before it asks the server for a sign of
@@ -63,7 +66,7 @@ func (l *link) connection(ctx context.Context, to Receiver) error {
 			l.f.up.Add(-1)
 		}
 		l.f.mu.Lock()
-		l.todo = nil
+		l.todo, l.leaving = nil, nil
 		l.f.mu.Unlock()
 	}()
 	// The channel of groups is always wanted; by it the link connects.
@@ -104,7 +107,7 @@ func (l *link) all() map[string]struct{} {
 	sharded := l.f.sharded.Load()
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()
-	l.todo = map[string]struct{}{}
+	l.todo, l.leaving = map[string]struct{}{}, map[string]int{}
 	out := make(map[string]struct{}, len(l.f.users)/l.f.width()+1)
 	for u := range l.f.users {
 		if !sharded || slotOf(u) == l.slot {
@@ -164,6 +167,11 @@ func (l *link) subscribe(ctx context.Context, ps *redis.PubSub, channels ...stri
 }
 
 func (l *link) unsubscribe(ctx context.Context, ps *redis.PubSub, channels ...string) error {
+	l.f.mu.Lock()
+	for _, c := range channels { // before the answer can come
+		l.leaving[c]++
+	}
+	l.f.mu.Unlock()
 	if l.f.sharded.Load() {
 		return ps.SUnsubscribe(ctx, channels...)
 	}
@@ -196,7 +204,7 @@ func (l *link) read(ctx context.Context, ps *redis.PubSub, to Receiver) error {
 					to.CatchUp(userOf(m.Channel))
 				}
 			case "sunsubscribe", "unsubscribe":
-				if l.unexpected(m.Channel) {
+				if l.takenAway(m.Channel) {
 					return errTakenAway
 				}
 			}
@@ -206,13 +214,20 @@ func (l *link) read(ctx context.Context, ps *redis.PubSub, to Receiver) error {
 	}
 }
 
-// unexpected says that nobody here has asked for the end of a subscription.
-func (l *link) unexpected(channel string) bool {
+// takenAway says that a subscription which is wanted has ended, and nobody here has asked
+// for that. Who left and is back before the answer was read is subscribed anew after it.
+func (l *link) takenAway(channel string) bool {
 	if channel == l.groups() {
 		return true
 	}
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()
+	if n := l.leaving[channel]; n > 0 {
+		if l.leaving[channel]--; n == 1 {
+			delete(l.leaving, channel)
+		}
+		return false
+	}
 	_, wanted := l.f.users[userOf(channel)]
 	return wanted
 }
