@@ -74,7 +74,7 @@ func (s spanIDs) context() trace.SpanContext {
 func newConn(h *Hub, tcp *net.TCPConn, who Who) *conn {
 	up := who.Upgrade
 	c := &conn{
-		hub: h, tcp: tcp, userID: who.User.ID, userName: who.User.Name, upgrade: spanIDs{trace: up.TraceID(), span: up.SpanID(), flags: up.TraceFlags()},
+		hub: h, tcp: tcp, origin: newOrigin(who), userID: who.User.ID, userName: who.User.Name, upgrade: spanIDs{trace: up.TraceID(), span: up.SpanID(), flags: up.TraceFlags()},
 		expires: who.Expires.UnixNano(), born: time.Now().UnixNano(),
 	}
 	c.login, _ = uuid.Parse(who.Session) // none: then nothing ends it

@@ -34,6 +34,8 @@ type history struct {
 	down     bool
 	epoch    string
 	reads    int
+	onEpoch  func()            // called before Epoch answers
+	onRead   func(user string) // called before Messages answers
 }
 
 func newHistory() *history {
@@ -81,6 +83,9 @@ func (h *history) Heads(_ context.Context, users ...string) (map[string]map[stri
 }
 
 func (h *history) Messages(_ context.Context, user, conversation string, after int64, limit int) ([]protocol.Message, error) {
+	if h.onRead != nil {
+		h.onRead(user)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.down {
@@ -104,7 +109,12 @@ func (h *history) Standing(_ context.Context, conversation string) (chat.Standin
 	return chat.Standing{LastSeq: int64(len(h.messages[conversation])), Roster: h.rosters[conversation]}, nil
 }
 
-func (h *history) Epoch() string { return h.epoch }
+func (h *history) Epoch() string {
+	if h.onEpoch != nil {
+		h.onEpoch()
+	}
+	return h.epoch
+}
 
 // sender answers sends by a function.
 type sender struct {

@@ -168,8 +168,8 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, who Who) error {
 	taken.conn.mute = true
 	c := newConn(h, taken.conn.TCPConn, who)
 	c.binary = ws.Subprotocol() == wire.Protobuf
-	h.add(c, newOrigin(who))
 	c.hello()
+	h.add(c)
 	// The read loop runs in a goroutine of its own, so that net/http frees what it
 	// holds for the request; all else is done outside of it, so that its stack, which
 	// is most of what an idle connection costs, never grows.
@@ -181,7 +181,7 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, who Who) error {
 	return nil
 }
 
-// hello is the first frame of every connection.
+// hello is the first frame of every connection: it is queued before others can see it.
 func (c *conn) hello() {
 	h := c.hub
 	c.send(protocol.Frame{Hello: &protocol.Hello{
@@ -261,9 +261,9 @@ func (h *Hub) release() {
 	h.running.Done()
 }
 
-func (h *Hub) add(c *conn, o *origin) {
+func (h *Hub) add(c *conn) {
 	h.mu.Lock()
-	c.origin = h.share(o)
+	c.origin = h.share(c.origin)
 	h.arrived(c.userID)
 	list := h.users[c.userID]
 	h.users[c.userID] = append(slices.Clone(list), c)

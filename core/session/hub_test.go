@@ -334,6 +334,17 @@ func TestDrainedInstance(t *testing.T) {
 	}
 }
 
+// TestHelloIsFirst: also where a connection is to move from its first moment on.
+func TestHelloIsFirst(t *testing.T) {
+	r := newRig(t, nil)
+	moved := group.Group{Color: 7, Env: "prod", Tenant: "public"}.ID()
+	r.history.onEpoch = func() { r.hub.Place(place(2, map[group.ID]string{moved: "isolated"})) } // a hello names it
+	c := r.open("color=00000007")
+	if f := c.next(); f.Reconnect == nil {
+		t.Errorf("then came %+v", f)
+	}
+}
+
 // TestFallbackDoesNotLoop: connections that come back, because the other pool has no
 // healthy endpoint, are asked again only after a pause.
 func TestFallbackDoesNotLoop(t *testing.T) {

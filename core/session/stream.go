@@ -44,9 +44,9 @@ func (h *Hub) Subscribe(ctx context.Context, who Who, r protocol.Resume, to Stre
 	defer h.release()
 	c := newConn(h, nil, who)
 	c.binary, c.stream = true, &stream{to: to, ended: make(chan struct{})}
-	h.add(c, newOrigin(who))
-	defer h.remove(c)
 	c.hello()
+	h.add(c)
+	defer h.remove(c)
 	c.mu.Lock()
 	c.begin(&r, 0)
 	c.mu.Unlock()
