@@ -177,7 +177,7 @@ func (c *conn) tick(at time.Time) {
 	c.closeMoved(now)
 }
 
-// untilGone is closed when the connection is.
+// untilGone is closed when the connection is. One at a time waits for it.
 func (c *conn) untilGone() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -188,6 +188,13 @@ func (c *conn) untilGone() <-chan struct{} {
 		}
 	}
 	return c.gone
+}
+
+// stopWaiting frees what untilGone has made: an idle connection keeps no channel.
+func (c *conn) stopWaiting() {
+	c.mu.Lock()
+	c.gone = nil
+	c.mu.Unlock()
 }
 
 // markClosed lets nothing more into the queue, and counts why the connection ends; mu is

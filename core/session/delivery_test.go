@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,5 +248,39 @@ func TestResumeOfManyConversations(t *testing.T) {
 		if m.Text != "missed" {
 			t.Errorf("got %+v", m)
 		}
+	}
+}
+
+// TestClosedConnectionReadsNothing: a connection whose client has gone while it waited for
+// its turn to read from the store does not take it.
+func TestClosedConnectionReadsNothing(t *testing.T) {
+	r := newRig(t, func(c *session.Config) { c.ReplayReaders, c.ResumeWait = 1, time.Minute })
+	r.history.add("a", "missed")
+	reading, open := make(chan struct{}), make(chan struct{})
+	var late atomic.Int32
+	r.history.onRead = func(user string) {
+		if user == "id-bob" {
+			late.Add(1)
+			return
+		}
+		close(reading)
+		<-open
+	}
+	resume := protocol.Command{Resume: &protocol.Resume{Epoch: "e1", Positions: map[string]int64{"a": 0}}}
+	stays := r.open("user=ann")
+	stays.write(resume)
+	<-reading // the one reader is taken
+	leaves := r.open("user=bob")
+	leaves.write(resume)
+	r.eventually("the other one has its turn to come", func() bool { return r.metric("core_catch_ups_total/resume") == 2 })
+	_ = leaves.ws.Close()
+	r.eventually("it is gone", func() bool { return r.hub.Sockets() == 1 })
+	close(open)
+	if f := stays.next(); f.Message == nil {
+		t.Errorf("got %+v", f)
+	}
+	r.stop()
+	if n := late.Load(); n != 0 {
+		t.Errorf("the store was read %d times for who had gone", n)
 	}
 }

@@ -151,8 +151,11 @@ func (c *conn) readPage(conversation string, after int64) (page []protocol.Messa
 // read asks the store, with a bounded number of others, and tries on while it is down
 // and the connection lives.
 func (c *conn) read(ask func(context.Context) error) bool {
+	defer c.stopWaiting()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		c.hub.readers <- struct{}{}
+		if !c.turn() {
+			return false
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), c.hub.cfg.WriteTimeout)
 		err := ask(ctx)
 		cancel()
@@ -171,6 +174,24 @@ func (c *conn) read(ask func(context.Context) error) bool {
 			return false
 		}
 	}
+}
+
+// turn waits until the connection may read from the store; false where it has been closed.
+func (c *conn) turn() bool {
+	select {
+	case c.hub.readers <- struct{}{}:
+	default:
+		select {
+		case c.hub.readers <- struct{}{}:
+		case <-c.untilGone():
+			return false
+		}
+	}
+	if c.isClosed() {
+		<-c.hub.readers
+		return false
+	}
+	return true
 }
 
 func (c *conn) isClosed() bool {
