@@ -30,6 +30,7 @@ func ParseRole(name string) (Role, bool) {
 type Member struct {
 	ID, Name string
 	Role     Role
+	Joined   int64 // seq of the entry from which on it is a member, without a break; 0: of a direct conversation
 }
 
 // Roster is who is in a conversation. It is never changed, only replaced, so that it
@@ -60,13 +61,15 @@ func (r *Roster) find(userID string) (int, bool) {
 	return slices.BinarySearchFunc(r.Members, userID, func(m Member, id string) int { return cmp.Compare(m.ID, id) })
 }
 
-// with is the roster in which members are there with the roles that they bring along.
+// with is the roster in which members are there with the roles that they bring along. Those
+// who were not have joined with it.
 func (r *Roster) with(version int64, members ...Member) *Roster {
 	out := &Roster{Group: r.Group, Version: version, Members: slices.Grow(slices.Clone(r.Members), len(members))}
 	for _, m := range members {
 		if i, ok := out.find(m.ID); ok {
 			out.Members[i] = m
 		} else {
+			m.Joined = version
 			out.Members = slices.Insert(out.Members, i, m)
 		}
 	}

@@ -20,18 +20,21 @@ const groupQueue = 1024
 // own, so that one costs little.
 const rememberedGroups = 4096
 
-// DeliverAll is Deliver for all members of a conversation. It does not block. Of members
-// and connections here, it looks each of the fewer ones up among the others; what that
-// costs is small beside writing to those that it finds.
+// DeliverAll is Deliver for all members of a conversation who were in it with the entry:
+// the roster may be a later one. It does not block. Of members and connections here, it
+// looks each of the fewer ones up among the others; what that costs is small beside writing
+// to those that it finds.
 func (h *Hub) DeliverAll(members *chat.Roster, conversation string, seq int64, frame []byte) {
 	if len(members.Members) <= h.Sockets() {
 		for _, m := range members.Members {
-			h.Deliver(m.ID, conversation, seq, frame)
+			if m.Joined <= seq {
+				h.Deliver(m.ID, conversation, seq, frame)
+			}
 		}
 		return
 	}
 	h.each(func(c *conn) {
-		if _, ok := members.Find(c.userID); ok {
+		if m, ok := members.Find(c.userID); ok && m.Joined <= seq {
 			c.deliver(conversation, seq, frame)
 		}
 	})
@@ -60,12 +63,12 @@ func (h *Hub) groupLoop(ctx context.Context) {
 	}
 }
 
-// deliverGroup delivers a push to the members as they were when the entry was numbered.
-// Where that roster is not to be had, because the members have changed since, those of
-// now are only told that there is something to read: the store knows who may.
+// deliverGroup delivers a push to those who were members when the entry was numbered and
+// still are, by that roster or any later one: several entries of one batch may change it,
+// and only the last is to be had. Who has left since finds in the store what it may see.
 func (h *Hub) deliverGroup(ctx context.Context, known map[string]*chat.Roster, p groupPush) {
 	roster := known[p.conversation]
-	if roster == nil || roster.Version != p.version {
+	if roster == nil || roster.Version < p.version {
 		ctx, cancel := context.WithTimeout(ctx, h.cfg.WriteTimeout)
 		standing, err := h.deps.History.Standing(ctx, p.conversation)
 		cancel()
@@ -79,7 +82,7 @@ func (h *Hub) deliverGroup(ctx context.Context, known map[string]*chat.Roster, p
 		}
 		known[p.conversation] = roster
 	}
-	if roster.Version != p.version {
+	if roster.Version < p.version { // of a store that is behind; it knows who may, once it is not
 		p.frame = nil
 	}
 	h.DeliverAll(roster, p.conversation, p.seq, p.frame)

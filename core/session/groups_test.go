@@ -3,6 +3,7 @@ package session_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func (w *groupWriter) change(in bool) {
 	members := []chat.Member{{ID: "id-bob", Name: "bob"}}
 	if in {
 		kind = protocol.EventAdded
-		members = append(members, chat.Member{ID: "id-ann", Name: "ann"})
+		members = append(members, chat.Member{ID: "id-ann", Name: "ann", Joined: m.Seq})
 		h.spans["id-ann g"] = chat.Span{After: m.Seq - 1}
 	} else {
 		h.spans["id-ann g"] = chat.Span{After: h.spans["id-ann g"].After, Last: m.Seq}
@@ -147,6 +148,54 @@ func TestRemovedMemberGetsNothingAfterIt(t *testing.T) {
 				t.Errorf("%d jumps, %d messages: this was no test", jumps, len(got))
 			}
 		})
+	}
+}
+
+// TestBurstOfJoins: of two joins in one batch the store has only the roster after both when
+// the pushes come. Those who were there before are pushed both, and nobody reads the store
+// for it; who joins is sent nothing from before.
+func TestBurstOfJoins(t *testing.T) {
+	r := newRig(t, nil)
+	bob, cid := chat.Member{ID: "id-bob", Name: "bob", Joined: 2}, chat.Member{ID: "id-cid", Name: "cid", Joined: 3}
+	r.history.spans["id-cid g"] = chat.Span{After: 2}
+	r.history.add("g", "created")
+	there, joins := r.open("user=ann"), r.open("user=cid")
+	there.resume(map[string]int64{"g": 1})
+	joins.resume(nil)
+	r.eventually("live", func() bool {
+		before := r.metric("core_signals_dropped_total")
+		for _, user := range []string{"id-ann", "id-cid"} {
+			r.hub.Signal(user, []byte(`{"pong":{}}`))
+		}
+		return r.metric("core_signals_dropped_total") == before
+	})
+	r.history.mu.Lock()
+	second, third := r.history.addLocked("g", "bob joins"), r.history.addLocked("g", "cid joins")
+	for _, m := range []*protocol.Message{&second, &third} {
+		m.Event = &protocol.Event{Kind: protocol.EventAdded, Members: []string{strings.Fields(m.Text)[0]}}
+		r.history.messages["g"][m.Seq-1] = *m
+	}
+	r.history.rosters["g"] = chat.NewRoster(true, 3, []chat.Member{{ID: "id-ann", Name: "ann", Joined: 1}, bob, cid})
+	r.history.mu.Unlock()
+	r.hub.Group("g", 2, 2, frameOf(second))
+	r.hub.Group("g", 3, 3, frameOf(third))
+	next := func(c *client) (m protocol.Message) {
+		for {
+			if f := c.next(); f.Message != nil {
+				return *f.Message
+			}
+		}
+	}
+	for _, want := range []int64{2, 3} {
+		if m := next(there); m.Seq != want {
+			t.Errorf("who was there got %d, want %d", m.Seq, want)
+		}
+	}
+	if m := next(joins); m.Seq != 3 {
+		t.Errorf("who joins got %d", m.Seq)
+	}
+	if n := r.metric("core_catch_ups_total/hint"); n != 0 {
+		t.Errorf("%v connections read the store for a hint", n)
 	}
 }
 

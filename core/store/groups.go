@@ -16,6 +16,9 @@ import (
 func (s *Store) Group(ctx context.Context, created chat.Record, limit int) (first chat.Numbered, fresh bool, err error) {
 	owner := chat.Member{ID: created.SenderID, Name: created.Sender, Role: chat.RoleOwner}
 	members := append([]chat.Member{owner}, created.Members...)
+	for i := range members {
+		members[i].Joined = 1
+	}
 	created.Kind, created.Members = protocol.EventCreated, members
 	first = chat.Numbered{Record: created, Seq: 1, Roster: chat.NewRoster(true, 1, append([]chat.Member{}, members...))}
 	err = s.inTx(ctx, func(tx *sql.Tx) error {
@@ -36,7 +39,7 @@ func (s *Store) Group(ctx context.Context, created chat.Record, limit int) (firs
 		var c changes
 		c.add(first, nil)
 		for _, m := range first.Roster.Members {
-			c.members.rows = append(c.members.rows, memberRow{Conversation: created.Conversation, User: m.ID, Role: m.Role, Joined: 1})
+			c.members.rows = append(c.members.rows, memberRow{Conversation: created.Conversation, User: m.ID, Role: m.Role, Joined: m.Joined})
 		}
 		return s.writeChanges(ctx, tx, c)
 	})
@@ -56,11 +59,11 @@ func (s *Store) Group(ctx context.Context, created chat.Record, limit int) (firs
 // after one of them.
 func (s *Store) Members(ctx context.Context, conversation, after string, limit int) ([]chat.Listed, error) {
 	out := make([]chat.Listed, 0, min(limit, 64))
-	err := scanAll(ctx, s.read, `SELECT u.id, u.name, m.role, m.read_seq, m.delivered_seq FROM members m JOIN users u ON u.id = m.user_id
+	err := scanAll(ctx, s.read, `SELECT u.id, u.name, m.role, m.joined_seq, m.read_seq, m.delivered_seq FROM members m JOIN users u ON u.id = m.user_id
 		WHERE m.conversation_id = $1 AND m.user_id > $2 AND m.left_seq = 0 ORDER BY m.user_id LIMIT $3`, []any{conversation, after, limit},
 		func(rows *sql.Rows) error {
 			var m chat.Listed
-			err := rows.Scan(&m.ID, &m.Name, &m.Role, &m.Read, &m.Delivered)
+			err := rows.Scan(&m.ID, &m.Name, &m.Role, &m.Joined, &m.Read, &m.Delivered)
 			out = append(out, m)
 			return err
 		})

@@ -132,7 +132,7 @@ func TestGroupLifeIsInItsLog(t *testing.T) {
 		appendAll(t, s, owner, change("g", ann, protocol.EventRemoved, "3", ann)) // who has given it away may leave
 		members, err := s.Members(t.Context(), "g", "", 10)
 		wantMembers := []chat.Listed{
-			{Member: chat.Member{ID: bob.ID, Name: "bob", Role: chat.RoleAdmin}}, {Member: chat.Member{ID: cid.ID, Name: "cid", Role: chat.RoleOwner}},
+			{Member: chat.Member{ID: bob.ID, Name: "bob", Role: chat.RoleAdmin, Joined: 1}}, {Member: chat.Member{ID: cid.ID, Name: "cid", Role: chat.RoleOwner, Joined: 11}},
 		}
 		if diff := cmp.Diff(wantMembers, members); diff != "" || err != nil {
 			t.Errorf("%v %s", err, diff)

@@ -97,10 +97,10 @@ func (s *Store) StandingOf(ctx context.Context, conversation, userID string) (ch
 		return heads[conversation], err
 	}
 	var found []chat.Member
-	err = scanAll(ctx, s.read, `SELECT u.id, u.name, m.role FROM members m JOIN users u ON u.id = m.user_id
+	err = scanAll(ctx, s.read, `SELECT u.id, u.name, m.role, m.joined_seq FROM members m JOIN users u ON u.id = m.user_id
 		WHERE m.conversation_id = $1 AND m.user_id = $2 AND m.left_seq = 0`, []any{conversation, userID}, func(rows *sql.Rows) error {
 		var m chat.Member
-		err := rows.Scan(&m.ID, &m.Name, &m.Role)
+		err := rows.Scan(&m.ID, &m.Name, &m.Role, &m.Joined)
 		found = append(found, m)
 		return err
 	})
@@ -149,7 +149,7 @@ func (s *Store) fill(ctx context.Context, q querier, out map[string]chat.Standin
 		var id string
 		var m chat.Member
 		var version int64
-		if err := rows.Scan(&id, &version, &m.ID, &m.Name, &m.Role); err != nil {
+		if err := rows.Scan(&id, &version, &m.ID, &m.Name, &m.Role, &m.Joined); err != nil {
 			return err
 		}
 		out[id].Roster.Version = version

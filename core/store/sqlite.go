@@ -42,7 +42,7 @@ func sqliteDialect() dialect {
 		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids,
 		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids,
 		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids,
-		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role FROM conversations c JOIN members m ON m.conversation_id = c.id
+		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role, m.joined_seq FROM conversations c JOIN members m ON m.conversation_id = c.id
 			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
 			FROM json_each($1) j JOIN messages m
