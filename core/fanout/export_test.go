@@ -18,7 +18,7 @@ func (f *Fanout) Skew(by time.Duration) {
 // Merge has the server take one element in, and returns the one that holds.
 func (f *Fanout) Merge(ctx context.Context, user, node string, e presence.Element) (presence.Element, error) {
 	keys := []string{f.key(user, "state"), f.key(user, "sockets"), f.lease(user, node)}
-	text, err := sayScript.Run(ctx, f.client, keys, node, e.String(), e.Life, 1, f.cfg.PresenceTTL.Milliseconds()).Text()
+	text, err := sayScript.Run(ctx, f.client, keys, node, e.String(), e.Life, 1, f.cfg.PresenceTTL.Milliseconds(), "", "", "").Text()
 	if err != nil {
 		return presence.Element{}, err
 	}

@@ -22,9 +22,13 @@ import (
 //
 // Each process writes of itself only, by say, which is core/presence's merge as a script:
 // an element that is not later than the one there changes nothing and is answered with
-// that one, so that the clock here can go past it. A lease is taken once and renewed while
-// the user is here; the elements of a process that died are there until the state itself
-// expires, and count for nothing without their lease.
+// that one, so that the clock here can go past it. Where the clock will not go so far, as
+// after one that was an hour ahead has been put right, that element is replaced: nobody else
+// writes it, so it is of a life of this process that has ended.
+//
+// A lease is taken once and renewed while the user is here. The elements of a process that
+// died count for nothing without it. They are there until the state itself expires or, where
+// the user is always somewhere, until a process speaks of the user for the first time.
 //
 // Scripts name a lease from the elements they have read, so it is not among their KEYS.
 // Redis and Valkey allow that within one slot, which the hash tag {id} sees to.
@@ -41,7 +45,8 @@ end
 
 // sayScript takes in what a process says of a user.
 //
-//	KEYS state, sockets, lease; ARGV process, element, life, connections, lease in ms, 1 where these may be fewer
+//	KEYS state, sockets, lease; ARGV process, element, life, connections, lease in ms, 1 where these may be fewer,
+//	the element to be replaced though it is later, the stamp before which those without a lease are forgotten
 //
 // Connections only grow, unless some have gone: what is said may be older than a claim.
 // It returns the element that holds: another one than was said where that is later.
@@ -49,8 +54,16 @@ end
 //nolint:gochecknoglobals // a constant
 var sayScript = redis.NewScript(merged + `
 local old = redis.call('HGET', KEYS[1], ARGV[1])
-if old and later(old, ARGV[2]) then return old end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if old and old ~= ARGV[7] and later(old, ARGV[2]) then return old end
+if redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) == 1 then
+	local leases, all = string.sub(KEYS[3], 1, #KEYS[3] - #ARGV[1]), redis.call('HGETALL', KEYS[1])
+	for i = 1, #all, 2 do
+		local stamp = string.match(all[i + 1], '|(%x+)|')
+		if all[i] ~= ARGV[1] and stamp and stamp < ARGV[8] and redis.call('EXISTS', leases .. all[i]) == 0 then
+			redis.call('HDEL', KEYS[1], all[i])
+		end
+	end
+end
 if string.sub(ARGV[2], 1, 7) == 'online|' then
 	if not redis.call('SET', KEYS[3], ARGV[3], 'NX', 'PX', ARGV[5]) then
 		redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[5])
@@ -66,10 +79,10 @@ redis.call('PEXPIRE', KEYS[1], ARGV[5] * 10)
 redis.call('PEXPIRE', KEYS[2], ARGV[5] * 10)
 return ARGV[2]`)
 
-// claimScript counts the connections that a user has elsewhere, and where there is room
-// notes those here. Redis runs one script at a time, so of two processes that ask at once
-// the second sees the first. Of two claims of one life of a process that come the wrong way
-// round the larger one stays; what is not true of it, say puts right.
+// claimScript counts the connections that a user has elsewhere, forgets those of processes
+// without a lease, and where there is room notes those here. Redis runs one script at a time,
+// so of two processes that ask at once the second sees the first. Of claims of one process
+// that come the wrong way round the largest stays, until say puts it right.
 //
 //	KEYS sockets; ARGV process, connections here with the new one, limit, prefix of leases, ms to keep, life, lease in ms
 //
@@ -80,8 +93,11 @@ var claimScript = redis.NewScript(`
 local all = redis.call('HGETALL', KEYS[1])
 local elsewhere = 0
 for i = 1, #all, 2 do
-	if all[i] ~= ARGV[1] and redis.call('EXISTS', ARGV[4] .. all[i]) == 1 then
+	if all[i] == ARGV[1] then
+	elseif redis.call('EXISTS', ARGV[4] .. all[i]) == 1 then
 		elsewhere = elsewhere + tonumber(all[i + 1])
+	else
+		redis.call('HDEL', KEYS[1], all[i])
 	end
 end
 if elsewhere + tonumber(ARGV[2]) > tonumber(ARGV[3]) then return -1 end
@@ -100,8 +116,9 @@ func (f *Fanout) lease(user, node string) string { return f.key(user, "lease:"+n
 // seats is what is to be said of a user.
 type seats struct {
 	user  string
-	n     int  // connections here
-	fewer bool // some may have gone
+	n     int    // connections here
+	fewer bool   // some may have gone
+	past  string // the element of a life before that it replaces
 }
 
 // presenceLoop says again and again which users are connected here, and at once when
@@ -139,7 +156,7 @@ func (f *Fanout) present() []seats {
 	defer f.mu.Unlock()
 	out := make([]seats, 0, len(f.users))
 	for u, n := range f.users {
-		out = append(out, seats{u, n, true})
+		out = append(out, seats{user: u, n: n, fewer: true})
 	}
 	clear(f.fewer)
 	return out
@@ -152,7 +169,7 @@ func (f *Fanout) seatsOf(users []string) []seats {
 	for _, u := range users {
 		_, fewer := f.fewer[u]
 		delete(f.fewer, u)
-		out = append(out, seats{u, f.users[u], fewer})
+		out = append(out, seats{user: u, n: f.users[u], fewer: fewer})
 	}
 	return out
 }
@@ -169,8 +186,8 @@ func (f *Fanout) sayAll(ctx context.Context, all []seats) {
 }
 
 // say writes whether users are here. Where something later is there already, as what a
-// life before this one has said by a faster clock, it says it again after that. It fails
-// where nobody answers; of a cluster some may not.
+// life before this one has said by a faster clock, it says it again after that, or in its
+// place. It fails where nobody answers; of a cluster some may not.
 func (f *Fanout) say(ctx context.Context, part []seats) error {
 	for range 3 {
 		answers, err := f.sayOnce(ctx, part)
@@ -183,11 +200,15 @@ func (f *Fanout) say(ctx context.Context, part []seats) error {
 				continue
 			}
 			e, err := presence.Parse(a.holds)
-			if err != nil || !f.clock.Saw(e.Stamp) {
+			if err != nil {
 				f.metrics.presenceErrors.Inc() // the next round, or the end of its key
 				continue
 			}
-			again = append(again, part[i])
+			s := part[i]
+			if !f.clock.Saw(e.Stamp) {
+				s.past = a.holds
+			}
+			again = append(again, s)
 		}
 		if part = again; len(part) == 0 {
 			return nil
@@ -204,13 +225,14 @@ type answer struct{ said, holds string }
 func (f *Fanout) sayOnce(ctx context.Context, part []seats) ([]answer, error) {
 	for try := 0; ; try++ {
 		out := make([]answer, len(part))
+		forgotten := f.forgotten()
 		cmds := make([]*redis.Cmd, len(part))
 		_, err := f.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, s := range part {
 				e := presence.Element{Online: s.n > 0, Stamp: f.clock.Next(), Life: f.life}
 				out[i].said = e.String()
 				keys := []string{f.key(s.user, "state"), f.key(s.user, "sockets"), f.lease(s.user, f.node)}
-				cmds[i] = sayScript.EvalSha(ctx, p, keys, f.node, out[i].said, f.life, s.n, f.cfg.PresenceTTL.Milliseconds(), s.fewer)
+				cmds[i] = sayScript.EvalSha(ctx, p, keys, f.node, out[i].said, f.life, s.n, f.cfg.PresenceTTL.Milliseconds(), s.fewer, s.past, forgotten)
 			}
 			return nil
 		})
@@ -228,6 +250,12 @@ func (f *Fanout) sayOnce(ctx context.Context, part []seats) ([]answer, error) {
 		}
 		_ = sayScript.Load(ctx, f.client).Err() // one of a cluster may be away; what follows says
 	}
+}
+
+// forgotten is the stamp before which what a process without a lease has said is forgotten,
+// as scripts compare it.
+func (f *Fanout) forgotten() string {
+	return fmt.Sprintf("%016x", uint64(presence.At(f.clock.Next().Time().Add(-10*f.cfg.PresenceTTL))))
 }
 
 func unknownScript(cmds []*redis.Cmd) bool {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -111,6 +112,56 @@ func TestServerForgetsScripts(t *testing.T) {
 		f.Subscribe(user)
 		eventually(t, "online", func() bool { n, err := f.Online(t.Context(), user); return err == nil && n == 1 })
 	}
+}
+
+// TestClockThatWasFarAhead: a process starts again after its clock has been set back by an
+// hour, while the user is on another one too, so that what is written of it never ends. What
+// it says holds all the same.
+func TestClockThatWasFarAhead(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		other := start(t, cfg, "other")
+		other.Subscribe("ann")
+		online := func(want int) func() bool {
+			return func() bool { n, err := other.Online(t.Context(), "ann"); return err == nil && n == want }
+		}
+		ahead := startSkewed(t, cfg, "n1", time.Hour)
+		ahead.Subscribe("ann")
+		eventually(t, "on both", online(2))
+		ahead.stop()
+		eventually(t, "on the other", online(1))
+		right := start(t, cfg, "n1")
+		right.Subscribe("ann")
+		eventually(t, "on both again", online(2))
+	})
+}
+
+// TestProcessesOfThePastAreForgotten: a user who is always there does not keep something of
+// every process that ever was. What has been said lately stays, as it may be in order.
+func TestProcessesOfThePastAreForgotten(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg fanout.Config) {
+		state, sockets := cfg.Prefix+":user:{ann}:state", cfg.Prefix+":user:{ann}:sockets"
+		c := client(t, cfg)
+		past, lately := presence.At(time.Now().Add(-time.Hour)), presence.At(time.Now())
+		for node, e := range map[string]presence.Element{"left": {Stamp: past, Life: 1}, "died": {Online: true, Stamp: past, Life: 2}, "leaves": {Stamp: lately, Life: 3}} {
+			if err := c.HSet(t.Context(), state, node, e.String()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.HSet(t.Context(), sockets, "died", 5).Err(); err != nil {
+			t.Fatal(err)
+		}
+		f := start(t, cfg, "n1")
+		eventually(t, "healthy", f.Healthy)
+		f.Subscribe("ann")
+		eventually(t, "the state has who is there", func() bool {
+			set, err := f.State(t.Context(), "ann")
+			return err == nil && slices.Equal(slices.Sorted(maps.Keys(set)), []string{"leaves", "n1"})
+		})
+		eventually(t, "and who is counted", func() bool {
+			f.Claim(t.Context(), "ann", 1, 10)
+			return maps.Equal(c.HGetAll(t.Context(), sockets).Val(), map[string]string{"n1": "1"})
+		})
+	})
 }
 
 // TestClaimsComeInAnyOrder: of claims at once, one for fewer connections comes last. It does
