@@ -194,6 +194,7 @@ type process struct {
 	fault    *fault.Injector
 	store    *store.Store
 	producer *queue.Producer
+	delivery *deliver.Deliverer
 	consumer *queue.Consumer
 	fanout   *fanout.Fanout
 	hub      *session.Hub
@@ -275,11 +276,10 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 	if err != nil {
 		return err
 	}
-	deliverer, err := deliver.New(p.store, p.hub, p.fanout, reg, p.log)
-	if err != nil {
+	if p.delivery, err = deliver.New(p.store, p.hub, p.fanout, reg, p.log); err != nil {
 		return err
 	}
-	if p.consumer, err = queue.NewConsumer(cfg.Queue, tracing, deliverer, reg, p.log); err != nil {
+	if p.consumer, err = queue.NewConsumer(cfg.Queue, tracing, p.delivery, reg, p.log); err != nil {
 		return err
 	}
 	p.accounts, err = account.New(cfg.Account, account.Deps{
@@ -293,7 +293,7 @@ func (p *process) build(ctx context.Context, deps Deps) (err error) {
 		return err
 	}
 	apiDeps := api.Deps{
-		Node: cfg.Node, Pool: cfg.Pool, Accounts: p.accounts, People: p.store, Limits: p.fanout, Conversations: p.store, Blocks: p.store, Friends: friend.New(p.store, p.hub, p.fanout, time.Now), Devices: p.store, History: p.store, Acceptor: p.acceptor, Announcer: deliverer, Signals: p.signals,
+		Node: cfg.Node, Pool: cfg.Pool, Accounts: p.accounts, People: p.store, Limits: p.fanout, Conversations: p.store, Blocks: p.store, Friends: friend.New(p.store, p.hub, p.fanout, time.Now), Devices: p.store, History: p.store, Acceptor: p.acceptor, Announcer: p.delivery, Signals: p.signals,
 		Sockets: p.hub, Presence: p.fanout, Fault: p.fault, Page: deps.Page, Healthy: p.ready.Load,
 		Tracing: deps.Tracing, Propagator: deps.Propagator, Registerer: reg, Now: time.Now, Log: p.log,
 	}
@@ -363,6 +363,7 @@ func (p *process) serve(ctx context.Context, deps Deps, listen, admin net.Listen
 	g.Go(func() error { return p.producer.Run(run) })
 	g.Go(func() error { return p.accounts.Run(run) })
 	g.Go(func() error { return p.hub.Run(run) })
+	g.Go(func() error { return p.delivery.Run(run, p.cfg.Queue.Retention, time.Now) })
 	g.Go(func() error { return p.signals.Run(run, p.hub) })
 	if p.files != nil {
 		g.Go(func() error { return p.files.Run(run) })

@@ -15,6 +15,7 @@ type Standing struct {
 	Count   int      // of members
 	Open    bool     // a group that anybody may join
 	Silent  []string // users of a direct conversation whom the other one blocks
+	Refused int64    // LoggedAt of the newest Attempt that was refused: of later ones none was
 }
 
 // Target is a message that an edit, a recall or a reply names.

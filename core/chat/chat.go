@@ -51,6 +51,12 @@
 // already has. Keeping the consumer's offset in the same database transaction lost to
 // this: it protects only against one of these three, and it silently skips new
 // messages when the log's topic is created anew and its offsets start again at zero.
+//
+// What was refused must not be judged anew when the log delivers it again: who was removed
+// since would come back by an addition that changed nothing then. So the store keeps
+// refusals too, for as long as the log may have their records, by key and the time at which
+// the log took the record ([Attempt]): who tries again after a refusal, or replays a dead
+// letter, is judged anew.
 package chat
 
 import (
@@ -151,6 +157,13 @@ type Key struct {
 	ClientID     string
 }
 
+// Attempt is a record as the log took it once. What the log delivers again is the same;
+// what was sent again, under the same key, is another one.
+type Attempt struct {
+	Key
+	LoggedAt int64 // microseconds since 1970
+}
+
 // Record is something accepted on its way through the log.
 type Record struct {
 	Kind         protocol.EventKind // empty for a message
@@ -161,6 +174,7 @@ type Record struct {
 	Text         string
 	SentAt       time.Time // when it was accepted, microseconds, UTC
 	TraceID      string    // of the request that sent it
+	LoggedAt     time.Time // when the log took it, which is not in its encoding
 
 	ReplyTo int64    // seq; of a message
 	File    string   // id of a file of the sender's; of a message
@@ -181,3 +195,6 @@ func (r Record) joins() bool {
 func (r Record) Key() Key {
 	return Key{Conversation: r.Conversation, SenderID: r.SenderID, ClientID: r.ClientID}
 }
+
+// Attempt tells r from others of its key.
+func (r Record) Attempt() Attempt { return Attempt{Key: r.Key(), LoggedAt: r.LoggedAt.UnixMicro()} }

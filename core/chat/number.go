@@ -79,6 +79,7 @@ type Place struct {
 type State struct {
 	Standing map[string]Standing // by conversation; missing = no such conversation
 	Existing map[Key]int64       // seq of records that are stored already
+	Refused  map[Attempt]Reason  // of records that were refused already
 	Targets  map[Place]Target    // of the entries that edits, recalls and reactions name
 	Tallies  map[Place][]Tally   // of the messages that reactions name
 	Reacted  map[Reaction]bool   // those of the senders of reactions
@@ -89,7 +90,8 @@ type State struct {
 // the next one of its conversation, the one it already has when it is a repetition
 // (also of a record earlier in the batch), or none when it is refused. A record is
 // judged by the members and messages that those before it have left, so the order of
-// the log alone decides whether a message came before its sender was removed. The
+// the log alone decides whether a message came before its sender was removed; one that was
+// refused already stays so, as those before it have left something else by then. The
 // state is not changed.
 func Number(records []Record, s State) []Numbered {
 	b := batch{state: s, standing: map[string]Standing{}, given: map[Key]int64{}}
@@ -126,6 +128,9 @@ func (b *batch) number(r Record) Numbered {
 	key := r.Key()
 	if seq := max(b.state.Existing[key], b.given[key]); seq > 0 {
 		n.Seq, n.Duplicate = seq, true
+		return n
+	}
+	if n.Refused = b.state.Refused[r.Attempt()]; n.Refused != "" {
 		return n
 	}
 	if n.Refused = b.judge(now, &n); n.Refused != "" {

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -33,6 +34,8 @@ type Store interface {
 	// Append stores all records of a batch or none, and numbers them without gaps. It
 	// answers chat.ErrUnstorable where the database refuses some row of it for good.
 	Append(ctx context.Context, records []chat.Record) ([]chat.Numbered, error)
+	// SweepRefusals forgets that records were refused which the log took before a time.
+	SweepRefusals(ctx context.Context, before time.Time) error
 }
 
 // Named is up to how many members of a conversation are named in pushes.
@@ -73,6 +76,26 @@ func New(store Store, local Local, remote Remote, reg prometheus.Registerer, log
 		return nil, fmt.Errorf("register deliver metrics: %w", err)
 	}
 	return d, nil
+}
+
+// sweepEvery is how often refusals are swept.
+const sweepEvery = 10 * time.Minute
+
+// Run forgets which records were refused longer ago than the log keeps records, until ctx is
+// done. A log deletes segments whole, so a record may be there for twice its retention.
+func (d *Deliverer) Run(ctx context.Context, retention time.Duration, now func() time.Time) error {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		if err := d.store.SweepRefusals(ctx, now().Add(-2*retention)); err != nil && ctx.Err() == nil {
+			d.log.Warn("sweep refusals, going on at the next one", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
 }
 
 // Store is the queue's handler: it stores a batch and pushes what came of it.

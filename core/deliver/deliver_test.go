@@ -23,6 +23,14 @@ type store struct {
 	state chat.State
 	down  error
 	calls int
+	swept []time.Time
+	sweep func() // is called after one
+}
+
+func (s *store) SweepRefusals(_ context.Context, before time.Time) error {
+	s.swept = append(s.swept, before)
+	s.sweep()
+	return s.down
 }
 
 func (s *store) Append(_ context.Context, records []chat.Record) ([]chat.Numbered, error) {
@@ -122,6 +130,19 @@ func TestUnstorableRecordDoesNotStopTheOthers(t *testing.T) {
 	}
 	if s.state.Standing["c"].LastSeq != 2 || len(p.local) != 4 {
 		t.Errorf("stored %v, pushed %v", s.state.Standing, p.local)
+	}
+}
+
+func TestRefusalsAreForgottenAfterTheLog(t *testing.T) {
+	d, s, _ := rig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.sweep, s.down = cancel, errors.New("down")
+	now := time.Unix(100_000, 0)
+	if err := d.Run(ctx, 7*time.Hour, func() time.Time { return now }); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]time.Time{now.Add(-14 * time.Hour)}, s.swept); diff != "" {
+		t.Error(diff)
 	}
 }
 

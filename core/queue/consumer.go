@@ -185,6 +185,7 @@ func (c *Consumer) consume(ctx context.Context, client *kgo.Client, tracer *kote
 			dead = append(dead, letter{index: i, reason: chat.ReasonUndecodable, detail: err.Error()})
 			continue
 		}
+		record.LoggedAt = r.Timestamp
 		records, from, traces = append(records, record), append(from, i), append(traces, own)
 	}
 	defer func() {

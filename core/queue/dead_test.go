@@ -66,6 +66,15 @@ func TestDeadLettersAreReadAndReplayed(t *testing.T) {
 		if got[2].Reason != chat.ReasonUndecodable || got[2].Record != "no json" {
 			t.Errorf("%+v", got[2])
 		}
+		// What is delivered again is the same record; a letter that was replayed is another one.
+		cfg.Group += ".again"
+		again := newRecorder()
+		consumer(t, cfg, tracing(), again, prometheus.NewRegistry())
+		again.wait(t, 3)
+		first, last := r.loggedAt("1")
+		if same, _ := again.loggedAt("1"); first.IsZero() || !same.Equal(first) || !last.After(first) {
+			t.Errorf("logged at %v, again %v, replayed %v", first, same, last)
+		}
 	})
 }
 

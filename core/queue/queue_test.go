@@ -151,17 +151,21 @@ type recorder struct {
 	refuse  map[string]chat.Reason
 	got     map[string][]string // client ids by conversation, each once, in order of arrival
 	seen    map[chat.Key]bool
+	logged  map[string][]time.Time // by client id, at each time that it came
 	repeats int
 	changed chan struct{}
 }
 
 func newRecorder() *recorder {
-	return &recorder{got: map[string][]string{}, seen: map[chat.Key]bool{}, changed: make(chan struct{}, 1)}
+	return &recorder{got: map[string][]string{}, seen: map[chat.Key]bool{}, logged: map[string][]time.Time{}, changed: make(chan struct{}, 1)}
 }
 
 func (r *recorder) Store(_ context.Context, batch []chat.Record) ([]chat.Reason, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, m := range batch {
+		r.logged[m.ClientID] = append(r.logged[m.ClientID], m.LoggedAt)
+	}
 	if r.fail > 0 {
 		r.fail--
 		return nil, errors.New("store is down")
@@ -184,6 +188,14 @@ func (r *recorder) Store(_ context.Context, batch []chat.Record) ([]chat.Reason,
 	default:
 	}
 	return reasons, nil
+}
+
+// loggedAt is when the log took a record, as it came first and last.
+func (r *recorder) loggedAt(clientID string) (first, last time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.logged[clientID]
+	return list[0], list[len(list)-1]
 }
 
 // wait waits until n records have been stored.

@@ -69,6 +69,9 @@ func (s *Store) lockState(ctx context.Context, tx *sql.Tx, records []chat.Record
 		state.Existing[k] = seq
 		return err
 	})
+	if err == nil {
+		state.Refused, err = s.refused(ctx, tx, records, state.Standing)
+	}
 	if err == nil && len(targets) > 0 {
 		err = s.query(ctx, tx, "select targets", s.dialect.targets, targets, func(rows *sql.Rows) error {
 			var p chat.Place
@@ -163,6 +166,8 @@ type changes struct {
 	reactions table[chat.Reaction, reactionRow]
 	tallies   table[chat.Reaction, tallyRow]
 	cleared   []keyRow // messages whose reactions go
+
+	refusals []attemptRow
 }
 
 // table is rows by key in the order in which they were first touched.
@@ -191,7 +196,10 @@ func (s *Store) insert(ctx context.Context, tx *sql.Tx, numbered []chat.Numbered
 		before[id] = st.Roster
 	}
 	for _, n := range numbered {
-		if n.Refused == "" && !n.Duplicate {
+		switch {
+		case n.Refused != "":
+			c.refuse(n)
+		case !n.Duplicate:
 			c.use(n, state)
 			c.add(n, before[n.Conversation])
 			before[n.Conversation] = n.Roster
@@ -201,9 +209,6 @@ func (s *Store) insert(ctx context.Context, tx *sql.Tx, numbered []chat.Numbered
 }
 
 func (s *Store) writeChanges(ctx context.Context, tx *sql.Tx, c changes) error {
-	if len(c.heads.rows) == 0 {
-		return nil
-	}
 	slices.SortFunc(c.members.rows, func(a, b memberRow) int {
 		return cmp.Or(cmp.Compare(a.Conversation, b.Conversation), cmp.Compare(a.User, b.User))
 	})
@@ -223,7 +228,9 @@ func (s *Store) writeChanges(ctx context.Context, tx *sql.Tx, c changes) error {
 		{"clear tallies", s.dialect.clearTallies, c.cleared, len(c.cleared) > 0},
 		{"use files", s.dialect.useFiles, c.files.rows, len(c.files.rows) > 0},
 		{"change members", s.dialect.changeMembers, c.members.rows, len(c.members.rows) > 0},
-		{"set heads", s.dialect.setHeads, c.heads.rows, true},
+		{"set heads", s.dialect.setHeads, c.heads.rows, len(c.heads.rows) > 0},
+		{"insert refusals", s.dialect.insertRefusals, c.refusals, len(c.refusals) > 0},
+		{"set refused", s.dialect.setRefused, c.refusals, len(c.refusals) > 0},
 	} {
 		if !step.any {
 			continue

@@ -16,9 +16,10 @@ type dialect struct {
 	lockMigrations string
 
 	// Statements of Append; $1 is JSON.
-	lockConversations string // [id] -> id, last_seq, member_seq, is a group, pair, blocked, member_count, open
+	lockConversations string // [id] -> id, last_seq, member_seq, is a group, pair, blocked, member_count, open, refused_at
 	membersOf         string // [id] -> id, member_seq, user_id, name, role
 	existing          string // [keyRow] -> conversation_id, sender_id, client_id, seq
+	refusals          string // [attemptRow] -> conversation_id, sender_id, client_id, logged_at, reason
 	targets           string // [keyRow] -> conversation_id, seq, kind, sender_id, sent_at, recalled, file_id
 	// reactions is a column: those of message m as user $2 sees them, as JSON; see
 	// readReactions
@@ -40,6 +41,8 @@ type dialect struct {
 	changeMessages string // [messageRow]
 	changeMembers  string // [memberRow]
 	setHeads       string // [headRow]
+	insertRefusals string // [attemptRow]; those that are there stay
+	setRefused     string // [attemptRow]
 	standingOf     string // lockConversations without the lock
 	mark           string // [markRow] -> conversation_id, user_id, read_seq, delivered_seq
 	// headsOf: [user id] -> user_id, conversation_id, joined_seq, last seq that it sees

@@ -107,3 +107,12 @@ func (s *Store) CountReactions(t *testing.T, conversation string, seq int64) (n 
 	}
 	return n
 }
+
+// CountRefusals counts rows.
+func (s *Store) CountRefusals(t *testing.T) (n int) {
+	t.Helper()
+	if err := s.read.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM refusals`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

@@ -28,14 +28,17 @@ func postgresDialect() dialect {
 		name:              "postgres",
 		lockMigrations:    `SELECT pg_advisory_xact_lock(7219641308)`,
 		forUpdate:         ` FOR UPDATE`,
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open, refused_at FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open, refused_at FROM conversations WHERE id IN ` + ids,
 		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids + ` ORDER BY id FOR NO KEY UPDATE`,
 		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role, m.joined_seq FROM conversations c JOIN members m ON m.conversation_id = c.id
 			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
 			FROM jsonb_to_recordset($1::jsonb) AS j(c text, s text, k text) JOIN messages m
 			ON m.conversation_id = j.c AND m.sender_id = j.s AND m.client_id = j.k`,
+		refusals: `SELECT r.conversation_id, r.sender_id, r.client_id, r.logged_at, r.reason
+			FROM jsonb_to_recordset($1::jsonb) AS j(c text, s text, k text, t bigint) JOIN refusals r
+			ON r.logged_at = j.t AND r.conversation_id = j.c AND r.sender_id = j.s AND r.client_id = j.k`,
 		targets: `SELECT m.conversation_id, m.seq, m.kind, m.sender_id, m.sent_at, m.recalled, m.file_id
 			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint) JOIN messages m ON m.conversation_id = j.c AND m.seq = j.q`,
 		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id)
@@ -54,6 +57,10 @@ func postgresDialect() dialect {
 		setHeads: `UPDATE conversations SET last_seq = j.q, member_seq = j.v, member_count = j.m,
 				name = CASE WHEN j.n = '' THEN name ELSE j.n END, open = COALESCE(j.o, open)
 			FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, v bigint, m bigint, n text, o bigint) WHERE conversations.id = j.c`,
+		insertRefusals: `INSERT INTO refusals (logged_at, conversation_id, sender_id, client_id, reason)
+			SELECT j.t, j.c, j.s, j.k, j.w FROM jsonb_to_recordset($1::jsonb) AS j(c text, s text, k text, t bigint, w text) ON CONFLICT DO NOTHING`,
+		setRefused: `UPDATE conversations SET refused_at = GREATEST(refused_at, j.t)
+			FROM (SELECT c, MAX(t) AS t FROM jsonb_to_recordset($1::jsonb) AS r(c text, t bigint) GROUP BY c) j WHERE conversations.id = j.c`,
 		mark: `WITH j AS (
 				SELECT m.conversation_id, m.user_id, x.r, x.d FROM jsonb_to_recordset($1::jsonb) AS x(c text, u text, r bigint, d bigint)
 				JOIN members m ON m.conversation_id = x.c AND m.user_id = x.u AND m.left_seq = 0

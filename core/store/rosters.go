@@ -117,7 +117,7 @@ func (s *Store) heads(ctx context.Context, q querier, query string, ids []string
 		var blocked, open int
 		var st chat.Standing
 		fresh := &chat.Roster{}
-		if err := rows.Scan(&id, &st.LastSeq, &fresh.Version, &fresh.Group, &pair, &blocked, &st.Count, &open); err != nil {
+		if err := rows.Scan(&id, &st.LastSeq, &fresh.Version, &fresh.Group, &pair, &blocked, &st.Count, &open, &st.Refused); err != nil {
 			return err
 		}
 		st.Silent, st.Open = silent(pair, blocked), open > 0

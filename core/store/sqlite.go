@@ -39,14 +39,16 @@ func sqliteDialect() dialect {
 	const ids = `(SELECT value FROM json_each($1))`
 	return dialect{
 		name:              "sqlite",
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open FROM conversations WHERE id IN ` + ids,
+		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open, refused_at FROM conversations WHERE id IN ` + ids,
+		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open, refused_at FROM conversations WHERE id IN ` + ids,
 		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids,
 		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role, m.joined_seq FROM conversations c JOIN members m ON m.conversation_id = c.id
 			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
 			FROM json_each($1) j JOIN messages m
 			ON m.conversation_id = j.value ->> 'c' AND m.sender_id = j.value ->> 's' AND m.client_id = j.value ->> 'k'`,
+		refusals: `SELECT r.conversation_id, r.sender_id, r.client_id, r.logged_at, r.reason FROM json_each($1) j JOIN refusals r
+			ON r.logged_at = j.value ->> 't' AND r.conversation_id = j.value ->> 'c' AND r.sender_id = j.value ->> 's' AND r.client_id = j.value ->> 'k'`,
 		targets: `SELECT m.conversation_id, m.seq, m.kind, m.sender_id, m.sent_at, m.recalled, m.file_id
 			FROM json_each($1) j JOIN messages m ON m.conversation_id = j.value ->> 'c' AND m.seq = j.value ->> 'q'`,
 		insertMessages: `INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id)
@@ -67,6 +69,10 @@ func sqliteDialect() dialect {
 				name = CASE WHEN j.value ->> 'n' = '' THEN name ELSE j.value ->> 'n' END,
 				open = COALESCE(j.value ->> 'o', open)
 			FROM json_each($1) j WHERE conversations.id = j.value ->> 'c'`,
+		insertRefusals: `INSERT INTO refusals (logged_at, conversation_id, sender_id, client_id, reason)
+			SELECT j.value ->> 't', j.value ->> 'c', j.value ->> 's', j.value ->> 'k', j.value ->> 'w' FROM json_each($1) j WHERE true ON CONFLICT DO NOTHING`,
+		setRefused: `UPDATE conversations SET refused_at = MAX(refused_at, j.t)
+			FROM (SELECT value ->> 'c' AS c, MAX(value ->> 't') AS t FROM json_each($1) GROUP BY 1) j WHERE conversations.id = j.c`,
 		mark: `UPDATE members SET read_seq = MAX(read_seq, j.value ->> 'r'), delivered_seq = MAX(delivered_seq, j.value ->> 'd')
 			FROM json_each($1) j WHERE members.conversation_id = j.value ->> 'c' AND members.user_id = j.value ->> 'u' AND members.left_seq = 0
 			RETURNING conversation_id, user_id, read_seq, delivered_seq`,

@@ -336,6 +336,7 @@ func BenchmarkAppend(b *testing.B) {
 					for i := range batch {
 						n++
 						batch[i] = record("ab", ann, fmt.Sprint(n))
+						batch[i].LoggedAt = at
 					}
 					if _, err := s.Append(b.Context(), batch); err != nil {
 						b.Fatal(err)
