@@ -72,6 +72,9 @@ type User struct {
 	Tenant string
 }
 
+// Block is that one user blocks another one.
+type Block struct{ UserID, BlockedID string }
+
 // Conversation is a conversation as one of its members sees it.
 type Conversation struct {
 	ID      string

@@ -16,7 +16,7 @@ const (
 	ReasonConversation Reason = "conversation" // there is no such conversation
 	ReasonNotMember    Reason = "not_member"   // the sender is not in it, or not any more
 	ReasonForbidden    Reason = "forbidden"    // Allow or AllowTarget says no, by now
-	ReasonBlocked      Reason = "blocked"      // the other one of a direct conversation blocks the sender
+	ReasonBlocked      Reason = "blocked"      // the other one of a direct conversation, or whoever is to be added, blocks the sender
 	ReasonNoEffect     Reason = "no_effect"    // another record has done the same before it
 	ReasonTarget       Reason = "target"       // there is no message of that seq
 	ReasonFile         Reason = "file"         // there is no such file of the sender's, or not any more
@@ -84,6 +84,7 @@ type State struct {
 	Tallies  map[Place][]Tally   // of the messages that reactions name
 	Reacted  map[Reaction]bool   // those of the senders of reactions
 	Files    map[string]File     // by id, of those that messages carry
+	Blocks   map[Block]bool      // by those whom records add, of the senders
 }
 
 // Number gives each record of a batch its sequence number, in the order of the batch:
@@ -176,6 +177,10 @@ func (b *batch) judge(now Standing, n *Numbered) Reason {
 	case protocol.EventAdded:
 		if n.Members = newcomers(now.Roster, n.Members); len(n.Members) == 0 {
 			return ReasonNoEffect
+		}
+		blocks := func(m Member) bool { return b.state.Blocks[Block{m.ID, n.SenderID}] }
+		if n.Members = slices.DeleteFunc(n.Members, blocks); len(n.Members) == 0 {
+			return ReasonBlocked
 		}
 	case protocol.EventOpened, protocol.EventClosed:
 		if Already(now, n.Record, Target{}) {

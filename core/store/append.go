@@ -59,6 +59,9 @@ func (s *Store) lockState(ctx context.Context, tx *sql.Tx, records []chat.Record
 		}
 	}
 	var err error
+	if state.Blocks, err = s.lockBlocks(ctx, tx, records); err != nil {
+		return state, err
+	}
 	if state.Standing, err = s.standing(ctx, tx, s.dialect.lockConversations, ids); err != nil {
 		return state, err
 	}

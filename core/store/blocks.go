@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/tracegate/tracegate/core/chat"
+	"github.com/tracegate/tracegate/core/protocol"
 )
 
 // Who of a pair blocks the other; see migration 0004.
@@ -107,6 +109,44 @@ func (s *Store) blocked(ctx context.Context, tx *sql.Tx, pair string) (blocked i
 			return err
 		})
 	return blocked, s.dialect.classify("select blocks", err)
+}
+
+// blockRow is a block, as the JSON that the statement reads.
+type blockRow struct {
+	User    string `json:"u"`
+	Blocked string `json:"b"`
+}
+
+// lockBlocks reads which of those whom records add block the one who adds them. It holds the
+// latter until the transaction ends, so that a block that is not seen here is answered after
+// the batch has its numbers. Users are held before conversations, as by Block.
+func (s *Store) lockBlocks(ctx context.Context, tx *sql.Tx, records []chat.Record) (map[chat.Block]bool, error) {
+	var senders []string
+	var pairs []blockRow
+	for _, r := range records {
+		if r.Kind != protocol.EventAdded {
+			continue
+		}
+		for _, m := range r.Members {
+			if m.ID != r.SenderID {
+				senders, pairs = append(senders, r.SenderID), append(pairs, blockRow{User: m.ID, Blocked: r.SenderID})
+			}
+		}
+	}
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	if err := s.query(ctx, tx, "lock users", s.dialect.lockUsers, slices.Compact(senders), func(*sql.Rows) error { return nil }); err != nil {
+		return nil, err
+	}
+	out := map[chat.Block]bool{}
+	err := s.query(ctx, tx, "select blocks", s.dialect.blocksOf, pairs, func(rows *sql.Rows) error {
+		var b chat.Block
+		err := rows.Scan(&b.UserID, &b.BlockedID)
+		out[b] = true
+		return err
+	})
+	return out, err
 }
 
 // Blocks returns at most limit users whom a user blocks, in the order of their ids, after

@@ -108,3 +108,80 @@ func TestBlockAndConversationAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoBlocksIsNotAdded by whom it blocks, whatever was accepted before; others of the same
+// record are.
+func TestWhoBlocksIsNotAdded(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg store.Config) {
+		s := open(t, cfg)
+		ann, bob, cid, dan := person(t, s, "ann"), person(t, s, "bob"), person(t, s, "cid"), person(t, s, "dan")
+		group(t, s, "g", ann, dan)
+		if _, err := s.Block(t.Context(), bob.ID, ann.ID, 10, at); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Block(t.Context(), ann.ID, cid.ID, 10, at); err != nil { // the other direction
+			t.Fatal(err)
+		}
+		add := func(by chat.User, clientID string, whom ...chat.User) chat.Record {
+			return change("g", by, protocol.EventAdded, clientID, whom...)
+		}
+		admin := change("g", ann, protocol.EventRole, "1", dan)
+		admin.Role = chat.RoleAdmin
+		out, err := s.Append(t.Context(), []chat.Record{admin, add(ann, "1", bob), add(ann, "2", bob, cid), add(ann, "3", bob, cid), add(dan, "1", bob), add(ann, "4", bob)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, n := range out {
+			line := fmt.Sprint(n.Seq, n.Refused)
+			for _, m := range n.Members {
+				line += " " + m.Name
+			}
+			got = append(got, line)
+		}
+		want := []string{"2 dan", "0blocked", "3 cid", "0blocked", "4 bob", "0no_effect"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestBlockAndAdditionAtOnce: whom a group does not have when its block is answered, it does
+// not get either; and neither waits for the other for ever.
+func TestBlockAndAdditionAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg store.Config) {
+		s, other := open(t, cfg), open(t, cfg)
+		isMember := func(s *store.Store, group, user string) bool {
+			st, err := s.Standing(t.Context(), group)
+			if err != nil {
+				t.Error(err)
+				return false
+			}
+			_, ok := st.Roster.Find(user)
+			return ok
+		}
+		for i := range 15 {
+			a, b := person(t, s, fmt.Sprintf("a%02d", i)), person(t, s, fmt.Sprintf("b%02d", i))
+			g, d := fmt.Sprint("g", i), fmt.Sprint("d", i)
+			group(t, s, g, a)
+			direct(t, s, d, a, b)
+			var answered bool
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if _, err := other.Block(t.Context(), b.ID, a.ID, 10, at); err != nil {
+					t.Error(err)
+				}
+				answered = isMember(other, g, b.ID)
+			})
+			wg.Go(func() {
+				if _, err := s.Append(t.Context(), []chat.Record{record(d, a, "1"), change(g, a, protocol.EventAdded, "1", b)}); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Wait()
+			if is := isMember(s, g, b.ID); is != answered {
+				t.Errorf("a member: %v, when the block was answered: %v", is, answered)
+			}
+		}
+	})
+}

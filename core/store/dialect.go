@@ -53,6 +53,7 @@ type dialect struct {
 	lockUsers string
 	// blockersOf: [user id], user id -> those of the list that block that one
 	blockersOf string
+	blocksOf   string // [blockRow] -> user_id, blocked_id of those that there are
 	peopleOf   string // [id] -> conversation_id, user_id, name, tenant
 	countsOf   string // [user id] -> user_id, number of its conversations
 	usersOf    string // [name] -> id, name, tenant

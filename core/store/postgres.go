@@ -74,7 +74,9 @@ func postgresDialect() dialect {
 			WHERE m.conversation_id IN ` + ids + ` ORDER BY u.name`,
 		countsOf:   `SELECT user_id, COUNT(*) FROM members WHERE left_seq = 0 AND user_id IN ` + ids + ` GROUP BY user_id`,
 		blockersOf: `SELECT user_id FROM blocks WHERE blocked_id = $2 AND user_id IN ` + ids,
-		usersOf:    `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
+		blocksOf: `SELECT b.user_id, b.blocked_id FROM jsonb_to_recordset($1::jsonb) AS j(u text, b text)
+			JOIN blocks b ON b.user_id = j.u AND b.blocked_id = j.b`,
+		usersOf: `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
 		messagesAt: `SELECT m.conversation_id, ` + entryColumns + reactionsColumn(`json_agg`, `json_build_object`, `::text`) + ` FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint)
 			JOIN members b ON b.conversation_id = j.c AND b.user_id = $2
 			JOIN messages m ON m.conversation_id = b.conversation_id AND m.seq = j.q AND m.kind = ''

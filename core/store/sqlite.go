@@ -82,7 +82,9 @@ func sqliteDialect() dialect {
 			WHERE m.conversation_id IN ` + ids + ` ORDER BY u.name`,
 		countsOf:   `SELECT user_id, COUNT(*) FROM members WHERE left_seq = 0 AND user_id IN ` + ids + ` GROUP BY user_id`,
 		blockersOf: `SELECT user_id FROM blocks WHERE blocked_id = $2 AND user_id IN ` + ids,
-		usersOf:    `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
+		blocksOf: `SELECT b.user_id, b.blocked_id FROM json_each($1) j
+			JOIN blocks b ON b.user_id = j.value ->> 'u' AND b.blocked_id = j.value ->> 'b'`,
+		usersOf: `SELECT id, name, tenant FROM users WHERE name IN ` + ids,
 		messagesAt: `SELECT m.conversation_id, ` + entryColumns + reactionsColumn(`json_group_array`, `json_object`, ``) + ` FROM json_each($1) j
 			JOIN members b ON b.conversation_id = j.value ->> 'c' AND b.user_id = $2
 			JOIN messages m ON m.conversation_id = b.conversation_id AND m.seq = j.value ->> 'q' AND m.kind = ''
