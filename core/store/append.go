@@ -135,7 +135,7 @@ type (
 		Conversation string `json:"c"`
 		Seq          int64  `json:"q"`
 		Text         string `json:"t"`
-		Edited       int    `json:"e"`
+		Edited       int64  `json:"e"` // seq of the edit
 		Recalled     int    `json:"x"`
 	}
 	// memberRow is a member after the batch.
@@ -270,7 +270,7 @@ func (c *changes) add(n chat.Numbered, before *chat.Roster) {
 		m := c.messages.at(chat.Place{Conversation: n.Conversation, Seq: n.Target}, messageRow{Conversation: n.Conversation, Seq: n.Target})
 		m.Text, row.Text = n.Text, ""
 		if n.Kind == protocol.EventEdited {
-			m.Edited = 1
+			m.Edited = n.Seq
 		} else {
 			m.Recalled = 1
 			c.cleared = append(c.cleared, keyRow{Conversation: n.Conversation, Seq: n.Target})

@@ -32,7 +32,7 @@ type dialect struct {
 	removeTallies   string // [tallyRow], the others
 	clearReactions  string // [keyRow]
 	clearTallies    string // [keyRow]
-	// messagesAt: [keyRow], user id -> conversation_id, entryColumns and reactions of the messages that it sees
+	// messagesAt: [keyRow], user id -> conversation_id, entryColumns and reactions of the messages that it sees as they are now
 	messagesAt     string
 	lockFiles      string // [id] -> fileColumns of those that are whole
 	useFiles       string // [fileUse]

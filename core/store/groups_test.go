@@ -599,3 +599,81 @@ func FuzzGroupName(f *testing.F) {
 		}
 	})
 }
+
+// texts are what a user gets of a conversation, and what it finds there.
+func texts(t *testing.T, s *store.Store, u chat.User, conversation string) (read, found []string) {
+	t.Helper()
+	var all []chat.Place
+	for _, m := range history(t, s, u, conversation) {
+		read = append(read, fmt.Sprintf("%d %s %v", m.Seq, m.Text, m.Edited))
+		all = append(all, chat.Place{Conversation: conversation, Seq: m.Seq})
+	}
+	list, err := s.MessagesAt(t.Context(), u.ID, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range list {
+		found = append(found, fmt.Sprintf("%d %s", m.Seq, m.Text))
+	}
+	slices.Sort(found)
+	return read, found
+}
+
+// TestWhoHasLeftDoesNotGetLaterTexts of messages that it has seen.
+func TestWhoHasLeftDoesNotGetLaterTexts(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg store.Config) {
+		s := open(t, cfg)
+		ann, bob, cid := person(t, s, "ann"), person(t, s, "bob"), person(t, s, "cid")
+		group(t, s, "g", ann, bob, cid)
+		edit := func(id, text string, target int64) chat.Record {
+			r := record("g", ann, id)
+			r.Kind, r.Text, r.Target = protocol.EventEdited, text, target
+			return r
+		}
+		appendAll(t, s, record("g", ann, "1"), record("g", ann, "2"), edit("3", "draft", 2), edit("4", "final", 3)) // 2 to 5
+		appendAll(t, s, change("g", ann, protocol.EventRemoved, "1", bob), edit("5", "secret", 2))                  // 6, 7
+		appendAll(t, s, change("g", ann, protocol.EventRemoved, "2", cid))
+		for _, c := range []struct {
+			user        chat.User
+			read, found []string
+		}{
+			{bob, []string{"1  false", "2  true", "3 final true", "4  false", "5 final false", "6  false"}, []string{"3 final"}},
+			{cid, []string{"1  false", "2 secret true", "3 final true", "4 secret false", "5 final false", "6  false", "7 secret false", "8  false"}, []string{"2 secret", "3 final"}},
+		} {
+			read, found := texts(t, s, c.user, "g")
+			if diff := cmp.Diff(c.read, read); diff != "" {
+				t.Errorf("%s: %s", c.user.Name, diff)
+			}
+			if diff := cmp.Diff(c.found, found); diff != "" {
+				t.Errorf("%s: %s", c.user.Name, diff)
+			}
+		}
+	})
+}
+
+// TestEditsOfBeforeHaveTheirSeq: who had left before an edit that an older program has stored
+// does not get its text either.
+func TestEditsOfBeforeHaveTheirSeq(t *testing.T) {
+	onEach(t, func(t *testing.T, cfg store.Config) {
+		store.OpenVersion(t, cfg, 11, func(exec func(query string)) {
+			exec(`INSERT INTO users (id, name, tenant, password, created_at) VALUES ('u-ann', 'ann', 'public', 'x', 1), ('u-bob', 'bob', 'public', 'x', 1)`)
+			exec(`INSERT INTO conversations (id, last_seq, created_at) VALUES ('g', 6, 1)`)
+			exec(`INSERT INTO members (conversation_id, user_id, left_seq) VALUES ('g', 'u-ann', 0), ('g', 'u-bob', 4)`)
+			exec(`INSERT INTO messages (conversation_id, seq, sender_id, sender, client_id, text, sent_at, trace_id, kind, target, event, edited) VALUES
+				('g', 1, 'u-ann', 'ann', '1', 'secret', 1, '', '', 0, '', 1), ('g', 2, 'u-ann', 'ann', '2', 'final', 1, '', '', 0, '', 1),
+				('g', 3, 'u-ann', 'ann', '3', '', 1, '', 'edited', 1, '{}', 0), ('g', 4, 'u-ann', 'ann', '4', '', 1, '', 'edited', 2, '{}', 0),
+				('g', 5, 'u-ann', 'ann', '5', '', 1, '', 'edited', 1, '{}', 0), ('g', 6, 'u-ann', 'ann', '6', 'plain', 1, '', '', 0, '', 0)`)
+		})
+		s := open(t, cfg)
+		read, found := texts(t, s, chat.User{ID: "u-bob"}, "g")
+		if diff := cmp.Diff([]string{"1  true", "2 final true", "3  false", "4 final false"}, read); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff([]string{"2 final"}, found); diff != "" {
+			t.Error(diff)
+		}
+		if read, _ := texts(t, s, chat.User{ID: "u-ann"}, "g"); len(read) != 6 || read[0] != "1 secret true" || read[5] != "6 plain false" {
+			t.Errorf("%q", read)
+		}
+	})
+}

@@ -14,7 +14,8 @@ import (
 
 // selectEntries reads what a user ($2) may see of a conversation ($1). The text of an
 // edit is that of the message it names, as that stands now; so is the count of a reaction,
-// whose emoji is in the column text.
+// whose emoji is in the column text. There is no text for who left before it was edited:
+// the one that it saw is gone.
 func (d dialect) selectEntries() string {
 	return `SELECT ` + entryColumns + d.reactions + `
 	FROM members b JOIN messages m ON m.conversation_id = b.conversation_id AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq)
@@ -22,7 +23,8 @@ func (d dialect) selectEntries() string {
 	WHERE b.conversation_id = $1 AND b.user_id = $2 AND `
 }
 
-const entryColumns = `m.seq, m.client_id, m.sender, CASE m.kind WHEN 'edited' THEN COALESCE(t.text, '') WHEN 'reacted' THEN '' WHEN 'unreacted' THEN '' ELSE m.text END,
+const entryColumns = `m.seq, m.client_id, m.sender, CASE WHEN b.left_seq > 0 AND COALESCE(t.edited, m.edited) > b.left_seq THEN ''
+			WHEN m.kind = 'edited' THEN COALESCE(t.text, '') WHEN m.kind IN ('reacted', 'unreacted') THEN '' ELSE m.text END,
 		m.sent_at, m.trace_id, m.reply_to, m.edited, m.recalled, m.event,
 		COALESCE(f.id, ''), COALESCE(f.name, ''), COALESCE(f.type, ''), COALESCE(f.size, 0), COALESCE(f.width, 0), COALESCE(f.height, 0), COALESCE(f.thumbnail, ''), COALESCE(n.count, 0), `
 
@@ -32,7 +34,8 @@ const entryJoins = `LEFT JOIN messages t ON m.kind = 'edited' AND t.conversation
 
 // Messages returns at most limit entries of a conversation after a sequence number, in
 // order, of those that the user may see; chat.ErrNotFound where it never was a member.
-// Messages that were edited or recalled have their newest text.
+// Messages that were edited or recalled have their newest text, or none where that is newer
+// than what the user may see.
 func (s *Store) Messages(ctx context.Context, userID, conversation string, after int64, limit int) ([]protocol.Message, error) {
 	return s.entries(ctx, s.dialect.selectEntries()+`m.seq > $3 ORDER BY m.seq LIMIT $4`, userID, conversation, after, limit)
 }

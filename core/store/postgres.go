@@ -80,7 +80,7 @@ func postgresDialect() dialect {
 		messagesAt: `SELECT m.conversation_id, ` + entryColumns + reactionsColumn(`json_agg`, `json_build_object`, `::text`) + ` FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint)
 			JOIN members b ON b.conversation_id = j.c AND b.user_id = $2
 			JOIN messages m ON m.conversation_id = b.conversation_id AND m.seq = j.q AND m.kind = ''
-				AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq) ` + entryJoins,
+				AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq AND m.edited <= b.left_seq) ` + entryJoins,
 		reactions: reactionsColumn(`json_agg`, `json_build_object`, `::text`),
 		tallies: `SELECT n.conversation_id, n.seq, n.emoji, n.count, n.since FROM jsonb_to_recordset($1::jsonb) AS j(c text, q bigint, e text, u text, o bigint, n bigint, s bigint)
 			JOIN tallies n ON n.conversation_id = j.c AND n.seq = j.q ORDER BY n.conversation_id, n.seq, n.since, n.emoji`,

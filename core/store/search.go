@@ -43,7 +43,8 @@ func (s *Store) ConversationHeads(ctx context.Context, after string, limit int) 
 	return out, s.dialect.classify("select conversation heads", err)
 }
 
-// MessagesAt returns those of the messages that a user may see, in any order.
+// MessagesAt returns those of the messages that a user may see with the text that they have
+// now, in any order.
 func (s *Store) MessagesAt(ctx context.Context, userID string, places []chat.Place) ([]protocol.Message, error) {
 	list := make([]keyRow, 0, len(places))
 	for _, p := range places {

@@ -88,7 +88,7 @@ func sqliteDialect() dialect {
 		messagesAt: `SELECT m.conversation_id, ` + entryColumns + reactionsColumn(`json_group_array`, `json_object`, ``) + ` FROM json_each($1) j
 			JOIN members b ON b.conversation_id = j.value ->> 'c' AND b.user_id = $2
 			JOIN messages m ON m.conversation_id = b.conversation_id AND m.seq = j.value ->> 'q' AND m.kind = ''
-				AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq) ` + entryJoins,
+				AND m.seq >= b.joined_seq AND (b.left_seq = 0 OR m.seq <= b.left_seq AND m.edited <= b.left_seq) ` + entryJoins,
 		reactions: reactionsColumn(`json_group_array`, `json_object`, ``),
 		tallies: `SELECT n.conversation_id, n.seq, n.emoji, n.count, n.since FROM json_each($1) j
 			JOIN tallies n ON n.conversation_id = j.value ->> 'c' AND n.seq = j.value ->> 'q' ORDER BY n.conversation_id, n.seq, n.since, n.emoji`,
