@@ -34,7 +34,7 @@ func Allow(s Standing, r Record) *protocol.Error {
 	actor, ok := s.Roster.Find(r.SenderID)
 	switch {
 	case ok:
-	case s.Open && r.joins():
+	case s.Open && r.joins() && len(s.Roster.Members) > 0: // else it would have no owner
 		return hasRoom(s.Roster, r.Members)
 	default:
 		return NoConversation()

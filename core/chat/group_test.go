@@ -68,7 +68,7 @@ func (m *room) do(r chat.Record) bool {
 func (m *room) may(r chat.Record) bool {
 	mine, in := m.roles[r.SenderID]
 	if !in {
-		return m.open && r.Kind == protocol.EventAdded && len(r.Members) == 1 && r.Members[0].ID == r.SenderID
+		return m.open && len(m.roles) > 0 && r.Kind == protocol.EventAdded && len(r.Members) == 1 && r.Members[0].ID == r.SenderID
 	}
 	var theirs chat.Role
 	there := false

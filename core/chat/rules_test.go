@@ -44,6 +44,7 @@ func TestAllow(t *testing.T) {
 	group := chat.Standing{Roster: chat.NewRoster(true, 1, []chat.Member{{ID: "u1", Role: chat.RoleOwner}, {ID: "u2", Role: chat.RoleAdmin}, {ID: "u3"}})}
 	open := group
 	open.Open = true
+	left := chat.Standing{Roster: chat.NewRoster(true, 9, nil), Open: true}
 	pair := chat.Standing{Roster: chat.NewRoster(false, 0, []chat.Member{{ID: "u1"}, {ID: "u2"}})}
 	for name, c := range map[string]struct {
 		st    chat.Standing
@@ -61,6 +62,7 @@ func TestAllow(t *testing.T) {
 		"an admin removes its like": {group, chat.Record{SenderID: "u2", Kind: protocol.EventRemoved, Members: []chat.Member{{ID: "u1"}}}, protocol.CodePermissionDenied, "name"},
 		"remove a stranger":         {group, chat.Record{SenderID: "u2", Kind: protocol.EventRemoved, Members: []chat.Member{{ID: "u9"}}}, protocol.CodeNotFound, "name"},
 		"join what is not open":     {group, chat.Record{SenderID: "u9", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u9"}}}, protocol.CodeNotFound, "conversation"},
+		"join where nobody is left": {left, chat.Record{SenderID: "u9", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u9"}}}, protocol.CodeNotFound, "conversation"},
 		"bring another along":       {open, chat.Record{SenderID: "u9", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u9"}, {ID: "u8"}}}, protocol.CodeNotFound, "conversation"},
 		"send another":              {open, chat.Record{SenderID: "u9", Kind: protocol.EventAdded, Members: []chat.Member{{ID: "u8"}}}, protocol.CodeNotFound, "conversation"},
 		"write without joining":     {open, chat.Record{SenderID: "u9"}, protocol.CodeNotFound, "conversation"},
