@@ -167,7 +167,12 @@ type Outcome struct {
 // began after it took effect.
 func (p Policy) Measure(d Decision, short []sli.Stats, now time.Time) Outcome {
 	e := evaluation{Policy: p.For(d.Group), Input: Input{Now: now, Short: short}}
-	st, ok := e.measured(byGroup(short)[d.Group], d.Service, d.ToPool)
+	own := byGroup(short)[d.Group]
+	services := servicesOf(own) // an operator's order is about all of them
+	if d.Service != "" || len(services) == 0 {
+		services = []string{d.Service}
+	}
+	st, ok := e.worst(services, 1, func(service string) (sli.Stats, bool) { return e.measured(own, service, d.ToPool) })
 	if !ok {
 		return Outcome{Time: now, Words: fmt.Sprintf("no data: %d requests", st.Requests)}
 	}

@@ -161,15 +161,34 @@ func (e *evaluation) longOf(id group.ID) []sli.Stats {
 	return e.long[id]
 }
 
-func (e *evaluation) services(id group.ID) []string {
+func (e *evaluation) services(id group.ID) []string { return servicesOf(e.short[id]) }
+
+// servicesOf are those that statistics are of, by name.
+func servicesOf(stats ...[]sli.Stats) []string {
 	var out []string
-	for _, st := range e.short[id] {
+	for _, st := range slices.Concat(stats...) {
 		if st.Service != "" {
 			out = append(out, st.Service)
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// worst is what a group got of the first of its services that breaks fraction of an
+// objective; else of the one that it asked most, of those that it asked enough to be judged
+// where there are any.
+func (e *evaluation) worst(services []string, fraction float64, got func(service string) (sli.Stats, bool)) (worst sli.Stats, ok bool) {
+	for _, service := range services {
+		st, enough := got(service)
+		switch {
+		case enough && e.breaks(st, fraction):
+			return st, true
+		case enough && !ok, enough == ok && st.Requests > worst.Requests:
+			worst, ok = st, enough
+		}
+	}
+	return worst, ok
 }
 
 // measured is what a group got, of its own statistics in a window: in its pool, or where that pool
@@ -185,7 +204,7 @@ func (e *evaluation) measured(own []sli.Stats, service, pool string) (sli.Stats,
 			requests, errors := lost.Requests+st.Requests, lost.Errors+st.Errors
 			lost = st
 			lost.Requests, lost.Errors = requests, errors
-		case best.Group == "", st.Pool == pool && best.Pool != pool, best.Pool != pool && st.Requests > best.Requests:
+		case best.Group == "", st.Pool == pool && best.Pool != pool, (st.Pool == pool) == (best.Pool == pool) && st.Requests > best.Requests:
 			best = st
 		}
 	}

@@ -10,25 +10,24 @@ import (
 )
 
 // away begins to try the group in its own pool again when its time is over, unless it is
-// still bad where it is, or its own pool is bad for others.
+// still bad where it is, or its own pool is bad for others, in any service that it was moved in.
 func (e *evaluation) away(id group.ID, g GroupState) GroupState {
 	if e.Now.Sub(g.Since) < g.IsolatedFor {
 		return g
 	}
-	home, why := e.home(g.Color), ""
-	st, ok := e.measured(e.short[id], "", g.Pool)
-	if !ok {
-		st, ok = e.measured(e.longOf(id), "", g.Pool)
-	}
-	switch others, found := e.pooled(e.Short, id, st.Service, home); {
-	case ok && e.breaks(st, e.LeaveFraction):
-		why = "it is still bad in its isolated pool: " + e.figures(st)
-	case found && e.breaks(others, 1):
-		why = fmt.Sprintf("its own pool %s is bad for others: %s", home, e.figures(others))
-	}
+	home, services := e.home(g.Color), e.moved(id)
+	got := func(service string) (sli.Stats, bool) { return e.kept(id, g, service) }
+	st, ok := e.worst(services, e.LeaveFraction, got)
 	d := Decision{Service: st.Service, FromPool: g.Pool, ToPool: home, Stats: st}
-	if why != "" {
-		return e.stay(id, g, d, "not released: ", why)
+	if ok && e.breaks(st, e.LeaveFraction) {
+		return e.stay(id, g, d, notReleased, "it is still bad in its isolated pool: "+e.figures(st))
+	}
+	for _, service := range services {
+		if others, found := e.pooled(e.Short, id, service, home); found && e.breaks(others, 1) {
+			d.Service = service
+			d.Stats, _ = got(service)
+			return e.stay(id, g, d, notReleased, fmt.Sprintf("its own pool %s is bad for others: %s", home, e.figures(others)))
+		}
 	}
 	reason := fmt.Sprintf("%s of isolation are over", g.IsolatedFor)
 	if ok {
@@ -37,14 +36,47 @@ func (e *evaluation) away(id group.ID, g GroupState) GroupState {
 	return e.step(id, g, d, reason)
 }
 
+const notReleased = "not released: "
+
+// moved are the services that a group is isolated in, of those that it asked in the long
+// window; a service without a name, which stands for all, where it asked none of them.
+func (e *evaluation) moved(id group.ID) []string {
+	out := slices.DeleteFunc(servicesOf(e.short[id], e.longOf(id)), func(service string) bool { return !e.Isolatable[service] })
+	if len(out) == 0 {
+		return []string{""}
+	}
+	return out
+}
+
+// kept is what a group got of a service where it is isolated: over the short window, or over
+// the long one where that is not of what it got before.
+func (e *evaluation) kept(id group.ID, g GroupState, service string) (sli.Stats, bool) {
+	st, ok := e.measured(e.short[id], service, g.Pool)
+	if ok {
+		return st, ok
+	}
+	long, enough := e.measured(e.longOf(id), service, g.Pool)
+	if long.Pool == g.Pool || e.Now.Sub(g.Since) >= e.LongWindow+time.Second {
+		return long, enough
+	}
+	return st, ok
+}
+
 // returning looks at the part of a group that is home again. Bad, whoever's fault it is:
 // all of it goes back. Well for a while: the next step. A part that makes too few requests to
 // be judged is given the long window; one that makes none is not waited for.
 func (e *evaluation) returning(id group.ID, g GroupState) GroupState {
 	home := e.home(g.Color)
 	f, bad := e.judge(id, g, home)
-	st, ok := e.part(id, g, f.stats.Service, home)
-	d := Decision{Service: st.Service, FromPool: g.Pool, ToPool: home, Stats: st, Baseline: f.baseline}
+	part := func(service string) (sli.Stats, bool) { return e.part(id, g, service, home) }
+	st, ok := e.worst(e.moved(id), 1, part)
+	if bad {
+		st, ok = part(f.stats.Service)
+	}
+	d := Decision{Service: st.Service, FromPool: g.Pool, ToPool: home, Stats: st}
+	if st.Service == f.stats.Service {
+		d.Baseline = f.baseline
+	}
 	switch waited := e.Now.Sub(g.Since); {
 	case bad && e.Mode != ModeAct:
 		return e.stay(id, g, d, "released no further: ", fmt.Sprintf("the %d%% of its users who are home are badly off, and %s", g.Share, e.bound()))
