@@ -110,12 +110,12 @@ func (e *evaluation) makeRoom(at Pool, now sli.Saturation) bool {
 	if most.Requests == 0 {
 		return false
 	}
-	goal := e.PrewarmSaturation * e.LeaveFraction
-	more := float64(all) / e.ShortWindow.Seconds() * max(0, now.Mean/goal-1)
+	goal, gets := e.PrewarmSaturation*e.LeaveFraction, float64(all)/covered(e.Short, e.ShortWindow)
+	more := gets * max(0, now.Mean/goal-1)
 	e.decide(most.Group, Decision{
 		Action: PreWarm, Service: at.Service, FromPool: at.Name, ToPool: at.Name, Stats: most,
 		Room:   []Load{{Service: at.Service, Pool: at.Name, Requests: more}},
-		Reason: fmt.Sprintf("%s; room is made for %.0f requests a second besides the %.0f that it gets", e.fullness(now), more, float64(all)/e.ShortWindow.Seconds()),
+		Reason: fmt.Sprintf("%s; room is made for %.0f requests a second besides the %.0f that it gets", e.fullness(now), more, gets),
 	})
 	return true
 }

@@ -51,12 +51,23 @@ func (e *evaluation) growthOf(takes func(sli.Stats) bool) (growth, bool) {
 		return n
 	}
 	now, all := count(e.Short), count(e.Long)
-	if all < now || e.LongWindow <= e.ShortWindow {
-		return growth{rate: float64(now) / e.ShortWindow.Seconds()}, false // the long window was measured earlier
+	short, long := covered(e.Short, e.ShortWindow), covered(e.Long, e.LongWindow)
+	if all < now || e.LongWindow <= e.ShortWindow || long <= short {
+		return growth{rate: float64(now) / short}, false // the long window was measured earlier
 	}
-	out := growth{rate: float64(now) / e.ShortWindow.Seconds(), before: float64(all-now) / (e.LongWindow - e.ShortWindow).Seconds()}
-	out.chance = atLeast(now, all, e.ShortWindow.Seconds()/e.LongWindow.Seconds())
+	out := growth{rate: float64(now) / short, before: float64(all-now) / (long - short)}
+	out.chance = atLeast(now, all, short/long)
 	return out, all-now >= e.MinRequests
+}
+
+// covered is how many seconds statistics are of: they begin at a whole second, so it may be
+// one more than was asked for, and end with the newest request of all that they count. What
+// started later is still to come.
+func covered(window []sli.Stats, asked time.Duration) float64 {
+	for _, st := range window {
+		asked = max(asked, min(st.Newest.Sub(st.Window.From), st.Window.To.Sub(st.Window.From)))
+	}
+	return asked.Seconds()
 }
 
 // limited lifts the limit when its time is over and the group asks for no more than it,
@@ -70,7 +81,7 @@ func (e *evaluation) limited(id group.ID, g GroupState) GroupState {
 	for _, st := range e.short[id] {
 		asks += st.Requests
 	}
-	rate := float64(asks) / e.ShortWindow.Seconds()
+	rate := float64(asks) / covered(e.Short, e.ShortWindow)
 	if rate > float64(g.Shed) && since < e.IsolateForMax {
 		return g
 	}
@@ -110,6 +121,7 @@ func (e *evaluation) warm(id group.ID, g GroupState, f finding) GroupState {
 // room is what the isolated pools of a group's path would get of it.
 func (e *evaluation) room(id group.ID) []Load {
 	var out []Load
+	seconds := covered(e.Short, e.ShortWindow)
 	for _, service := range e.services(id) {
 		if !e.Isolatable[service] {
 			continue
@@ -117,7 +129,7 @@ func (e *evaluation) room(id group.ID) []Load {
 		l := Load{Service: service, Pool: semconv.PoolIsolated}
 		for _, st := range e.short[id] {
 			if st.Service == service {
-				l.Requests += float64(st.Requests) / e.ShortWindow.Seconds()
+				l.Requests += float64(st.Requests) / seconds
 			}
 		}
 		out = append(out, l)
