@@ -431,7 +431,6 @@ func TestSilenceIsData(t *testing.T) {
 		"a watermark that is out of date": {newest: start, mark: now.Add(-p.StaleAfter - 1)},
 		"no traffic":                      {newest: start, mark: now.Add(-p.StaleAfter), quiet: true, released: 1},
 		"no traffic ever":                 {mark: now, quiet: true, released: 1},
-		"traffic of others":               {newest: now.Add(-time.Second), released: 1},
 	} {
 		in := Input{Now: now, Newest: tc.newest, Watermark: tc.mark}
 		ds, next := Decide(p, isolated, in)

@@ -130,8 +130,12 @@ func (e *evaluation) part(id group.ID, g GroupState, service, home string) (sli.
 	return st, ok
 }
 
-// silent says that the group made no request at all: nobody is there to be protected.
-func (e *evaluation) silent(id group.ID) bool { return len(e.short[id])+len(e.longOf(id)) == 0 }
+// silent says that the group made no request at all, and that none is missing: nobody is
+// there to be protected. Requests of others do not say so, since another receiver may have
+// the group's, and be unable to store them.
+func (e *evaluation) silent(id group.ID) bool {
+	return len(e.short[id])+len(e.longOf(id)) == 0 && e.Now.Sub(e.Watermark) <= e.StaleAfter
+}
 
 // stay says once why a group is where it is.
 func (e *evaluation) stay(id group.ID, g GroupState, d Decision, not, why string) GroupState {
@@ -143,8 +147,8 @@ func (e *evaluation) stay(id group.ID, g GroupState, d Decision, not, why string
 	return g
 }
 
-// step lets the next share of a group go home; all of it after the last step, or where
-// nobody is there.
+// step lets the next share of a group go home; all of it after the last step, or where it is
+// known that nobody is there.
 func (e *evaluation) step(id group.ID, g GroupState, d Decision, reason string) GroupState {
 	share := uint32(100)
 	if e.silent(id) {

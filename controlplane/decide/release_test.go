@@ -172,3 +172,39 @@ func TestMeasuredOfNoService(t *testing.T) {
 		}
 	}
 }
+
+// TestSilenceIsVouchedFor: a group of which nothing is heard goes home step by step, unless
+// a watermark says that nothing is missing.
+func TestSilenceIsVouchedFor(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	g := group.Group{Env: "prod", Tenant: "a"}
+	for name, tc := range map[string]struct {
+		mark time.Duration // age of the watermark; 0: there is none
+		want []uint32      // shares that are home
+	}{
+		"a watermark":                     {p.StaleAfter, []uint32{100}},
+		"a watermark that is out of date": {p.StaleAfter + 1, []uint32{1, 10, 100}},
+		"none":                            {0, []uint32{1, 10, 100}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := State{Groups: map[group.ID]GroupState{g.ID(): {Env: g.Env, Tenant: g.Tenant, Pool: semconv.PoolIsolated, Since: start, By: ByPolicy, IsolatedFor: p.IsolateFor}}}
+			var shares []uint32
+			for now := start; now.Before(start.Add(time.Minute)); now = now.Add(step) {
+				in := Input{Now: now, Newest: now} // others make requests
+				if tc.mark > 0 {
+					in.Watermark = now.Add(-tc.mark)
+				}
+				var ds []Decision
+				ds, s = Decide(p, s, in)
+				for _, d := range ds {
+					shares = append(shares, d.Share)
+				}
+			}
+			if diff := cmp.Diff(tc.want, shares); diff != "" {
+				t.Errorf("home (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
