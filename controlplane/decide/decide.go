@@ -163,8 +163,12 @@ func (e *evaluation) home(c group.Color) string {
 func (e *evaluation) group(id group.ID) {
 	g := e.state.Groups[id]
 	e.Policy = e.of(id)
+	paused := g.Manual || e.Now.Sub(g.Since) < e.Cooldown || e.justRolledBack()
+	if g.Shed > 0 && !paused {
+		g = e.limited(id, g)
+	}
 	switch {
-	case g.Manual || e.Now.Sub(g.Since) < e.Cooldown || e.justRolledBack():
+	case paused:
 		g.Bad, g.FirstBad, g.Held = 0, time.Time{}, ""
 	case g.Pool != "" && g.Share > 0:
 		g = e.returning(id, g)
@@ -178,9 +182,6 @@ func (e *evaluation) group(id group.ID) {
 
 // atHome isolates the group if it has been bad for long enough.
 func (e *evaluation) atHome(id group.ID, g GroupState) GroupState {
-	if g.Shed > 0 {
-		g = e.limited(id, g)
-	}
 	f, bad := e.judge(id, g, e.home(g.Color))
 	switch {
 	case f.noData:

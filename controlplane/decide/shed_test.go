@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -79,6 +80,48 @@ func TestRoomIsTheSameInEveryPhase(t *testing.T) {
 		ds, _ := Decide(p, State{Groups: map[group.ID]GroupState{}, Pools: map[string]PoolState{"core.baseline": {Looks: 2}}}, in)
 		if len(ds) != 1 || len(ds[0].Room) != 1 || math.Abs(ds[0].Room[0].Requests-100) > 1 {
 			t.Errorf("phase %s: room for as much again: %+v", phase, ds)
+		}
+	}
+}
+
+// TestLimitEndsWhereverTheGroupIs: it is for its time, and for IsolateForMax at most, also of
+// a group that was isolated, or is going home, meanwhile.
+func TestLimitEndsWhereverTheGroupIs(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	p.IsolateFor, p.IsolateForMax = 10*time.Second, 40*time.Second
+	g := group.Group{Env: "prod", Tenant: "a"}
+	for where, state := range map[string]GroupState{
+		"at home":    {},
+		"isolated":   {Pool: semconv.PoolIsolated, IsolatedFor: time.Hour},
+		"going home": {Pool: semconv.PoolIsolated, IsolatedFor: time.Hour, Share: 10},
+	} {
+		for asks, want := range map[uint64]time.Duration{20: p.IsolateFor, 200: p.IsolateForMax} {
+			t.Run(fmt.Sprintf("%s, asks for %d", where, asks), func(t *testing.T) {
+				t.Parallel()
+				state.Env, state.Tenant, state.By, state.Since, state.Left = g.Env, g.Tenant, ByPolicy, start, start
+				state.Shed, state.ShedAt = 50, start
+				p := p
+				p.ReleaseSteps, p.ReleaseStepFor = []uint32{10}, time.Hour
+				s := State{Groups: map[group.ID]GroupState{g.ID(): state}}
+				pool := state.Pool
+				if pool == "" {
+					pool = semconv.PoolBaseline
+				}
+				st := []sli.Stats{got(g, "core", pool, asks, 0)} // in two seconds
+				for now := start; now.Before(start.Add(time.Minute)); now = now.Add(step) {
+					var ds []Decision
+					ds, s = Decide(p, s, Input{Now: now, Newest: now, Short: st, Long: st, Isolatable: map[string]bool{"core": true}})
+					if len(ds) == 0 {
+						continue
+					}
+					if d := ds[0]; d.Action != Lift || d.FromPool != pool || now.Sub(start) != want || len(s.Sheds()) != 0 || s.Groups[g.ID()].Pool != state.Pool {
+						t.Errorf("after %s, want %s: %+v", now.Sub(start), want, ds)
+					}
+					return
+				}
+				t.Errorf("it is never lifted: %+v", s.Groups[g.ID()])
+			})
 		}
 	}
 }
