@@ -177,6 +177,45 @@ func TestWriteThatFailsTakesNoOtherWithIt(t *testing.T) {
 	}
 }
 
+// TestRotationThatFailsIsTriedAgain: a moment without file descriptors or without its folder
+// costs what is appended in it, and nothing after it.
+func TestRotationThatFailsIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "folder")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder, "journal")
+	j, err := OpenJournal(path, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(n int) error { return j.Append(struct{ N int }{n}) }
+	if err := write(1); err != nil { // the next one rotates
+		t.Fatal(err)
+	}
+	if err := os.Rename(folder, folder+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := write(2); err == nil {
+			t.Error("written to a folder that is gone")
+		}
+	}
+	if err := os.Rename(folder+".gone", folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(write(3), write(4), j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+	if out, torn := lines(t, path); torn != 0 || strings.Join(out, " ") != `{"N":1} {"N":3} {"N":4}` {
+		t.Errorf("%s, %d torn", out, torn)
+	}
+}
+
 func TestTornLineIsLeftOut(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "journal")

@@ -15,7 +15,7 @@ import (
 type Journal struct {
 	path    string
 	maxSize int64
-	file    *os.File
+	file    *os.File // nil where the last rotation could not open the next one
 	size    int64
 	torn    bool // the last write failed, and may have left a part of a line
 }
@@ -86,10 +86,13 @@ func (j *Journal) Append(v any) error {
 }
 
 func (j *Journal) rotate() error {
-	if j.size < j.maxSize {
+	switch {
+	case j.file == nil: // the last rotation ended here
+		return j.open()
+	case j.size < j.maxSize:
 		return nil
 	}
-	if err := j.file.Close(); err != nil {
+	if err := j.Close(); err != nil {
 		return fmt.Errorf("rotate journal: %w", err)
 	}
 	if err := os.Rename(j.path, j.path+".1"); err != nil {
@@ -98,8 +101,14 @@ func (j *Journal) rotate() error {
 	return j.open()
 }
 
-// Close closes the file.
-func (j *Journal) Close() error { return j.file.Close() }
+// Close closes the file. A later Append opens it again.
+func (j *Journal) Close() error {
+	f := j.file
+	if j.file = nil; f == nil {
+		return nil
+	}
+	return f.Close()
+}
 
 // ReadJournal calls each with the lines of path.1 and path, oldest first. Lines
 // that are no JSON, which a crash leaves, are counted and left out.
