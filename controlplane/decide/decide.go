@@ -253,19 +253,42 @@ func (e *evaluation) full(why string) string {
 }
 
 // hold says why a bad group is left as it is. A group on the brink is bad now and well
-// then: the reason is not said each time, and people are not told again of what they know.
+// then, and for another reason each time: none is said each time, and people are not told
+// again of what they know.
 func (e *evaluation) hold(id group.ID, g GroupState, f finding, d Decision, why string) GroupState {
 	again := e.LongWindow
 	if why == onlyRecommends {
 		d.Advice, again = d.Action, max(again, e.IsolateForMax)
 	}
-	if g.Said != why || e.Now.Sub(g.SaidAt) >= again {
-		g.Said, g.SaidAt = why, e.Now
+	if says := d.says(why); e.Now.Sub(g.Told[says]) >= again {
+		g.Told = told(g.Told, says, e.Now, max(e.LongWindow, e.IsolateForMax))
 		d.Action, d.ToPool, d.Reason = Hold, d.FromPool, f.words+notMoved+why
 		e.decide(id, d)
 	}
 	g.Held = why
 	return g
+}
+
+// says is what a hold says, without figures: what it recommends, or why nothing is done.
+func (d Decision) says(why string) string {
+	switch {
+	case d.Advice == "":
+		return why
+	case d.Revision != nil:
+		return fmt.Sprintf("%s %s %d", d.Advice, d.Revision.What(), d.Revision.From)
+	}
+	return string(d.Advice)
+}
+
+// told is was and one more, without what was said too long ago to count.
+func told(was map[string]time.Time, says string, now time.Time, counts time.Duration) map[string]time.Time {
+	out := map[string]time.Time{says: now}
+	for s, at := range was {
+		if s != says && now.Sub(at) < counts {
+			out[s] = at
+		}
+	}
+	return out
 }
 
 // carried is the state of a group after a decision about it.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tracegate/tracegate/mesh/group"
 	"github.com/tracegate/tracegate/observability/semconv"
@@ -270,7 +271,7 @@ func TestConfirm(t *testing.T) {
 	p := DefaultPolicy()
 	g := group.Group{Env: "prod", Tenant: "a"}
 	advice := Decision{ID: "1", Time: start, Action: Hold, Advice: Isolate, Group: g.ID(), Service: "core", FromPool: "baseline", ToPool: "baseline", Reason: "P95 1s" + notMoved + onlyRecommends, For: time.Minute}
-	told := State{Groups: map[group.ID]GroupState{g.ID(): {Env: g.Env, Tenant: g.Tenant, SaidAt: start}}}
+	told := State{Groups: map[group.ID]GroupState{g.ID(): {Env: g.Env, Tenant: g.Tenant, Told: map[string]time.Time{advice.says(""): start}}}}
 	change := func(f func(*GroupState)) State {
 		s := told.clone()
 		one := s.Groups[g.ID()]
@@ -289,8 +290,11 @@ func TestConfirm(t *testing.T) {
 		want   error
 	}{
 		"in time":             {told, advice, time.Minute, nil},
+		"other advice since":  {change(func(g *GroupState) { g.Told = map[string]time.Time{advice.says(""): start, "shed": start.Add(1)} }), advice, time.Minute, nil},
+		"still recommended":   {change(func(g *GroupState) { g.Held = onlyRecommends }), advice, time.Minute, nil},
+		"kept from it now":    {change(func(g *GroupState) { g.Held = "the isolated pool is bad" }), advice, time.Minute, ErrOutdated},
 		"too late":            {told, advice, p.IsolateForMax + 1, ErrOutdated},
-		"something was newer": {change(func(g *GroupState) { g.SaidAt = start.Add(1) }), advice, time.Minute, ErrOutdated},
+		"something was newer": {change(func(g *GroupState) { g.Told = map[string]time.Time{advice.says(""): start.Add(1)} }), advice, time.Minute, ErrOutdated},
 		"pinned since":        {change(func(g *GroupState) { g.Manual = true }), advice, time.Minute, ErrOutdated},
 		"moved since":         {change(func(g *GroupState) { g.Pool = semconv.PoolIsolated }), advice, time.Minute, ErrOutdated},
 		"as many as allowed":  {full, advice, time.Minute, ErrTooMany},
@@ -312,6 +316,59 @@ func TestConfirm(t *testing.T) {
 		}
 		if err == nil && (d.Action != Isolate || d.ToPool != semconv.PoolIsolated || d.Confirms != "1" || d.By != "operator:ann" || d.Advice != "" || d.Reason != "P95 1s; recommended, and confirmed: yes" || next.Groups[g.ID()].IsolatedFor != time.Minute || next.Groups[g.ID()].Manual) {
 			t.Errorf("%s: %+v, %+v", name, d, next.Groups[g.ID()])
+		}
+	}
+}
+
+// TestHoldsAreSaidOnce, each of them, in whatever order they come.
+func TestHoldsAreSaidOnce(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	g := group.Group{Env: "prod", Tenant: "a"}
+	isolate := Decision{Action: Isolate, FromPool: "baseline", ToPool: semconv.PoolIsolated}
+	rollback := func(from int) Decision {
+		return Decision{Action: RollBack, FromPool: "baseline", Revision: &RevisionChange{From: from, To: from - 1}}
+	}
+	type look struct {
+		d   Decision
+		why string
+	}
+	const full = "there are enough"
+	for name, tc := range map[string]struct {
+		looks []look // again and again
+		times int
+		every time.Duration
+		want  []Action // what is recommended, empty where it is only said why not
+	}{
+		"the same":            {[]look{{isolate, full}}, 8, step, []Action{""}},
+		"two in turn":         {[]look{{isolate, full}, {isolate, "it is everyone's"}}, 4, step, []Action{"", ""}},
+		"advice and not":      {[]look{{isolate, onlyRecommends}, {isolate, full}}, 4, step, []Action{Isolate, ""}},
+		"advice in turn":      {[]look{{isolate, onlyRecommends}, {rollback(2), onlyRecommends}}, 4, step, []Action{Isolate, RollBack}},
+		"the next update":     {[]look{{rollback(2), onlyRecommends}, {rollback(3), onlyRecommends}}, 4, step, []Action{RollBack, RollBack}},
+		"again after a while": {[]look{{isolate, full}, {isolate, onlyRecommends}}, 2, p.LongWindow, []Action{"", Isolate, ""}},
+		"advice, much later":  {[]look{{isolate, onlyRecommends}}, 2, p.IsolateForMax, []Action{Isolate, Isolate}},
+	} {
+		e := evaluation{Policy: p, Input: Input{Now: start}, general: p}
+		var is GroupState
+		for range tc.times {
+			for _, l := range tc.looks {
+				was := maps.Clone(is.Told)
+				next := e.hold(g.ID(), is, finding{words: "P95 1s"}, l.d, l.why)
+				if diff := cmp.Diff(was, is.Told, cmpopts.EquateEmpty()); diff != "" {
+					t.Fatalf("%s: the argument was changed:\n%s", name, diff)
+				}
+				is = next
+				e.Now = e.Now.Add(tc.every)
+			}
+		}
+		var got []Action
+		for _, d := range e.decisions {
+			if got = append(got, d.Advice); d.Action != Hold {
+				t.Errorf("%s: %+v", name, d)
+			}
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
 }

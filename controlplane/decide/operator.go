@@ -104,16 +104,17 @@ func (s State) TakeBack(r RevisionChange, reason string, now time.Time) (Decisio
 }
 
 // Confirm carries out what a Hold recommended, as the policy would have done by itself: it
-// is for the same time, and what follows is the policy's again. It must be the newest that
-// the group was told, and not older than IsolateForMax, nor may the group have been moved
-// since.
+// is for the same time, and what follows is the policy's again. It must be the newest of
+// its kind about the group, and not older than IsolateForMax, nor may the group have been
+// moved since, or anything else keep it from being moved now.
 func (s State) Confirm(p Policy, advice Decision, by, reason string, now time.Time) (Decision, State, error) {
 	g := s.Groups[advice.Group]
 	limited := advice.Advice == Isolate || advice.Advice == Shed
 	switch {
 	case advice.Action != Hold || advice.Advice == "":
 		return Decision{}, s, ErrNoAdvice
-	case now.Sub(advice.Time) > p.IsolateForMax, !g.SaidAt.Equal(advice.Time), g.Pool != "" || g.Manual || g.Shed > 0:
+	case now.Sub(advice.Time) > p.IsolateForMax, !g.Told[advice.says("")].Equal(advice.Time),
+		g.Pool != "" || g.Manual || g.Shed > 0, g.Held != "" && g.Held != onlyRecommends:
 		return Decision{}, s, ErrOutdated
 	case limited && s.isolated() >= p.MaxIsolated:
 		return Decision{}, s, ErrTooMany

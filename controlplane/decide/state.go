@@ -60,9 +60,11 @@ type GroupState struct {
 	Bad      int       `json:"bad,omitempty"` // bad evaluations in a row
 	FirstBad time.Time `json:"first_bad,omitzero"`
 	Held     string    `json:"held,omitempty"` // why it is not moved though it is bad
-	Said     string    `json:"said,omitempty"` // the last hold that was recorded at home, and when
-	SaidAt   time.Time `json:"said_at,omitzero"`
-	Seen     time.Time `json:"seen,omitzero"` // last evaluation with requests
+	Seen     time.Time `json:"seen,omitzero"`  // last evaluation with requests
+
+	// Told is which holds were recorded at home lately, by what they say, and when. It is
+	// replaced, never edited.
+	Told map[string]time.Time `json:"told,omitempty"`
 }
 
 // Group is the group the state is about.
