@@ -123,21 +123,28 @@ func (l *loop) groups() []ctlapi.Group {
 	for _, id := range slices.Sorted(maps.Keys(l.state.Groups)) {
 		g := l.state.Groups[id]
 		home := w.home(g.Color)
-		out = append(out, ctlapi.Group{
+		shown := ctlapi.Group{
 			Group: id, Color: g.Color, Cohort: w.cohort(g.Color), Env: g.Env, Tenant: g.Tenant,
-			Pool: cmp.Or(g.Pool, home), Home: home, State: stateOf(g),
+			Pool: cmp.Or(g.Pool, home), Home: home, State: stateOf(g, home),
 			Since: g.Since, Until: g.Until, By: g.By, Bad: g.Bad, Held: g.Held, Share: g.Share, Limit: g.Shed,
 			Stats: stats[id],
-		})
+		}
+		if limitedHome(g) {
+			shown.Since, shown.Until, shown.By = g.ShedAt, g.ShedUntil, g.ShedBy
+		}
+		out = append(out, shown)
 	}
 	return out
 }
 
-func stateOf(g decide.GroupState) string {
+// limitedHome says that an operator's limit is all that there is to say of where a group is.
+func limitedHome(g decide.GroupState) bool { return g.ShedBy != "" && g.Pool == "" && !g.Manual }
+
+func stateOf(g decide.GroupState, home string) string {
 	switch {
-	case g.Manual && g.Pool != "":
+	case g.Manual && g.Pool != "" && g.Pool != home:
 		return ctlapi.StateForced
-	case g.Manual:
+	case g.Manual, limitedHome(g):
 		return ctlapi.StatePinned
 	case g.Pool != "" && g.Share > 0:
 		return ctlapi.StateReturning

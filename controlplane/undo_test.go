@@ -160,7 +160,7 @@ func TestShedIsProgrammed(t *testing.T) {
 		}
 		return g
 	}
-	if g := state(sick.ID()); g.Limit != 7 || g.State != ctlapi.StatePinned {
+	if g := state(sick.ID()); g.Limit != 7 || g.State != ctlapi.StatePinned || g.By != "operator:ann" || !g.Since.Equal(d.Time) || !g.Until.Equal(d.Time.Add(d.For)) {
 		t.Errorf("group: %+v", g)
 	}
 	p.status("the plan before", func(s ctlapi.Status) bool { return acked(s) && s.Version == before.Version })

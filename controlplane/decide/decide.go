@@ -114,20 +114,19 @@ func byGroup(in []sli.Stats) map[group.ID][]sli.Stats {
 
 // expire ends what an operator asked for a stated time. It needs no telemetry.
 func (e *evaluation) expire() {
+	over := func(until time.Time) bool { return !until.IsZero() && !e.Now.Before(until) }
 	for _, id := range slices.Sorted(maps.Keys(e.state.Groups)) {
 		g := e.state.Groups[id]
-		if !g.Manual || g.Until.IsZero() || e.Now.Before(g.Until) {
-			continue
+		if g.ShedBy != "" && over(g.ShedUntil) {
+			e.decide(id, e.lifting(g, "the time that "+g.ShedBy+" asked for is over"))
+			g.Shed, g.ShedAt, g.ShedBy, g.ShedUntil = 0, time.Time{}, "", time.Time{}
 		}
-		g.Manual, g.Until = false, time.Time{}
-		over := "the time that " + g.By + " asked for is over"
-		if g.Shed > 0 {
-			e.decide(id, e.lifting(g, over))
-			g.Shed, g.ShedAt = 0, time.Time{}
-		}
-		if g.Pool != "" {
-			e.decide(id, Decision{Action: Release, FromPool: g.Pool, ToPool: e.home(g.Color), Share: 100, Reason: over})
-			g.Pool, g.Since, g.By, g.Share, g.Left = "", e.Now, ByPolicy, 0, time.Time{}
+		if g.Manual && over(g.Until) {
+			g.Manual, g.Until = false, time.Time{}
+			if g.Pool != "" {
+				e.decide(id, Decision{Action: Release, FromPool: g.Pool, ToPool: e.home(g.Color), Share: 100, Reason: "the time that " + g.By + " asked for is over"})
+				g.Pool, g.Since, g.By, g.Share, g.Left = "", e.Now, ByPolicy, 0, time.Time{}
+			}
 		}
 		e.state.Groups[id] = g
 	}
@@ -163,8 +162,9 @@ func (e *evaluation) home(c group.Color) string {
 func (e *evaluation) group(id group.ID) {
 	g := e.state.Groups[id]
 	e.Policy = e.of(id)
-	paused := g.Manual || e.Now.Sub(g.Since) < e.Cooldown || e.justRolledBack()
-	if g.Shed > 0 && !paused {
+	limitedByHand := g.ShedBy != ""
+	paused := g.Manual || g.Pool == "" && limitedByHand || e.Now.Sub(g.Since) < e.Cooldown || e.justRolledBack()
+	if g.Shed > 0 && !limitedByHand && !paused {
 		g = e.limited(id, g)
 	}
 	switch {

@@ -99,7 +99,9 @@ func FuzzDecide(f *testing.F) {
 func check(t *testing.T, p Policy, in Input, d Decision, before State, moved map[group.ID]time.Time) {
 	t.Helper()
 	was := before.Groups[d.Group]
-	timeIsOver := was.Manual && !was.Until.IsZero() && !in.Now.Before(was.Until)
+	over := func(until time.Time) bool { return !until.IsZero() && !in.Now.Before(until) }
+	timeIsOver := was.Manual && over(was.Until) || d.Action == Lift && was.ShedBy != "" && over(was.ShedUntil)
+	forced, limited := was.Manual && !over(was.Until), was.ShedBy != "" && !over(was.ShedUntil)
 	switch {
 	case d.Reason == "" || d.By == "" || d.Time != in.Now || d.Group == "":
 		t.Fatalf("decision is not complete: %+v", d)
@@ -129,7 +131,7 @@ func check(t *testing.T, p Policy, in Input, d Decision, before State, moved map
 		t.Fatalf("hold that moves: %+v", d)
 	case in.Stale(p) != "" && !timeIsOver:
 		t.Fatalf("decided on stale telemetry (%s): %+v", in.Stale(p), d)
-	case was.Manual && !timeIsOver:
+	case forced && (d.Action != Lift || was.ShedBy == ""), limited && (d.Action == Lift || was.Pool == "" && d.Action != PreWarm):
 		t.Fatalf("policy overrode an operator: %+v", d)
 	case d.Action == Isolate && (d.Baseline == nil || d.Baseline.Requests < p.MinRequests || d.Stats.Requests < p.MinRequests):
 		t.Fatalf("isolated on too little: %+v", d)
@@ -158,8 +160,10 @@ func checkState(t *testing.T, p Policy, before, next State, ds []Decision) {
 		switch was := before.Groups[id]; {
 		case g.Share > 0 && g.Pool == "" || g.Share >= 100:
 			t.Fatalf("%s: %d%% of what is in pool %q is home", id, g.Share, g.Pool)
-		case was.Manual && g.Manual && (was.Pool != g.Pool || was.Shed != g.Shed || was.Share != g.Share):
+		case was.Manual && g.Manual && (was.Pool != g.Pool || was.Share != g.Share), was.ShedBy != "" && g.ShedBy != "" && was.Shed != g.Shed:
 			t.Fatalf("%s: an operator's word was changed: %+v, %+v", id, was, g)
+		case (g.ShedBy != "" || !g.ShedAt.IsZero()) && g.Shed == 0:
+			t.Fatalf("%s: a limit of nothing: %+v", id, g)
 		case (was.Pool != g.Pool || was.Shed != g.Shed || was.Share != g.Share) &&
 			!slices.ContainsFunc(ds, func(d Decision) bool { return d.Group == id && d.Action.Moves() }):
 			t.Fatalf("%s: changed without a decision: %+v, %+v", id, was, g)
@@ -414,6 +418,57 @@ func TestShedByHand(t *testing.T) {
 	ds, s = Decide(DefaultPolicy(), s, Input{Now: start.Add(time.Minute)})
 	if len(ds) != 1 || ds[0].Action != Lift || len(s.Sheds()) != 0 {
 		t.Fatalf("at its end: %v, %+v", ds, s)
+	}
+}
+
+// TestShedByHandMovesNothing: where a group is, by whom and for how long, is as it was while
+// an operator limits it, and after that.
+func TestShedByHandMovesNothing(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	g := group.Group{Env: "prod", Tenant: "a"}
+	was := GroupState{Env: g.Env, Tenant: g.Tenant, Seen: start}
+	for name, change := range map[string]func(*GroupState){
+		"at home": func(*GroupState) {},
+		"isolated by policy": func(g *GroupState) {
+			g.Pool, g.Since, g.Left, g.By, g.IsolatedFor = semconv.PoolIsolated, start, start, ByPolicy, time.Hour
+		},
+		"a tenth home again": func(g *GroupState) {
+			g.Pool, g.Since, g.Left, g.By, g.IsolatedFor, g.Share = semconv.PoolIsolated, start, start, ByPolicy, time.Hour, 10
+		},
+		"pinned for longer": func(g *GroupState) {
+			g.Pool, g.Since, g.By, g.Manual, g.Until = "canary", start, "operator:bob", true, start.Add(time.Hour)
+		},
+		"isolated by hand without end": func(g *GroupState) {
+			g.Pool, g.Since, g.By, g.Manual = semconv.PoolIsolated, start, "operator:bob", true
+		},
+	} {
+		for _, during := range []time.Duration{0, time.Minute} {
+			before := was
+			change(&before)
+			s := State{Groups: map[group.ID]GroupState{g.ID(): before}}
+			d, s := s.Shed(Order{Group: g, Home: "baseline", By: "operator:ann", Reason: "too many", For: during, Requests: 7, Now: start})
+			pool, isolated := "baseline", 0
+			if before.Pool != "" {
+				pool = before.Pool
+			}
+			if before.By == ByPolicy {
+				isolated = 1
+			}
+			if d.FromPool != pool || d.ToPool != pool || s.Sheds()[g.ID()] != 7 || s.isolated() != isolated {
+				t.Errorf("%s: %+v, %+v, %d are policy's", name, d, s, s.isolated())
+			}
+			ds, s := Decide(p, s, Input{Now: start.Add(time.Minute)}) // no telemetry: nothing else is decided
+			want := before
+			if during == 0 {
+				want.Shed, want.ShedAt, want.ShedBy = 7, start, "operator:ann"
+			} else if len(ds) != 1 || ds[0].Action != Lift {
+				t.Errorf("%s, at its end: %+v", name, ds)
+			}
+			if diff := cmp.Diff(want, s.Groups[g.ID()]); diff != "" || during == 0 && len(ds) > 0 {
+				t.Errorf("%s, for %s: %+v\n%s", name, during, ds, diff)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -49,35 +50,35 @@ func (s State) Release(o Order) (Decision, State) {
 	return s.order(o, Decision{Action: Release, ToPool: o.Home, Share: 100}, "")
 }
 
-// Shed limits a group where it is.
+// Shed limits a group where it is, and changes nothing else: who moved it, and until when,
+// stays as it was. At home policy leaves it there until the limit ends.
 func (s State) Shed(o Order) (Decision, State) {
-	pool := s.Groups[o.Group.ID()].Pool
-	d := Decision{Action: Shed, ToPool: pool, Requests: o.Requests}
-	if pool == "" {
-		d.ToPool = o.Home
-	}
-	return s.order(o, d, pool)
+	out, id := s.clone(), o.Group.ID()
+	g := out.Groups[id]
+	pool := cmp.Or(g.Pool, o.Home)
+	g.Color, g.Env, g.Tenant = o.Group.Color, o.Group.Env, o.Group.Tenant
+	g.Shed, g.ShedAt, g.ShedBy, g.ShedUntil = o.Requests, o.Now, o.By, until(o)
+	out.Groups[id] = g
+	return o.decided(Decision{Action: Shed, FromPool: pool, ToPool: pool, Requests: o.Requests}), out
 }
 
 func (s State) order(o Order, d Decision, pool string) (Decision, State) {
 	out, id := s.clone(), o.Group.ID()
 	g := out.Groups[id]
-	d.FromPool = g.Pool
-	if d.FromPool == "" {
-		d.FromPool = o.Home
-	}
-	next := GroupState{
+	d.FromPool = cmp.Or(g.Pool, o.Home)
+	out.Groups[id] = GroupState{
 		Color: o.Group.Color, Env: o.Group.Env, Tenant: o.Group.Tenant,
 		Pool: pool, Since: o.Now, By: o.By, Manual: true, Until: until(o), Seen: g.Seen,
 	}
-	if d.Action == Shed {
-		next.Shed, next.ShedAt = o.Requests, o.Now
-	}
-	out.Groups[id] = next
-	d.Time, d.Group, d.Color, d.Env, d.Tenant = o.Now, id, o.Group.Color, o.Group.Env, o.Group.Tenant
+	return o.decided(d), out
+}
+
+// decided is a decision with what all orders have.
+func (o Order) decided(d Decision) Decision {
+	d.Time, d.Group, d.Color, d.Env, d.Tenant = o.Now, o.Group.ID(), o.Group.Color, o.Group.Env, o.Group.Tenant
 	d.Reason, d.By, d.For = o.Reason, o.By, o.For
 	d.Undo = d.undo()
-	return d, out
+	return d
 }
 
 func until(o Order) time.Time {

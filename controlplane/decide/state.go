@@ -52,7 +52,11 @@ type GroupState struct {
 	// as it likes.
 	Shed   uint32    `json:"shed,omitempty"`
 	ShedAt time.Time `json:"shed_at,omitzero"`
-	Warmed time.Time `json:"warmed,omitzero"` // when room was made for it last
+	// ShedBy is the operator whose limit it is, empty where it is policy's, and ShedUntil when
+	// theirs ends; zero: with their next word. Where the group is, it does not say.
+	ShedBy    string    `json:"shed_by,omitempty"`
+	ShedUntil time.Time `json:"shed_until,omitzero"`
+	Warmed    time.Time `json:"warmed,omitzero"` // when room was made for it last
 
 	IsolatedFor time.Duration `json:"isolated_for,omitempty"` // how long this or the last isolation by policy is meant to be
 	Released    time.Time     `json:"released,omitzero"`      // when the last isolation by policy ended
@@ -119,7 +123,7 @@ func (s State) clone() State {
 func (s State) isolated() int {
 	n := 0
 	for _, g := range s.Groups {
-		if (g.Pool != "" || g.Shed > 0) && !g.Manual {
+		if !g.Manual && (g.Pool != "" || g.Shed > 0 && g.ShedBy == "") {
 			n++
 		}
 	}
