@@ -161,7 +161,7 @@ func (l *loop) program(now time.Time, ds []decide.Decision) {
 	}
 	l.noteUpdate(w, l.last.long, now)
 	l.pending = next
-	l.metrics.isolated.Set(float64(len(p.Moves)))
+	l.metrics.isolated.Set(float64(l.away(w, p.Moves)))
 	l.metrics.limited.Set(float64(len(p.Sheds)))
 	l.board.Write(func(v *ctl.View) {
 		v.Basis = &ctl.Basis{Document: w.rawPolicy, Endpoints: *w.endpoints, Plan: p, Snapshot: snapshot}
@@ -176,6 +176,16 @@ func (l *loop) program(now time.Time, ds []decide.Decision) {
 // placed is where groups are, and what they may ask for.
 func (l *loop) placed() plan.Groups {
 	return plan.Groups{Pools: l.state.Moves(), Home: l.state.Home(), Sheds: l.state.Sheds()}
+}
+
+// away counts the groups that are moved; one that is pinned to its home is not.
+func (l *loop) away(w wish, moves []plan.Move) (n int) {
+	for _, m := range moves {
+		if m.Pool != w.home(l.state.Groups[m.Group].Color) {
+			n++
+		}
+	}
+	return n
 }
 
 func (l *loop) noPlan(err error) {

@@ -398,8 +398,13 @@ func TestPinByHand(t *testing.T) {
 	}
 	o.Pool = o.Home
 	d, s = s.Pin(o)
-	if st := s.Groups[g.ID()]; d.ToPool != "baseline" || len(s.Moves()) != 0 || !st.Manual || !st.Until.Equal(start.Add(time.Minute)) {
-		t.Fatalf("at home: %+v, %+v", d, st)
+	if st := s.Groups[g.ID()]; d.ToPool != "baseline" || s.Moves()[g.ID()] != "baseline" || !st.Manual || !st.Until.Equal(start.Add(time.Minute)) {
+		t.Fatalf("at home, which may become another: %+v, %+v", d, st)
+	}
+	in.Homes[g.Color] = "canary"
+	ds, s = Decide(DefaultPolicy(), s, in)
+	if len(ds) != 1 || ds[0].Action != Release || ds[0].FromPool != "baseline" || ds[0].ToPool != "canary" || len(s.Moves()) != 0 {
+		t.Fatalf("at its end, with another home: %v, %+v", ds, s)
 	}
 }
 

@@ -33,13 +33,10 @@ func (s State) Isolate(o Order) (Decision, State) {
 	return s.order(o, Decision{Action: Isolate, ToPool: semconv.PoolIsolated}, semconv.PoolIsolated)
 }
 
-// Pin has a group served by the pool that the order names, whatever policy thinks of it.
+// Pin has a group served by the pool that the order names, whatever policy thinks of it. It
+// stays there where the pool is its home now and another becomes that.
 func (s State) Pin(o Order) (Decision, State) {
-	pool := o.Pool
-	if pool == o.Home {
-		pool = ""
-	}
-	return s.order(o, Decision{Action: Pin, ToPool: o.Pool}, pool)
+	return s.order(o, Decision{Action: Pin, ToPool: o.Pool}, o.Pool)
 }
 
 // Release sends a group home, whoever moved it, and ends its limit.
