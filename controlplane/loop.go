@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,9 @@ type loop struct {
 	stale      string    // why nothing is decided
 	faulty     bool      // the store did not answer the last measurement
 	notDurable string    // why no decision takes effect
+	// unjournaled are decisions that took effect, and that the state file has and the
+	// journal still lacks.
+	unjournaled []decide.Decision
 	// unexplained are isolations that took effect before anything was known of their
 	// causes: a decision is quicker than a connect that times out.
 	unexplained []decide.Decision
@@ -374,6 +378,7 @@ func (l *loop) problems(name string) string {
 
 // evaluate decides on a measurement, or notes why it cannot.
 func (l *loop) evaluate(m measurement) {
+	_ = l.journalRest() // where it fails, carryOut says so
 	w := l.effective()
 	if w.policy == nil {
 		return
@@ -433,7 +438,10 @@ func (l *loop) noteStale(why string, fault bool) {
 	l.metrics.stale.Set(stale)
 }
 
-// carryOut makes decisions durable, then effective. They get their IDs here.
+// carryOut makes decisions durable, then effective. They get their IDs here. One write does
+// it: the state file has them beside what follows from them. The journal gets them behind
+// that, so it has none that never took effect. (The journal first lost: where the state
+// could not be kept, each evaluation wrote down a move that never was.)
 func (l *loop) carryOut(ds []decide.Decision, next decide.State) error {
 	for i := range ds {
 		id, err := uuid.NewV7()
@@ -441,14 +449,15 @@ func (l *loop) carryOut(ds []decide.Decision, next decide.State) error {
 			return fmt.Errorf("name decision: %w", err)
 		}
 		ds[i].ID = id.String()
-		if err := l.keep(journalFile, func() error { return l.journal.Append(ds[i]) }); err != nil {
-			return err
-		}
 	}
-	if err := l.keep(stateFile, func() error { return l.saveState(next) }); err != nil {
+	if err := l.journalRest(); err != nil {
 		return err
 	}
-	l.state = next
+	if err := l.keep(stateFile, func() error { return l.saveState(next, ds) }); err != nil {
+		return err
+	}
+	l.state, l.unjournaled = next, slices.Clone(ds)
+	_ = l.journalRest() // the state file has them, until the next decision
 	moved := false
 	for _, d := range ds {
 		moved = moved || d.Action.Moves()
@@ -466,6 +475,17 @@ func (l *loop) carryOut(ds []decide.Decision, next decide.State) error {
 	l.board.Record(ds...)
 	if moved {
 		l.program(time.Now(), ds)
+	}
+	return nil
+}
+
+// journalRest appends what the journal lacks. Nothing new is decided before that is done.
+func (l *loop) journalRest() error {
+	for len(l.unjournaled) > 0 {
+		if err := l.keep(journalFile, func() error { return l.journal.Append(l.unjournaled[0]) }); err != nil {
+			return err
+		}
+		l.unjournaled = l.unjournaled[1:]
 	}
 	return nil
 }
@@ -587,7 +607,7 @@ func (l *loop) loadState() error {
 	if s.Decide.Groups != nil {
 		l.state = s.Decide
 	}
-	l.placementVersion = s.PlacementVersion
+	l.placementVersion, l.unjournaled = s.PlacementVersion, s.Decisions
 	return nil
 }
 
@@ -595,8 +615,10 @@ func (l *loop) loadState() error {
 type savedState struct {
 	Decide           decide.State `json:"decide"`
 	PlacementVersion int64        `json:"placement_version"`
+	// Decisions are the last that made Decide what it is; the journal may lack them.
+	Decisions []decide.Decision `json:"decisions,omitempty"`
 }
 
-func (l *loop) saveState(next decide.State) error {
-	return durable.Save(l.path(stateFile), savedState{Decide: next, PlacementVersion: l.placementVersion})
+func (l *loop) saveState(next decide.State, ds []decide.Decision) error {
+	return durable.Save(l.path(stateFile), savedState{Decide: next, PlacementVersion: l.placementVersion, Decisions: ds})
 }

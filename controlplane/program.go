@@ -320,9 +320,11 @@ func (l *loop) missing() string {
 }
 
 // amend keeps and shows what became known of a decision after it was taken. The
-// decision itself is in the journal; a write that fails loses the addition only.
+// decision itself is on disk; a write that fails loses the addition only.
 func (l *loop) amend(d decide.Decision) {
-	if err := l.journal.Append(d); err != nil {
+	if i := slices.IndexFunc(l.unjournaled, func(u decide.Decision) bool { return u.ID == d.ID }); i >= 0 {
+		l.unjournaled[i] = d
+	} else if err := l.journal.Append(d); err != nil {
 		l.metrics.durable.WithLabelValues(journalFile).Inc()
 	}
 	l.recorder.add(d)

@@ -697,6 +697,11 @@ func TestNoDiskNoDecision(t *testing.T) {
 	w.set(func(w *world) { w.p95[semconv.PoolCanary] = time.Second })
 	p.placed("healed", func(pl placement.Placement) bool { return pl.Pool(sick) == semconv.PoolIsolated })
 	p.status("not shown any more", func(s ctlapi.Status) bool { return s.NotDurable == "" })
+	p.stop()
+	ds := journaled(t, filepath.Join(cfg.Dir, journalFile))
+	if len(ds) == 0 || slices.ContainsFunc(ds, func(d decide.Decision) bool { return d.By != decide.ByPolicy }) {
+		t.Errorf("the journal has what never took effect: %+v", ds)
+	}
 }
 
 func TestProbes(t *testing.T) {

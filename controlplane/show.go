@@ -157,7 +157,8 @@ func stateOf(g decide.GroupState, home string) string {
 	}
 }
 
-// loadDecisions fills the board with what the journal has, and returns it, oldest first.
+// loadDecisions fills the board with what the journal and the state file have, and returns
+// it, oldest first.
 func (l *loop) loadDecisions() ([]decide.Decision, error) {
 	byID := map[string]decide.Decision{}
 	torn, err := durable.ReadJournal(l.path(journalFile), func(line []byte) error {
@@ -172,6 +173,10 @@ func (l *loop) loadDecisions() ([]decide.Decision, error) {
 	}
 	if torn > 0 {
 		l.log.Warn("journal has torn lines", "lines", torn)
+	}
+	l.unjournaled = slices.DeleteFunc(l.unjournaled, func(d decide.Decision) bool { return byID[d.ID].ID != "" })
+	for _, d := range l.unjournaled {
+		byID[d.ID] = d
 	}
 	ds := slices.SortedFunc(maps.Values(byID), func(a, b decide.Decision) int { return cmp.Compare(a.ID, b.ID) })
 	ds = ds[max(0, len(ds)-ctl.MaxDecisions):]
