@@ -157,6 +157,7 @@ func newLoop(l *loop, reg prometheus.Registerer) (*loop, error) {
 	if l.notifier, err = notify.New(l.cfg.Notify, past, time.Now(), reg, l.log); err != nil {
 		return nil, fmt.Errorf("prepare webhooks: %w", err)
 	}
+	l.recorder.addPast(past, time.Now())
 	journal, err := durable.OpenJournal(l.path(journalFile), journalSize)
 	if err != nil {
 		return nil, err

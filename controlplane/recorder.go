@@ -22,6 +22,7 @@ const (
 	saveTimeout  = 5 * time.Second
 	saveRetryMin = 250 * time.Millisecond
 	saveRetryMax = 15 * time.Second
+	saveAgain    = 24 * time.Hour // how old a decision of an earlier run may be to be saved again
 )
 
 // recorder saves decisions in the background. Its queue is bounded: when it is
@@ -61,6 +62,16 @@ func (r *recorder) add(d decide.Decision) {
 	select {
 	case r.wake <- struct{}{}:
 	default:
+	}
+}
+
+// addPast takes what an earlier run has decided. What of it was not saved then, nobody knows:
+// all that is not too old is saved again.
+func (r *recorder) addPast(ds []decide.Decision, now time.Time) {
+	for _, d := range ds {
+		if now.Sub(d.Time) < saveAgain {
+			r.add(d)
+		}
 	}
 }
 

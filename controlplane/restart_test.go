@@ -2,15 +2,20 @@ package controlplane
 
 import (
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
 	"github.com/tracegate/tracegate/controlplane/decide"
 	"github.com/tracegate/tracegate/controlplane/durable"
+	"github.com/tracegate/tracegate/observability/semconv"
 )
 
 // journaled are the decisions of a journal, each as it was written last.
@@ -105,5 +110,36 @@ func TestEndBetweenStateAndJournal(t *testing.T) {
 	}
 	if ds := journaled(t, journal); len(ds) != 1 || ds[0].ID != d.ID {
 		t.Errorf("journal: %+v", ds)
+	}
+}
+
+// TestUnsavedAtTheEnd: what the store did not get before a restart it gets after it.
+func TestUnsavedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	cfg, w := testConfig(t), newWorld()
+	w.down = errors.New("connection refused")
+	p := run(t, cfg, w)
+	p.status("policy read", func(s ctlapi.Status) bool { return s.Version != "" })
+	d, err := p.api.Isolate(t.Context(), sick.ID(), byHand)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	w.set(func(w *world) { w.down, w.placed = nil, semconv.PoolIsolated })
+	run(t, cfg, w)
+	eventually(t, "saved", func() bool {
+		ds := w.decisions(decide.Isolate)
+		return len(ds) == 1 && ds[0].ID == d.ID && ds[0].Time.Equal(d.Time)
+	}, func() any { return w.decisions(decide.Isolate) })
+}
+
+// TestOldDecisionsAreNotSavedAgain.
+func TestOldDecisionsAreNotSavedAgain(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	r := newRecorder(newWorld(), newMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	r.addPast([]decide.Decision{{ID: "1", Time: now.Add(-saveAgain)}, {ID: "2", Time: now.Add(1 - saveAgain)}, {ID: "3", Time: now}}, now)
+	if d, _ := r.first(); r.unsaved() != 2 || d.ID != "2" {
+		t.Errorf("%d wait, the first is %q", r.unsaved(), d.ID)
 	}
 }
