@@ -230,7 +230,7 @@ func (u *up) printAddresses(took time.Duration) {
 		{"API (edge)", c.edgeURL() + "/v1/"},
 		{"by TLS", c.tlsLine()},
 		{"console", "http://" + c.Observe.Console + "/   password: " + filepath.Join(c.secrets(), secretConsole)},
-		{"ClickHouse", "http://" + c.ClickHouse.Addr + "/   user " + c.ClickHouse.User + ", password: " + filepath.Join(c.secrets(), secretClickHouse)},
+		{"ClickHouse", c.ClickHouse.url() + "/   user " + c.ClickHouse.User + ", password: " + filepath.Join(c.secrets(), secretClickHouse)},
 		{"metrics", "http://" + c.Observe.Admin + "/metrics, http://" + c.ControlPlane.API + "/metrics, http://" + c.Edge.Admin + "/stats/prometheus"},
 		{"policy", c.policyFile() + "   (saved changes apply at once)"},
 	} {

@@ -18,6 +18,7 @@ import (
 	"github.com/tracegate/tracegate/core/fanout"
 	"github.com/tracegate/tracegate/core/queue"
 	"github.com/tracegate/tracegate/edge/bootstrap"
+	"github.com/tracegate/tracegate/mesh/tlsdial"
 	"github.com/tracegate/tracegate/observability/store"
 )
 
@@ -150,7 +151,7 @@ type ObserveConfig struct {
 // ClickHouseConfig is where traces live.
 type ClickHouseConfig struct {
 	Embedded bool   `mapstructure:"embedded" doc:"run the ClickHouse engine here (chDB), else use the server at addr"`
-	Addr     string `mapstructure:"addr" doc:"HTTP interface, host:port"`
+	Addr     string `mapstructure:"addr" doc:"HTTP interface, host:port; HTTPS with tls"`
 	Database string `mapstructure:"database" doc:"database the tables are made in"`
 	User     string `mapstructure:"user" doc:"user name"`
 	Password string `mapstructure:"password" doc:"password; empty: secrets/clickhouse.password in the data folder"`
@@ -162,6 +163,8 @@ type ClickHouseConfig struct {
 	Quotas []QuotaConfig `mapstructure:"quotas" doc:"bytes that tables may take on disk, as {table: otel_traces, bytes: 50000000000}; beyond that their oldest days go, never today. Tables that are not named are bounded by their days alone"`
 
 	SystemLogDays int `mapstructure:"system_log_days" doc:"days that a server keeps what it writes about itself (query_log, trace_log and their like in the database system), of those tables that have no end; takes the right to alter them; 0: they are left alone, and one line in the log says which they are"`
+
+	TLS tlsdial.Config `mapstructure:"tls"`
 }
 
 // QuotaConfig is what a table may take on disk.
@@ -186,15 +189,22 @@ type KafkaConfig struct {
 	Linger  time.Duration `mapstructure:"linger" doc:"how long a message waits for others, to be sent to the broker with them"`
 
 	MaxUnstored int64 `mapstructure:"max_unstored" doc:"messages that may be accepted and not stored yet, of all processes together; beyond it senders are refused (rate_limited) until a tenth less is left; 0: no bound"`
+
+	SASL queue.SASL     `mapstructure:"sasl"`
+	TLS  tlsdial.Config `mapstructure:"tls"`
 }
 
 // RedisConfig is what joins the core processes.
 type RedisConfig struct {
 	Embedded bool     `mapstructure:"embedded" doc:"run miniredis here, else use the servers"`
 	Addrs    []string `mapstructure:"addrs" doc:"host:port of one server, or of cluster nodes; the first is where the embedded one listens"`
-	Password string   `mapstructure:"password" doc:"password; empty: secrets/redis.password in the data folder"`
+	Cluster  bool     `mapstructure:"cluster" doc:"addrs are of a cluster; more than one are without it, one that leads to a cluster (a configuration endpoint) needs it"`
+	Username string   `mapstructure:"username" doc:"user name (Redis ACL); empty: the user default"`
+	Password string   `mapstructure:"password" doc:"password; empty: none, or with the embedded one secrets/redis.password in the data folder"`
 
 	PresenceTTL time.Duration `mapstructure:"presence_ttl" doc:"how long the users of a process that was killed are seen as connected; each is said again after a third of it"`
+
+	TLS tlsdial.Config `mapstructure:"tls"`
 }
 
 // DatabaseConfig is where accounts and messages are stored.

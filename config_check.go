@@ -65,6 +65,7 @@ func (c Config) validate() error {
 		c.checkEngines(),
 		checkEmbedded("clickhouse.addr", c.ClickHouse.Addr, c.ClickHouse.Embedded),
 		c.ClickHouse.check(),
+		c.checkEmbeddedArePlain(),
 		atLeast("clickhouse.system_log_days", int64(c.ClickHouse.SystemLogDays), 0),
 		atLeast("observe.writers", int64(c.Observe.Writers), 0),
 		atMost("observe.writers", int64(c.Observe.Writers), ingest.MaxWriters),
@@ -300,6 +301,31 @@ func (c Config) checkEngines() error {
 	if err := c.fanoutConfig().Validate(); err != nil {
 		return fmt.Errorf("redis.%w", err)
 	}
+	if c.Redis.Username != "" && c.Redis.Password == "" && !c.Redis.Embedded {
+		return errors.New("redis.password: empty, and redis.username needs one")
+	}
+	return nil
+}
+
+// checkEmbeddedArePlain refuses what only servers have.
+func (c Config) checkEmbeddedArePlain() error {
+	for _, k := range []struct {
+		engine   string
+		embedded bool
+		key      string
+		set      bool
+	}{
+		{"kafka", c.Kafka.Embedded, "tls.enabled", c.Kafka.TLS.Enabled},
+		{"kafka", c.Kafka.Embedded, "sasl.mechanism", c.Kafka.SASL.Mechanism != ""},
+		{"redis", c.Redis.Embedded, "tls.enabled", c.Redis.TLS.Enabled},
+		{"redis", c.Redis.Embedded, "username", c.Redis.Username != ""},
+		{"redis", c.Redis.Embedded, "cluster", c.Redis.Cluster},
+		{"clickhouse", c.ClickHouse.Embedded, "tls.enabled", c.ClickHouse.TLS.Enabled},
+	} {
+		if k.embedded && k.set {
+			return fmt.Errorf("%[1]s.%[2]s: the embedded one has none of it; use servers (%[1]s.embedded: false)", k.engine, k.key)
+		}
+	}
 	return nil
 }
 
@@ -379,6 +405,9 @@ func sortedKeys[V any](m map[string]V) []string {
 func (c ClickHouseConfig) check() error {
 	if c.Embedded && c.Cluster != "" {
 		return errors.New("clickhouse.cluster: the embedded engine is a single node; use servers (clickhouse.embedded: false)")
+	}
+	if err := c.TLS.Validate(); err != nil {
+		return fmt.Errorf("clickhouse.tls.%w", err)
 	}
 	named := map[string]bool{}
 	for i, q := range c.Quotas {

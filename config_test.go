@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"log/slog"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/policy"
 	"github.com/tracegate/tracegate/core/fanout"
 	"github.com/tracegate/tracegate/core/queue"
+	"github.com/tracegate/tracegate/mesh/tlsdial"
 )
 
 var update = flag.Bool("update", false, "rewrite generated documentation")
@@ -165,6 +167,21 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"a linger of a minute":              {"kafka: {linger: 1m}", "kafka.linger: "},
 		"a bound below none":                {"kafka: {max_unstored: -1}", "kafka.max_unstored: "},
 		"presence of a second":              {"redis: {presence_ttl: 1s}", "redis.presence_ttl: "},
+		"TLS that is not enabled":           {"kafka: {embedded: false, tls: {ca_file: ca.crt}}", "kafka.tls.enabled: false"},
+		"a certificate without a key":       {"redis: {embedded: false, tls: {enabled: true, cert_file: tls.crt}}", "redis.tls.key_file: missing"},
+		"a key without a certificate":       {"clickhouse: {embedded: false, tls: {enabled: true, key_file: tls.key}}", "clickhouse.tls.cert_file: missing"},
+		"TLS of the embedded queue":         {"kafka: {tls: {enabled: true}}", "kafka.tls.enabled: the embedded one has none of it; use servers (kafka.embedded: false)"},
+		"TLS of the embedded Redis":         {"redis: {tls: {enabled: true}}", "redis.tls.enabled: the embedded one"},
+		"TLS of the embedded engine":        {"clickhouse: {tls: {enabled: true}}", "clickhouse.tls.enabled: the embedded one"},
+		"users of the embedded Redis":       {"redis: {username: ann, password: x}", "redis.username: the embedded one"},
+		"a cluster of the embedded Redis":   {"redis: {cluster: true}", "redis.cluster: the embedded one"},
+		"a user without a password":         {"redis: {embedded: false, username: ann}", "redis.password: empty, and redis.username needs one"},
+		"SASL of the embedded queue":        {"kafka: {sasl: {mechanism: PLAIN, user: ann}}", "kafka.sasl.mechanism: the embedded one"},
+		"a mechanism there is not":          {"kafka: {embedded: false, sasl: {mechanism: GSSAPI, user: ann}}", `kafka.sasl.mechanism: "GSSAPI" is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512`},
+		"a user and no mechanism":           {"kafka: {embedded: false, sasl: {user: ann}}", "kafka.sasl.mechanism: "},
+		"a mechanism and no user":           {"kafka: {embedded: false, sasl: {mechanism: SCRAM-SHA-512}}", "kafka.sasl.user: "},
+		"a password for everybody to read":  {"kafka: {embedded: false, brokers: ['10.0.0.5:9092'], sasl: {mechanism: PLAIN, user: ann}}", "kafka.sasl.mechanism: PLAIN shows the password"},
+		"a password in the file":            {"kafka: {embedded: false, sasl: {mechanism: PLAIN, user: ann, password: x}}", `unknown key "kafka.sasl.password"; did you mean "kafka.sasl.password_file"?`},
 		"yaml that is none":                 {"edge: [", "read configuration"},
 		"a heap that is too little":         {"edge: {max_heap_bytes: 1000}", "edge.max_heap_bytes: must not be below 67108864"},
 		"an edge for nobody":                {"edge: {max_connections: 0}", "edge.max_connections"},
@@ -248,6 +265,60 @@ redis: {addrs: ['127.0.0.1:7000'], presence_ttl: 2m}
 	}
 	if diff := cmp.Diff(wantFanout, ofCore.Fanout); diff != "" {
 		t.Errorf("fanout of core (-want +got):\n%s", diff)
+	}
+}
+
+// TestServersAreReachedTheSameWayByAll who reach them.
+func TestServersAreReachedTheSameWayByAll(t *testing.T) {
+	cfg, err := loadConfig(write(t, "data: "+t.TempDir()+`
+kafka:
+  embedded: false
+  brokers: ['kafka.example:9094']
+  sasl: {mechanism: PLAIN, user: ann}
+  tls: {enabled: true, ca_file: kafka.crt}
+redis:
+  embedded: false
+  addrs: ['redis.example:6379']
+  cluster: true
+  username: bob
+  password: of bob
+  tls: {enabled: true, cert_file: tls.crt, key_file: tls.key}
+clickhouse:
+  embedded: false
+  addr: clickhouse.example:8443
+  tls: {enabled: true, server_name: other.example}
+`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := makeSecrets(cfg.secrets()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cfg.policyFile(), policy.Default, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ofCore, err1 := coreConfig(cfg, "baseline")
+	ofSearch, err2 := searchConfig(cfg)
+	ofLimits, err3 := rateLimitConfig(cfg)
+	ofTraces, err4 := storeConfig(cfg)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
+	for name, q := range map[string]queue.Config{"core": ofCore.Queue, "search": ofSearch.Queue} {
+		want := queue.SASL{Mechanism: "PLAIN", User: "ann", PasswordFile: filepath.Join(cfg.secrets(), "kafka.password")}
+		if q.SASL != want || q.TLS != (tlsdial.Config{Enabled: true, CAFile: "kafka.crt"}) {
+			t.Errorf("kafka of %s: %+v %+v", name, q.SASL, q.TLS)
+		}
+	}
+	redis := tlsdial.Config{Enabled: true, CertFile: "tls.crt", KeyFile: "tls.key"}
+	if f := ofCore.Fanout; f.TLS != redis || !f.Cluster || f.Username != "bob" || f.Password != "of bob" {
+		t.Errorf("redis of core: %+v", f)
+	}
+	if l := ofLimits; l.TLS != redis || !l.Cluster || l.Username != "bob" || l.Password != "of bob" {
+		t.Errorf("redis of the rate limit service: %+v", l)
+	}
+	if ofTraces.TLS != (tlsdial.Config{Enabled: true, ServerName: "other.example"}) || cfg.ClickHouse.url() != "https://clickhouse.example:8443" {
+		t.Errorf("clickhouse: %+v", ofTraces.TLS)
 	}
 }
 

@@ -16,11 +16,13 @@ import (
 	"github.com/spf13/cobra"
 
 	fanoutembedded "github.com/tracegate/tracegate/core/fanout/embedded"
+	"github.com/tracegate/tracegate/core/queue"
 	queueembedded "github.com/tracegate/tracegate/core/queue/embedded"
 	"github.com/tracegate/tracegate/edge/load"
 	"github.com/tracegate/tracegate/edge/load/chat"
 	"github.com/tracegate/tracegate/edge/load/engines"
 	"github.com/tracegate/tracegate/mesh/local"
+	"github.com/tracegate/tracegate/mesh/tlsdial"
 )
 
 // chatOptions are the flags of `load chat`.
@@ -157,7 +159,9 @@ func chatProduct(product Config, dir string, ports *engines.Ports) (Config, erro
 	cfg.Data = filepath.Join(dir, "data")
 	cfg.ControlPlane.Policy = ""
 	cfg.Kafka.Embedded, cfg.Redis.Embedded, cfg.ClickHouse.Embedded, cfg.Probe.Enabled = false, false, false, false
-	cfg.Kafka.Replication = -1 // its broker is the only one
+	cfg.Kafka.Replication = -1                                                                           // its broker is the only one
+	cfg.Kafka.TLS, cfg.Kafka.SASL, cfg.ClickHouse.TLS = tlsdial.Config{}, queue.SASL{}, tlsdial.Config{} // its engines are on loopback
+	cfg.Redis.TLS, cfg.Redis.Username, cfg.Redis.Cluster = tlsdial.Config{}, "", false
 	cfg.Core.Pools, cfg.Observe.HTTP = nil, ""
 	addrs := []*string{
 		&cfg.Edge.Listen, &cfg.Edge.Admin, &cfg.ControlPlane.XDS, &cfg.ControlPlane.API,

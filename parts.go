@@ -198,13 +198,22 @@ func callPaths(traces *store.Store) func(context.Context, group.ID) ([]sli.Hop, 
 }
 
 func runRateLimit(ctx context.Context, cfg Config, log *slog.Logger) error {
-	password, err := cfg.redisPassword()
+	c, err := rateLimitConfig(cfg)
 	if err != nil {
 		return err
 	}
-	c := ratelimit.DefaultConfig()
-	c.Listen, c.Redis, c.Password = cfg.RateLimit.Listen, cfg.Redis.Addrs, secret.Text(password)
 	return ratelimit.Run(ctx, c, nil, newRegistry(), log)
+}
+
+func rateLimitConfig(cfg Config) (ratelimit.Config, error) {
+	password, err := cfg.redisPassword()
+	if err != nil {
+		return ratelimit.Config{}, err
+	}
+	c, r := ratelimit.DefaultConfig(), cfg.Redis
+	c.Listen, c.Redis, c.Cluster, c.TLS = cfg.RateLimit.Listen, r.Addrs, r.Cluster, r.TLS
+	c.Username, c.Password = r.Username, secret.Text(password)
+	return c, nil
 }
 
 func runCore(ctx context.Context, cfg Config, pool string, log *slog.Logger) error {
@@ -374,13 +383,18 @@ func (c Config) queueConfig() queue.Config {
 	out.Partitions, out.Replication, out.Retention = k.Partitions, k.Replication, k.Retention
 	out.Group, out.Session, out.Batch, out.Linger = k.Group, k.Session, k.Batch, k.Linger
 	out.MaxUnstored = k.MaxUnstored
+	out.TLS, out.SASL = k.TLS, k.SASL
+	if k.SASL.Mechanism != "" && k.SASL.PasswordFile == "" {
+		out.SASL.PasswordFile = filepath.Join(c.secrets(), secretKafka)
+	}
 	return out
 }
 
 // fanoutConfig has no password yet: that may be a secret of the data folder.
 func (c Config) fanoutConfig() fanout.Config {
-	out := fanout.DefaultConfig()
-	out.Addrs, out.PresenceTTL = c.Redis.Addrs, c.Redis.PresenceTTL
+	out, r := fanout.DefaultConfig(), c.Redis
+	out.Addrs, out.Cluster, out.TLS, out.Username = r.Addrs, r.Cluster, r.TLS, r.Username
+	out.PresenceTTL = r.PresenceTTL
 	return out
 }
 
@@ -525,7 +539,7 @@ func storeConfig(cfg Config) (store.Config, error) {
 		return store.Config{}, err
 	}
 	c := store.DefaultConfig()
-	c.Addr = cfg.ClickHouse.Addr
+	c.Addr, c.TLS = cfg.ClickHouse.Addr, cfg.ClickHouse.TLS
 	c.Database = cfg.ClickHouse.Database
 	c.User = cfg.ClickHouse.User
 	c.Password = secret.Text(password)

@@ -23,13 +23,14 @@ const (
 	secretLook       = "console.viewer.password" // of the console, for who may only look
 	secretClickHouse = "clickhouse.password"
 	secretRedis      = "redis.password"
-	secretWebhook    = "webhook.key"  // of decisions
-	secretPush       = "push.key"     // of notifications of messages
-	secretSearch     = "search.token" // of core processes
-	secretFiles      = "files.key"    // signs download links
-	secretUpdates    = "updates.key"  // of signed policies
-	secretLastGood   = "lastgood.key" // signs the last good configuration; the control plane makes it
-	secretJWT        = "jwt.ed25519"  // PEM, PKCS #8
+	secretKafka      = "kafka.password" // of brokers that ask for one; not made
+	secretWebhook    = "webhook.key"    // of decisions
+	secretPush       = "push.key"       // of notifications of messages
+	secretSearch     = "search.token"   // of core processes
+	secretFiles      = "files.key"      // signs download links
+	secretUpdates    = "updates.key"    // of signed policies
+	secretLastGood   = "lastgood.key"   // signs the last good configuration; the control plane makes it
+	secretJWT        = "jwt.ed25519"    // PEM, PKCS #8
 )
 
 // makeSecrets writes the secrets that are missing, readable by their owner only.

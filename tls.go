@@ -152,6 +152,14 @@ func (c Config) edgeURL() string {
 	return "http://" + c.Edge.Listen
 }
 
+// url is where ClickHouse answers, and how.
+func (c ClickHouseConfig) url() string {
+	if c.TLS.Enabled {
+		return "https://" + c.Addr
+	}
+	return "http://" + c.Addr
+}
+
 // edgeClient trusts what the machine trusts, and this machine's authority.
 func (c Config) edgeClient(timeout time.Duration) *http.Client {
 	return &http.Client{Timeout: timeout, Transport: &http.Transport{TLSClientConfig: c.edgeTrust()}}

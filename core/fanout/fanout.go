@@ -42,12 +42,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tracegate/tracegate/core/presence"
+	"github.com/tracegate/tracegate/mesh/tlsdial"
 )
 
 // Config says where Redis is.
 type Config struct {
 	Addrs    []string // one server, or some nodes of a cluster
 	Cluster  bool     // Addrs are of a cluster; implied by more than one
+	TLS      tlsdial.Config
 	Username string
 	Password string
 	Prefix   string // of all keys and channels
@@ -79,7 +81,27 @@ func (c Config) Validate() error {
 	case c.PresenceTTL < 3*time.Second:
 		return errors.New("presence_ttl: must be at least 3s")
 	}
+	if err := c.TLS.Validate(); err != nil {
+		return fmt.Errorf("tls.%w", err)
+	}
 	return nil
+}
+
+// connect makes a client, which connects when it is first used.
+func (c Config) connect() (redis.UniversalClient, error) {
+	opts := &redis.UniversalOptions{
+		Addrs: c.Addrs, IsClusterMode: c.Cluster, Username: c.Username, Password: c.Password,
+		DialTimeout: c.Timeout, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, ContextTimeoutEnabled: true,
+		MaxRetries: 1, DisableIdentity: true, Protocol: 2,
+	}
+	if c.TLS.Enabled {
+		d, err := tlsdial.New(c.TLS, c.Timeout)
+		if err != nil {
+			return nil, err
+		}
+		opts.Dialer = d.DialContext
+	}
+	return redis.NewUniversalClient(opts), nil
 }
 
 // Push is a stored entry on its way to one user; where User is empty, to Users wherever
@@ -144,14 +166,13 @@ func New(cfg Config, node string, reg prometheus.Registerer, log *slog.Logger) (
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("fanout config: %w", err)
 	}
+	client, err := cfg.connect()
+	if err != nil {
+		return nil, fmt.Errorf("new redis client: %w", err)
+	}
 	f := &Fanout{
-		cfg: cfg, node: node, log: log, users: map[string]int{}, fewer: map[string]struct{}{}, clock: presence.NewClock(time.Now), ready: make(chan struct{}),
+		cfg: cfg, client: client, node: node, log: log, users: map[string]int{}, fewer: map[string]struct{}{}, clock: presence.NewClock(time.Now), ready: make(chan struct{}),
 		out: make(chan []Push, cfg.Queue), changed: make(chan string, 1024),
-		client: redis.NewUniversalClient(&redis.UniversalOptions{
-			Addrs: cfg.Addrs, IsClusterMode: cfg.Cluster, Username: cfg.Username, Password: cfg.Password,
-			DialTimeout: cfg.Timeout, ReadTimeout: cfg.Timeout, WriteTimeout: cfg.Timeout, ContextTimeoutEnabled: true,
-			MaxRetries: 1, DisableIdentity: true, Protocol: 2,
-		}),
 	}
 	// The client's own log knows no levels and repeats itself while a server is down;
 	// what matters is logged and counted here. It is one for the whole program.

@@ -361,6 +361,7 @@ func TestConfigNamesTheKey(t *testing.T) {
 		"queue":        func(c *fanout.Config) { c.Queue = 0 },
 		"timeout":      func(c *fanout.Config) { c.Timeout = 0 },
 		"presence_ttl": func(c *fanout.Config) { c.PresenceTTL = 0 },
+		"tls.enabled":  func(c *fanout.Config) { c.TLS.CAFile = "ca.crt" },
 	} {
 		cfg := fanout.DefaultConfig()
 		edit(&cfg)

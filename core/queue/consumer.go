@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,6 +39,7 @@ const (
 // Consumer is one member of the group.
 type Consumer struct {
 	cfg     Config
+	brokers []kgo.Opt // how to reach them
 	tracing Tracing
 	handler Handler
 	metrics consumerMetrics
@@ -46,11 +48,15 @@ type Consumer struct {
 
 // NewConsumer prepares a consumer.
 func NewConsumer(cfg Config, tracing Tracing, h Handler, reg prometheus.Registerer, log *slog.Logger) (*Consumer, error) {
+	brokers, err := cfg.connection()
+	if err != nil {
+		return nil, fmt.Errorf("new kafka consumer: %w", err)
+	}
 	m, err := newConsumerMetrics(reg)
 	if err != nil {
 		return nil, fmt.Errorf("register consumer metrics: %w", err)
 	}
-	return &Consumer{cfg: cfg, tracing: tracing, handler: h, metrics: m, log: log}, nil
+	return &Consumer{cfg: cfg, brokers: brokers, tracing: tracing, handler: h, metrics: m, log: log}, nil
 }
 
 // Run consumes until ctx is done; it then finishes and commits the batch it is at, and
@@ -87,23 +93,22 @@ func (c *Consumer) member(ctx context.Context) error {
 	tracer := c.tracing.kotel(c.cfg.Group)
 	own, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
-	opts := []kgo.Opt{
+	opts := append(slices.Clone(c.brokers),
 		kgo.WithContext(own),
-		kgo.SeedBrokers(c.cfg.Brokers...),
 		kgo.ConsumerGroup(c.cfg.Group),
 		kgo.ConsumeTopics(c.cfg.Topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // a new group must not skip what was accepted before it
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(c.cfg.Session),
 		kgo.HeartbeatInterval(min(c.cfg.Session/4, time.Second)), // also how soon a member sees that others joined or left
-		kgo.RebalanceTimeout(4 * c.cfg.Session),
+		kgo.RebalanceTimeout(4*c.cfg.Session),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(), // partitions stay ours from poll to commit
 		kgo.FetchMaxWait(time.Second),
-		kgo.FetchMaxPartitionBytes(1 << 20),
+		kgo.FetchMaxPartitionBytes(1<<20),
 		kgo.WithHooks(kotel.NewKotel(kotel.WithTracer(tracer)).Hooks()...),
 		kgo.WithLogger(franzLogger{c.log}),
-	}
+	)
 	if c.cfg.Instance != "" {
 		opts = append(opts, kgo.InstanceID(c.cfg.Instance))
 	}
@@ -152,7 +157,7 @@ func (c *Consumer) leave(client *kgo.Client, abort context.CancelFunc) {
 func (c *Consumer) forget() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.cfg.Brokers...), kgo.WithLogger(franzLogger{c.log}))
+	client, err := kgo.NewClient(append(slices.Clone(c.brokers), kgo.WithLogger(franzLogger{c.log}))...)
 	if err == nil {
 		defer client.Close()
 		_, err = kadm.NewClient(client).LeaveGroup(ctx, kadm.LeaveGroup(c.cfg.Group).InstanceIDs(c.cfg.Instance).Reason("shutdown"))

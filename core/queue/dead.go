@@ -39,7 +39,7 @@ type Letter struct {
 
 // Letters reads the dead-letter topic from its beginning to where it ends now.
 func Letters(ctx context.Context, cfg Config) ([]Letter, error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.FetchMaxWait(500*time.Millisecond))
+	client, err := cfg.connect(kgo.FetchMaxWait(500 * time.Millisecond))
 	if err != nil {
 		return nil, fmt.Errorf("read dead letters: %w", err)
 	}
@@ -142,7 +142,7 @@ func readLetter(r *kgo.Record) Letter {
 // becomes another letter. A letter that was stored meanwhile, or is replayed twice, is
 // recognised by its client id and stored once.
 func Replay(ctx context.Context, cfg Config, ids ...string) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordDeliveryTimeout(cfg.Timeout), kgo.FetchMaxWait(500*time.Millisecond))
+	client, err := cfg.connect(kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordDeliveryTimeout(cfg.Timeout), kgo.FetchMaxWait(500*time.Millisecond))
 	if err != nil {
 		return fmt.Errorf("replay dead letters: %w", err)
 	}

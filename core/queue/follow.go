@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,19 +20,24 @@ import (
 // That something is stored it knows by the offsets that the storing group has committed.
 // (Asking the store for each record lost: of one that was refused there is nothing.)
 type Follower struct {
-	cfg   Config // of the storing group
-	group string
-	wait  time.Duration
-	lag   *prometheus.GaugeVec
-	fails prometheus.Counter
-	log   *slog.Logger
+	cfg     Config // of the storing group
+	brokers []kgo.Opt
+	group   string
+	wait    time.Duration
+	lag     *prometheus.GaugeVec
+	fails   prometheus.Counter
+	log     *slog.Logger
 }
 
 // NewFollower prepares a follower under a group's name; that of its metrics begins with
 // metrics.
 func NewFollower(cfg Config, group, metrics string, reg prometheus.Registerer, log *slog.Logger) (*Follower, error) {
+	brokers, err := cfg.connection()
+	if err != nil {
+		return nil, fmt.Errorf("new kafka follower: %w", err)
+	}
 	f := &Follower{
-		cfg: cfg, group: group, wait: 100 * time.Millisecond, log: log,
+		cfg: cfg, brokers: brokers, group: group, wait: 100 * time.Millisecond, log: log,
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: metrics + "_lag_records", Help: "Records between the end of a partition and what was taken up, at the last fetch.",
 		}, []string{"partition"}),
@@ -67,8 +73,7 @@ func (f *Follower) Run(ctx context.Context, each func(ctx context.Context, conve
 }
 
 func (f *Follower) follow(ctx context.Context, each func(context.Context, []string) error) error {
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(f.cfg.Brokers...),
+	client, err := kgo.NewClient(append(slices.Clone(f.brokers),
 		kgo.ConsumerGroup(f.group),
 		kgo.ConsumeTopics(f.cfg.Topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -81,7 +86,7 @@ func (f *Follower) follow(ctx context.Context, each func(context.Context, []stri
 		kgo.FetchMinBytes(64<<10), kgo.FetchMaxWait(250*time.Millisecond),
 		kgo.FetchMaxPartitionBytes(1<<20),
 		kgo.WithLogger(franzLogger{f.log}),
-	)
+	)...)
 	if err != nil {
 		return fmt.Errorf("new kafka follower: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tracegate/tracegate/edge/child"
 	"github.com/tracegate/tracegate/mesh/freeport"
+	"github.com/tracegate/tracegate/mesh/tlsdial/tlsdialtest"
 )
 
 // kafkaVersion is the Apache Kafka that the tests run against.
@@ -22,11 +23,16 @@ const kafkaVersion = "4.4.0"
 
 // kafka is one real broker for all tests of the package.
 var kafka struct {
-	once sync.Once
-	addr string
-	stop func()
-	skip string
+	once   sync.Once
+	addr   string
+	secure string // the same broker, for who has a certificate and a password
+	files  tlsdialtest.Files
+	stop   func()
+	skip   string
 }
+
+// kafkaUser is whom the secure listener lets in.
+const kafkaUser, kafkaPassword = "tracegate", "secret of the tests"
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -46,7 +52,7 @@ func kafkaAddr(t *testing.T) string {
 	if testing.Short() {
 		t.Skip("a real Kafka takes seconds to start")
 	}
-	kafka.once.Do(startKafka)
+	kafka.once.Do(func() { startKafka(t) })
 	if kafka.skip != "" {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(kafka.skip)
@@ -56,7 +62,8 @@ func kafkaAddr(t *testing.T) string {
 	return kafka.addr
 }
 
-func startKafka() {
+func startKafka(t *testing.T) {
+	t.Helper()
 	jars, err := kafkaJars()
 	if err != nil {
 		kafka.skip = err.Error()
@@ -67,32 +74,45 @@ func startKafka() {
 		kafka.skip = err.Error()
 		return
 	}
-	port, err := freeport.Row("127.0.0.1", 2, 1)
+	port, err := freeport.Row("127.0.0.1", 3, 1)
 	if err != nil {
 		kafka.skip = err.Error()
 		return
 	}
+	kafka.files = tlsdialtest.In(t, dir)
 	properties := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:%[2]d
-listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d
-advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d
+listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d,SASL_SSL://127.0.0.1:%[4]d
+advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d,SASL_SSL://127.0.0.1:%[4]d
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
 inter.broker.listener.name=PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location=server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=ca.crt
+listener.name.sasl_ssl.ssl.client.auth=required
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_%[5]s="%[6]s";
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 log.dirs=%[3]s
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 log.cleaner.dedupe.buffer.size=8388608
-`, port, port+1, filepath.Join(dir, "data"))
+`, port, port+1, filepath.Join(dir, "data"), port+2, kafkaUser, kafkaPassword)
 	ctx, cancel := context.WithCancel(context.Background())
-	kafka.addr = fmt.Sprintf("127.0.0.1:%d", port)
+	kafka.addr, kafka.secure = fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("127.0.0.1:%d", port+2)
 	kafka.stop = func() { cancel(); _ = os.RemoveAll(dir) }
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "server.properties"), []byte(properties), 0o600)
+	}
+	if err == nil {
+		err = joinFiles(filepath.Join(dir, "server.pem"), kafka.files.ServerKey, kafka.files.ServerCert)
 	}
 	if err != nil {
 		kafka.skip = err.Error()
@@ -103,7 +123,9 @@ log.cleaner.dedupe.buffer.size=8388608
 		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 		return cmd
 	}
-	format := java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", "server.properties", "--standalone")
+	user := "=[name=" + kafkaUser + ",password=" + kafkaPassword + "]"
+	format := java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", "server.properties", "--standalone",
+		"--add-scram", "SCRAM-SHA-256"+user, "--add-scram", "SCRAM-SHA-512"+user)
 	if err := format.Run(); err != nil {
 		kafka.skip = fmt.Sprintf("format kafka: %v, see %s", err, log.Name())
 		return
@@ -128,6 +150,19 @@ log.cleaner.dedupe.buffer.size=8388608
 			return
 		}
 	}
+}
+
+// joinFiles writes one file of several, as Kafka wants a key and its certificate.
+func joinFiles(to string, from ...string) error {
+	var all []byte
+	for _, name := range from {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		all = append(all, raw...)
+	}
+	return os.WriteFile(to, all, 0o600)
 }
 
 // kafkaJars downloads Kafka through Maven once into the user's cache.

@@ -31,8 +31,7 @@ type Producer struct {
 // NewProducer prepares a producer; it connects when it is first used. The topic must
 // exist, see EnsureTopics.
 func NewProducer(cfg Config, tracing Tracing, reg prometheus.Registerer, log *slog.Logger) (*Producer, error) {
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(cfg.Brokers...),
+	client, err := cfg.connect(
 		kgo.DefaultProduceTopic(cfg.Topic),
 		kgo.RequiredAcks(kgo.AllISRAcks()), // idempotent is the default and needs it
 		kgo.ProducerLinger(cfg.Linger),

@@ -32,11 +32,15 @@ import (
 	"github.com/twmb/franz-go/plugin/kotel"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tracegate/tracegate/mesh/tlsdial"
 )
 
 // Config is shared by producer and consumer.
 type Config struct {
 	Brokers     []string // host:port
+	TLS         tlsdial.Config
+	SASL        SASL
 	Topic       string
 	DeadTopic   string        // records that can never be stored
 	Partitions  int           // of a topic that is created; an existing one keeps its own
@@ -114,7 +118,7 @@ func (c Config) Validate() error {
 	case c.GiveUp <= 0:
 		return errors.New("give_up: must be positive")
 	}
-	return nil
+	return c.validateConnection()
 }
 
 // Tracing is what carries traces through the log.
@@ -137,7 +141,7 @@ func (t Tracing) kotel(group string) *kotel.Tracer {
 // EnsureTopics creates the topics that are missing. It waits for the brokers until ctx
 // is done.
 func EnsureTopics(ctx context.Context, cfg Config, log *slog.Logger) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.WithLogger(franzLogger{log}), kgo.RequestRetries(0))
+	client, err := cfg.connect(kgo.WithLogger(franzLogger{log}), kgo.RequestRetries(0))
 	if err != nil {
 		return fmt.Errorf("ensure topics: %w", err)
 	}

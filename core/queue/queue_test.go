@@ -64,6 +64,12 @@ func onEach(t *testing.T, test func(t *testing.T, cfg queue.Config)) {
 
 func config(t testing.TB, addr string) queue.Config {
 	t.Helper()
+	return ensured(t, unensured(t, addr))
+}
+
+// unensured is a configuration whose topics are not there yet.
+func unensured(t testing.TB, addr string) queue.Config {
+	t.Helper()
 	name := strings.NewReplacer("/", ".", " ", "_", "#", ".").Replace(t.Name()) + fmt.Sprint(time.Now().UnixNano())
 	cfg := queue.DefaultConfig()
 	cfg.Brokers = []string{addr}
@@ -71,6 +77,11 @@ func config(t testing.TB, addr string) queue.Config {
 	cfg.Partitions = 3
 	cfg.Linger = time.Millisecond
 	cfg.Backoff = 5 * time.Millisecond
+	return cfg
+}
+
+func ensured(t testing.TB, cfg queue.Config) queue.Config {
+	t.Helper()
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -549,6 +560,10 @@ func TestConfigNamesTheKey(t *testing.T) {
 		"batch":              func(c *queue.Config) { c.Batch = 0 },
 		"backoff":            func(c *queue.Config) { c.Backoff = 0 },
 		"give_up":            func(c *queue.Config) { c.GiveUp = 0 },
+		"tls.enabled":        func(c *queue.Config) { c.TLS.CAFile = "ca.crt" },
+		"sasl.mechanism":     func(c *queue.Config) { c.SASL.User = "ann" },
+		"sasl.user":          func(c *queue.Config) { c.SASL.Mechanism = "SCRAM-SHA-256" },
+		"sasl.password_file": func(c *queue.Config) { c.SASL = queue.SASL{Mechanism: "PLAIN", User: "ann"} },
 	} {
 		cfg := queue.DefaultConfig()
 		edit(&cfg)

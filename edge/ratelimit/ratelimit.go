@@ -30,12 +30,16 @@ import (
 
 	"github.com/tracegate/tracegate/controlplane/xds"
 	"github.com/tracegate/tracegate/mesh/secret"
+	"github.com/tracegate/tracegate/mesh/tlsdial"
 )
 
 // Config is the service's.
 type Config struct {
 	Listen   string   // IP address and port; who can reach it can use up limits, so loopback
 	Redis    []string // host:port of one server, or of the nodes of a cluster
+	Cluster  bool     // Redis is of a cluster; implied by more than one
+	TLS      tlsdial.Config
+	Username string
 	Password secret.Text
 	// Timeout bounds what an answer waits for Redis; the edge gives up after 100 ms.
 	Timeout time.Duration
@@ -50,7 +54,26 @@ func (c Config) Validate() error {
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
 		return errors.New("listen: must be a loopback address, edges do not prove who they are")
 	}
+	if err := c.TLS.Validate(); err != nil {
+		return fmt.Errorf("tls.%w", err)
+	}
 	return nil
+}
+
+// connect makes a client, which connects when it is first used.
+func (c Config) connect() (redis.UniversalClient, error) {
+	opts := &redis.UniversalOptions{
+		Addrs: c.Redis, IsClusterMode: c.Cluster, Username: c.Username, Password: string(c.Password), MaxRetries: -1, // a retry comes too late
+		DialTimeout: c.Timeout, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, PoolTimeout: c.Timeout, ContextTimeoutEnabled: true,
+	}
+	if c.TLS.Enabled {
+		d, err := tlsdial.New(c.TLS, c.Timeout)
+		if err != nil {
+			return nil, err
+		}
+		opts.Dialer = d.DialContext
+	}
+	return redis.NewUniversalClient(opts), nil
 }
 
 // Run serves until ctx is done. listener may be nil, then it listens on cfg.Listen.
@@ -65,7 +88,10 @@ func Run(ctx context.Context, cfg Config, listener net.Listener, reg prometheus.
 		}
 	}
 	defer listener.Close()
-	s := New(cfg, reg, log)
+	s, err := New(cfg, reg, log)
+	if err != nil {
+		return fmt.Errorf("rate limit service: %w", err)
+	}
 	defer s.Close()
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 10))
 	ratelimitv3.RegisterRateLimitServiceServer(g, s)
@@ -87,20 +113,21 @@ type Service struct {
 }
 
 // New returns a service that connects to Redis when it is first asked.
-func New(cfg Config, reg prometheus.Registerer, log *slog.Logger) *Service {
+func New(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
+	client, err := cfg.connect()
+	if err != nil {
+		return nil, fmt.Errorf("new redis client: %w", err)
+	}
 	s := &Service{
 		timeout: cfg.Timeout, log: log,
-		counts: counts{one: len(cfg.Redis) == 1, redis: redis.NewUniversalClient(&redis.UniversalOptions{
-			Addrs: cfg.Redis, Password: string(cfg.Password), MaxRetries: -1, // a retry comes too late
-			DialTimeout: cfg.Timeout, ReadTimeout: cfg.Timeout, WriteTimeout: cfg.Timeout, PoolTimeout: cfg.Timeout, ContextTimeoutEnabled: true,
-		})},
+		counts: counts{one: len(cfg.Redis) == 1 && !cfg.Cluster, redis: client},
 		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tracegate_limit_requests_total",
 			Help: "Requests by limit and result: ok, over, shadow (over, and let pass), failed_open and failed_closed (no counts to be had).",
 		}, []string{"limit", "result"}),
 	}
 	reg.MustRegister(s.asked)
-	return s
+	return s, nil
 }
 
 // Close ends the connections to Redis.

@@ -39,11 +39,12 @@ func servers(t *testing.T) map[string]string {
 	return out
 }
 
-func startRedis(t *testing.T, e engine.Engine) string {
+func startRedis(t *testing.T, e engine.Engine, args ...string) string {
 	t.Helper()
 	addr := freeport.ForTest(t)
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.Command(filepath.Join(e.Bin, "redis-server"), "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	cmd.Args = append(cmd.Args, args...)
 	cmd.Env = append(os.Environ(), e.Env...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -67,7 +68,15 @@ func service(t *testing.T, addr string) *Service {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Redis, cfg.Timeout = []string{addr}, time.Second
-	s := New(cfg, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	return serviceOf(t, cfg)
+}
+
+func serviceOf(t *testing.T, cfg Config) *Service {
+	t.Helper()
+	s, err := New(cfg, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { s.Close() })
 	return s
 }

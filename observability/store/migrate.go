@@ -184,7 +184,7 @@ func (s *Store) checkLayout(ctx context.Context) error {
 
 // createDatabase connects without one, as a database that is not there refuses clients.
 func (s *Store) createDatabase(ctx context.Context) (err error) {
-	conn, err := connect(s.cfg, "")
+	conn, err := connect(s.cfg, s.tls, "")
 	if err != nil {
 		return err
 	}

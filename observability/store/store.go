@@ -18,6 +18,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -31,12 +32,14 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/tracegate/tracegate/mesh/secret"
+	"github.com/tracegate/tracegate/mesh/tlsdial"
 )
 
 // Config says which ClickHouse to use.
 type Config struct {
-	// Addr is host:port of the HTTP interface.
+	// Addr is host:port of the HTTP interface, or with TLS of the HTTPS one.
 	Addr string
+	TLS  tlsdial.Config
 	// Database is made by Migrate where it does not exist.
 	Database string
 	User     string
@@ -68,6 +71,9 @@ func (c Config) Validate() error {
 	case c.Timeout <= 0:
 		return errors.New("timeout: must be positive")
 	}
+	if err := c.TLS.Validate(); err != nil {
+		return fmt.Errorf("tls.%w", err)
+	}
 	if err := checkQuotas(c.Quotas); err != nil {
 		return err
 	}
@@ -77,6 +83,7 @@ func (c Config) Validate() error {
 // Store is safe for concurrent use.
 type Store struct {
 	cfg  Config
+	tls  *tlsdial.Dialer
 	conn driver.Conn
 	// What follows is for the lock of the schema.
 	owner     string
@@ -94,6 +101,8 @@ type Store struct {
 const (
 	idle            = 4  // bounds what is kept for the next insert
 	idleConnections = 16 // all that several writers of each table use at once, nearly
+
+	dialTimeout = 2 * time.Second
 )
 
 // Open checks cfg and connects to nothing yet, so it works while ClickHouse is away.
@@ -101,14 +110,18 @@ func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("clickhouse configuration: %w", err)
 	}
-	conn, err := connect(cfg, cfg.Database)
+	secure, err := tlsdial.New(cfg.TLS, dialTimeout)
+	if err != nil {
+		return nil, fmt.Errorf("open clickhouse client: %w", err)
+	}
+	conn, err := connect(cfg, secure, cfg.Database)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		cfg: cfg, conn: conn, owner: rand.Text(), lease: cfg.lease(),
+		cfg: cfg, tls: secure, conn: conn, owner: rand.Text(), lease: cfg.lease(),
 		http: &http.Client{Transport: &http.Transport{
-			DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext, MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: time.Minute, DisableCompression: true,
+			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, DialTLSContext: secure.DialContext, MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: time.Minute, DisableCompression: true,
 		}},
 		lz4:         newPool(idle, func() *compress.Writer { return compress.NewWriter(compress.LevelZero, compress.LZ4) }),
 		spanBlocks:  newPool(idle, func() *block[Span] { return &block[Span]{columns: spanColumns()} }),
@@ -137,22 +150,37 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-func connect(cfg Config, database string) (driver.Conn, error) {
-	conn, err := clickhouse.Open(&clickhouse.Options{
+func connect(cfg Config, secure *tlsdial.Dialer, database string) (driver.Conn, error) {
+	opts := &clickhouse.Options{
 		Protocol:     clickhouse.HTTP,
 		Addr:         []string{cfg.Addr},
 		Auth:         clickhouse.Auth{Database: database, Username: cfg.User, Password: string(cfg.Password)},
 		Compression:  &clickhouse.Compression{Method: clickhouse.CompressionLZ4},
-		DialTimeout:  2 * time.Second,
+		DialTimeout:  dialTimeout,
 		ReadTimeout:  10 * time.Minute, // contexts bound every call
 		MaxOpenConns: 8,
 		MaxIdleConns: 8,
 		Settings:     cfg.Cluster.settings(),
-	})
+	}
+	if cfg.TLS.Enabled {
+		opts.TLS = &tls.Config{MinVersion: tls.VersionTLS12} // says that it is HTTPS; secure makes the connections
+		opts.TransportFunc = func(t *http.Transport) (http.RoundTripper, error) {
+			t.DialTLSContext, t.Proxy = secure.DialContext, nil // inserts know no proxy either
+			return t, nil
+		}
+	}
+	conn, err := clickhouse.Open(opts)
 	if err != nil {
 		return nil, fmt.Errorf("open clickhouse client: %w", err)
 	}
 	return conn, nil
+}
+
+func (c Config) url() string {
+	if c.TLS.Enabled {
+		return "https://" + c.Addr
+	}
+	return "http://" + c.Addr
 }
 
 // Temporary says whether what failed with err may succeed later unchanged: everything,
