@@ -52,7 +52,7 @@ func kafkaAddr(t *testing.T) string {
 	if testing.Short() {
 		t.Skip("a real Kafka takes seconds to start")
 	}
-	kafka.once.Do(func() { startKafka(t) })
+	kafka.once.Do(startKafka)
 	if kafka.skip != "" {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(kafka.skip)
@@ -62,8 +62,7 @@ func kafkaAddr(t *testing.T) string {
 	return kafka.addr
 }
 
-func startKafka(t *testing.T) {
-	t.Helper()
+func startKafka() {
 	jars, err := kafkaJars()
 	if err != nil {
 		kafka.skip = err.Error()
@@ -79,7 +78,10 @@ func startKafka(t *testing.T) {
 		kafka.skip = err.Error()
 		return
 	}
-	kafka.files = tlsdialtest.In(t, dir)
+	if kafka.files, err = tlsdialtest.In(dir); err != nil {
+		kafka.skip = err.Error()
+		return
+	}
 	properties := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:%[2]d

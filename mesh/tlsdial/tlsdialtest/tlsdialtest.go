@@ -23,47 +23,53 @@ type Files struct {
 // New makes files of a new authority in a folder of the test; the server is on loopback.
 func New(tb testing.TB) Files {
 	tb.Helper()
-	return In(tb, tb.TempDir())
+	f, err := In(tb.TempDir())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return f
 }
 
-// In is New in a folder that may outlive the test.
-func In(tb testing.TB, dir string) Files {
-	tb.Helper()
+// In is New in a folder that may outlive a test.
+func In(dir string) (Files, error) {
 	f := Files{
 		CA:         filepath.Join(dir, "ca.crt"),
 		ServerCert: filepath.Join(dir, "server.crt"), ServerKey: filepath.Join(dir, "server.key"),
 		ClientCert: filepath.Join(dir, "client.crt"), ClientKey: filepath.Join(dir, "client.key"),
 	}
-	f.Renew(tb, "127.0.0.1", "localhost")
-	return f
+	return f, f.write("127.0.0.1", "localhost")
 }
 
 // Renew replaces all of them, by those of another authority.
 func (f Files) Renew(tb testing.TB, hosts ...string) {
 	tb.Helper()
-	ca, err := certificate.NewAuthority("test", time.Now())
-	if err != nil {
+	if err := f.write(hosts...); err != nil {
 		tb.Fatal(err)
 	}
-	write(tb, f.CA, ca.Chain)
+}
+
+func (f Files) write(hosts ...string) error {
+	ca, err := certificate.NewAuthority("test", time.Now())
+	if err != nil {
+		return err
+	}
+	content := map[string]string{f.CA: ca.Chain}
 	for name, s := range map[[2]string]certificate.Subject{
 		{f.ServerCert, f.ServerKey}: {Name: "server", Hosts: hosts},
 		{f.ClientCert, f.ClientKey}: {Name: "client"},
 	} {
 		pair, err := ca.Issue(s, time.Now(), time.Hour)
 		if err != nil {
-			tb.Fatal(err)
+			return err
 		}
-		write(tb, name[0], pair.Chain)
-		write(tb, name[1], string(pair.Key))
+		content[name[0]], content[name[1]] = pair.Chain, string(pair.Key)
 	}
-}
-
-func write(tb testing.TB, file, content string) {
-	tb.Helper()
-	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-		tb.Fatal(err)
+	for name, text := range content {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // Client is the configuration of a client that has a certificate.
