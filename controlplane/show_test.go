@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tracegate/tracegate/controlplane/ctl/ctlapi"
+	"github.com/tracegate/tracegate/controlplane/decide"
 )
 
 // TestARefusalStaysWithWhoRefused: the edge is in sync with what it was given instead, and
@@ -31,6 +32,26 @@ func TestARefusalStaysWithWhoRefused(t *testing.T) {
 	for i, e := range edges {
 		if diff := cmp.Diff(want[i], e.Types); diff != "" {
 			t.Errorf("edge %s (-want +got):\n%s", e.ID, diff)
+		}
+	}
+}
+
+// TestStateOf tells a person's word from policy's, and a limit from a place.
+func TestStateOf(t *testing.T) {
+	t.Parallel()
+	const home, away = "canary", "isolated"
+	for want, states := range map[string][]decide.GroupState{
+		ctlapi.StateHome:      {{}},
+		ctlapi.StateLimited:   {{Shed: 7}},
+		ctlapi.StatePinned:    {{Manual: true}, {Manual: true, Pool: home}, {Shed: 7, ShedBy: "ann"}, {Shed: 7, ShedBy: "ann", Manual: true}},
+		ctlapi.StateForced:    {{Manual: true, Pool: away}, {Manual: true, Pool: away, Shed: 7, ShedBy: "ann"}},
+		ctlapi.StateIsolated:  {{Pool: away}, {Pool: away, Shed: 7, ShedBy: "ann"}},
+		ctlapi.StateReturning: {{Pool: away, Share: 10}, {Pool: away, Share: 10, Shed: 7, ShedBy: "ann"}},
+	} {
+		for _, g := range states {
+			if got := stateOf(g, home); got != want {
+				t.Errorf("%+v: %s, want %s", g, got, want)
+			}
 		}
 	}
 }
