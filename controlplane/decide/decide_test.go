@@ -477,6 +477,30 @@ func TestShedByHandMovesNothing(t *testing.T) {
 	}
 }
 
+// TestPolicyLeavesALimitByHand, wherever the group is and goes, however little it asks for.
+func TestPolicyLeavesALimitByHand(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	g := group.Group{Env: "prod", Tenant: "a"}
+	isolated := GroupState{Pool: semconv.PoolIsolated, Since: start, Left: start, By: ByPolicy, IsolatedFor: p.IsolateFor}
+	returning := isolated
+	returning.Share = 10
+	for name, is := range map[string]GroupState{"at home": {}, "isolated": isolated, "returning": returning} {
+		s := State{Groups: map[group.ID]GroupState{g.ID(): is}}
+		_, s = s.Shed(Order{Group: g, Home: "baseline", By: "operator:ann", Requests: 7, Now: start})
+		for now := start; now.Before(start.Add(2 * p.IsolateForMax)); now = now.Add(p.IsolateFor) {
+			var ds []Decision
+			ds, s = Decide(p, s, Input{Now: now, Newest: now, Watermark: now, Isolatable: map[string]bool{"core": true}})
+			if count(ds, Lift) > 0 || s.Sheds()[g.ID()] != 7 {
+				t.Fatalf("%s, %s later: %+v, %+v", name, now.Sub(start), ds, s)
+			}
+		}
+		if s.Groups[g.ID()].Pool != "" {
+			t.Errorf("%s: it is not released: %+v", name, s.Groups[g.ID()])
+		}
+	}
+}
+
 // TestWakingPool: all groups of a pool begin to ask for much more, one a little more than
 // the others, and the pool is slow. Nobody is limited.
 func TestWakingPool(t *testing.T) {
