@@ -74,7 +74,7 @@ func (e *evaluation) returning(id group.ID, g GroupState) GroupState {
 		st, ok = part(f.stats.Service)
 	}
 	d := Decision{Service: st.Service, FromPool: g.Pool, ToPool: home, Stats: st}
-	if st.Service == f.stats.Service {
+	if bad || st.Service == f.stats.Service {
 		d.Baseline = f.baseline
 	}
 	switch waited := e.Now.Sub(g.Since); {

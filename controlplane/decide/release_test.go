@@ -84,6 +84,11 @@ func TestReleaseLooksAtEachService(t *testing.T) {
 			stats:  []sli.Stats{got(g, "core", baseline, 100, 0), got(g, "orders", baseline, 20, 2)},
 			action: Hold, service: "orders", reason: "released no further",
 		},
+		"the part is surely bad in the second": {
+			state:  part,
+			stats:  []sli.Stats{got(g, "core", baseline, 200, 0), got(g, "orders", baseline, 50, 40), got(other, "orders", baseline, 100, 0)},
+			action: Isolate, service: "orders", reason: "who were home again",
+		},
 		"the part is bad in one that it was not moved in": {
 			state:     part,
 			stats:     []sli.Stats{got(g, "core", baseline, 20, 2), got(g, "orders", isolated, 90, 0), got(g, "orders", baseline, 12, 0)},
@@ -102,7 +107,10 @@ func TestReleaseLooksAtEachService(t *testing.T) {
 			ds, _ := Decide(p, State{Groups: map[group.ID]GroupState{g.ID(): tc.state}}, in)
 			ds = slices.DeleteFunc(ds, func(d Decision) bool { return d.Group != g.ID() })
 			if len(ds) != 1 || ds[0].Action != tc.action || ds[0].Service != tc.service || !strings.Contains(ds[0].Reason, tc.reason) {
-				t.Errorf("decided: %+v, want to %s because of %s: %q", ds, tc.action, tc.service, tc.reason)
+				t.Fatalf("decided: %+v, want to %s because of %s: %q", ds, tc.action, tc.service, tc.reason)
+			}
+			if d := ds[0]; d.Action == Isolate && (d.Baseline == nil || d.Baseline.Service != tc.service || d.Stats.Service != tc.service) {
+				t.Errorf("compared %+v with %+v", d.Stats, d.Baseline)
 			}
 		})
 	}
