@@ -24,11 +24,11 @@ func FuzzDecide(f *testing.F) {
 	for seed := range uint64(seeds) {
 		f.Add(seed, uint8(seed%5))
 	}
+	f.Add(uint64(25), uint8(1)) // a pool that has emptied since it was measured
 	seen, runs := map[Action]int{}, 0
 	f.Cleanup(func() {
 		for _, a := range []Action{Hold, PreWarm, Isolate, Release, Shed, Lift, RollBack} {
-			if seen[a] == 0 && runs == seeds { // not of one seed alone, nor in a worker
-
+			if seen[a] == 0 && runs == seeds+1 { // not of one seed alone, nor in a worker
 				f.Errorf("no seed leads to %s: %v", a, seen)
 			}
 		}
@@ -133,8 +133,10 @@ func check(t *testing.T, p Policy, in Input, d Decision, before State, moved map
 		t.Fatalf("decided on stale telemetry (%s): %+v", in.Stale(p), d)
 	case forced && (d.Action != Lift || was.ShedBy == ""), limited && (d.Action == Lift || was.Pool == "" && d.Action != PreWarm):
 		t.Fatalf("policy overrode an operator: %+v", d)
-	case d.Action == Isolate && (d.Baseline == nil || d.Baseline.Requests < p.MinRequests || d.Stats.Requests < p.MinRequests):
+	case d.Action == Isolate && (d.Stats.Requests < p.MinRequests || d.Baseline != nil && d.Baseline.Requests < p.MinRequests):
 		t.Fatalf("isolated on too little: %+v", d)
+	case d.Action == Isolate && was.Share == 0 && d.Baseline == nil: // a part that is home goes back whoever's fault it is
+		t.Fatalf("isolated without anything to compare with: %+v", d)
 	}
 	if d.Action != Isolate && d.Action != Release {
 		return

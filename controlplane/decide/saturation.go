@@ -107,11 +107,11 @@ func (e *evaluation) makeRoom(at Pool, now sli.Saturation) bool {
 			most = st
 		}
 	}
-	if most.Requests == 0 {
+	goal, gets := e.PrewarmSaturation*e.LeaveFraction, float64(all)/covered(e.Short, e.ShortWindow)
+	more := gets * (now.Mean/goal - 1)
+	if most.Requests == 0 || more < 0 { // it is emptier already, and another measurement will say so
 		return false
 	}
-	goal, gets := e.PrewarmSaturation*e.LeaveFraction, float64(all)/covered(e.Short, e.ShortWindow)
-	more := gets * max(0, now.Mean/goal-1)
 	e.decide(most.Group, Decision{
 		Action: PreWarm, Service: at.Service, FromPool: at.Name, ToPool: at.Name, Stats: most,
 		Room:   []Load{{Service: at.Service, Pool: at.Name, Requests: more}},
