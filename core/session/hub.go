@@ -50,7 +50,7 @@ type Hub struct {
 
 	mu       sync.Mutex
 	users    map[string][]*conn
-	coming   map[string]int // connections that are reserved and not among those of users yet
+	coming   map[string]int // connections that are reserved and not among those of users yet; nil while there are none
 	origins  map[string]*origin
 	sockets  int
 	accepts  bucket.Bucket // tokens for new connections
@@ -74,7 +74,7 @@ func New(cfg Config, deps Deps) (*Hub, error) {
 		return nil, fmt.Errorf("session config: %w", err)
 	}
 	h := &Hub{
-		cfg: cfg, deps: deps, users: map[string][]*conn{}, coming: map[string]int{}, origins: map[string]*origin{}, moves: map[group.ID]*move{},
+		cfg: cfg, deps: deps, users: map[string][]*conn{}, origins: map[string]*origin{}, moves: map[group.ID]*move{},
 		readers: make(chan struct{}, cfg.ReplayReaders), groups: make(chan groupPush, groupQueue),
 		catchUp: make(chan struct{}, 1), pending: map[string]struct{}{},
 	}
@@ -234,6 +234,9 @@ func (h *Hub) reserve(user string) (mine int, err error) {
 		return 0, protocol.NewError(protocol.CodeUnavailable, "", "too many new connections at once")
 	}
 	h.sockets++
+	if h.coming == nil {
+		h.coming = map[string]int{}
+	}
 	h.coming[user]++
 	h.running.Add(1) // under the lock that draining is set under, so never after Run waits
 	return mine, nil
@@ -251,6 +254,9 @@ func (h *Hub) abandon(user string) {
 func (h *Hub) arrived(user string) {
 	if h.coming[user]--; h.coming[user] == 0 {
 		delete(h.coming, user)
+	}
+	if len(h.coming) == 0 {
+		h.coming = nil // it would keep the size that it had when many came at once
 	}
 }
 
