@@ -42,6 +42,7 @@ func ctlCommand(opts *options) *cobra.Command {
 		c.orderCommand("isolate", "move a group to the isolated pool, until it is released", (*ctlapi.Client).Isolate),
 		c.pinCommand(),
 		c.shedCommand(),
+		c.orderCommand("lift", "end a group's limit, whoever's it is, and leave the group where it is", (*ctlapi.Client).Lift),
 		c.orderCommand("release", "send a group back to its own pool, whoever moved it", (*ctlapi.Client).Release),
 	)
 	cmd.AddCommand(c.policyCommands()...)

@@ -534,6 +534,11 @@ func (l *loop) order(r orderRequest) (decide.Decision, error) {
 	switch r.action {
 	case decide.Shed:
 		apply = l.state.Shed
+	case decide.Lift:
+		if l.state.Groups[g.ID()].Shed == 0 {
+			return decide.Decision{}, protocol.NewError(protocol.CodeNotFound, "group", "the group has no limit")
+		}
+		apply = l.state.Lift
 	case decide.Pin:
 		if !w.hasPool(o.Pool) {
 			return decide.Decision{}, protocol.NewError(protocol.CodeInvalidArgument, "pool", fmt.Sprintf("no service has a pool %q", o.Pool))

@@ -142,7 +142,7 @@ func TestShedIsProgrammed(t *testing.T) {
 	servertest.Connect(t, p.xds, servertest.Options{})
 	before := p.status("programmed", acked)
 	order := byHand
-	order.Requests, order.ForMS = 7, 1500
+	order.Requests = 7
 	d, err := p.api.Shed(t.Context(), sick.ID(), order)
 	if err != nil || d.Action != decide.Shed || d.Requests != 7 {
 		t.Fatalf("limited: %+v, %v", d, err)
@@ -160,14 +160,18 @@ func TestShedIsProgrammed(t *testing.T) {
 		}
 		return g
 	}
-	if g := state(sick.ID()); g.Limit != 7 || g.State != ctlapi.StatePinned || g.By != "operator:ann" || !g.Since.Equal(d.Time) || !g.Until.Equal(d.Time.Add(d.For)) {
+	if g := state(sick.ID()); g.Limit != 7 || g.State != ctlapi.StatePinned || g.By != "operator:ann" || !g.Since.Equal(d.Time) || !g.Until.IsZero() {
 		t.Errorf("group: %+v", g)
 	}
-	p.status("the plan before", func(s ctlapi.Status) bool { return acked(s) && s.Version == before.Version })
-	if g := state(sick.ID()); g.Limit != 0 || g.State != ctlapi.StateHome {
-		t.Errorf("group after the end: %+v", g)
+	if d, err = p.api.Lift(t.Context(), sick.ID(), byHand); err != nil || d.Action != decide.Lift || d.Requests != 7 {
+		t.Fatalf("lifted: %+v, %v", d, err)
 	}
-	if ds := w.decisions(decide.Lift); len(ds) > 1 {
-		t.Errorf("lifted %d times", len(ds))
+	p.status("the plan before", func(s ctlapi.Status) bool { return acked(s) && s.Version == before.Version })
+	if g := state(sick.ID()); g.Limit != 0 || g.State != ctlapi.StatePinned || g.Pool != g.Home {
+		t.Errorf("group afterwards: %+v", g)
+	}
+	var refused *protocol.Error
+	if _, err := p.api.Lift(t.Context(), sick.ID(), byHand); !errors.As(err, &refused) || refused.Code != protocol.CodeNotFound || refused.Field != "group" {
+		t.Errorf("lifted twice: %v", err)
 	}
 }

@@ -126,6 +126,7 @@ func New(tokens Tokens, deps Deps, log *slog.Logger) http.Handler {
 	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/pin", a.changes(string(decide.Pin), a.order(decide.Pin)))
 	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/release", a.changes(string(decide.Release), a.order(decide.Release)))
 	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/shed", a.changes(string(decide.Shed), a.order(decide.Shed)))
+	v1.HandleFunc("POST "+ctlapi.PathGroups+"/{id}/lift", a.changes(string(decide.Lift), a.order(decide.Lift)))
 	v1.HandleFunc("GET "+ctlapi.PathDecisions, a.decisions)
 	v1.HandleFunc("POST "+ctlapi.PathDecisions+"/{id}/confirm", a.changes("confirm", a.confirm))
 	v1.HandleFunc("GET "+ctlapi.PathDecisionsWatch, a.watchDecisions)

@@ -44,10 +44,11 @@ func TestViewersChangeNothing(t *testing.T) {
 	_, release := c.Release(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y"})
 	_, pin := c.Pin(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y", Pool: "canary", ForMS: 1})
 	_, shed := c.Shed(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y", Requests: 1})
+	_, lift := c.Lift(t.Context(), "abcdef", ctlapi.Order{Reason: "x", By: "y"})
 	_, drain := c.Drain(t.Context(), ctlapi.DrainOrder{Reason: "x"})
 	_, undrain := c.Undrain(t.Context(), ctlapi.DrainOrder{Reason: "x"})
 	_, confirm := c.Confirm(t.Context(), "1", ctlapi.Order{Reason: "x", By: "y"})
-	for what, err := range map[string]error{"isolate": isolate, "release": release, "pin": pin, "shed": shed, "confirm": confirm, "drain": drain, "undrain": undrain, "policy": c.PutPolicy(t.Context(), []byte("x"), "y", "")} {
+	for what, err := range map[string]error{"isolate": isolate, "release": release, "pin": pin, "shed": shed, "lift": lift, "confirm": confirm, "drain": drain, "undrain": undrain, "policy": c.PutPolicy(t.Context(), []byte("x"), "y", "")} {
 		var e *protocol.Error
 		if !errors.As(err, &e) || e.Code != protocol.CodePermissionDenied || e.Temporary {
 			t.Errorf("%s: %v", what, err)
@@ -118,6 +119,7 @@ func TestEveryPathWantsTheToken(t *testing.T) {
 		{"POST", ctlapi.PathGroups + "/abcdef/isolate"},
 		{"POST", ctlapi.PathGroups + "/abcdef/release"},
 		{"POST", ctlapi.PathGroups + "/abcdef/shed"},
+		{"POST", ctlapi.PathGroups + "/abcdef/lift"},
 		{"POST", ctlapi.PathGroups + "/abcdef/pin"},
 		{"POST", ctlapi.PathDecisions + "/1/confirm"},
 		{"GET", ctlapi.PathDecisions},

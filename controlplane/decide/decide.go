@@ -119,7 +119,7 @@ func (e *evaluation) expire() {
 		g := e.state.Groups[id]
 		if g.ShedBy != "" && over(g.ShedUntil) {
 			e.decide(id, e.lifting(g, "the time that "+g.ShedBy+" asked for is over"))
-			g.Shed, g.ShedAt, g.ShedBy, g.ShedUntil = 0, time.Time{}, "", time.Time{}
+			g.unlimited()
 		}
 		if g.Manual && over(g.Until) {
 			g.Manual, g.Until = false, time.Time{}

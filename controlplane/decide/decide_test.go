@@ -415,7 +415,7 @@ func TestShedByHand(t *testing.T) {
 	t.Parallel()
 	g := group.Group{Env: "prod", Tenant: "a"}
 	d, s := State{}.Shed(Order{Group: g, Home: "baseline", By: "operator:ann", Reason: "too many", For: time.Minute, Requests: 7, Now: start})
-	if d.Action != Shed || d.Requests != 7 || d.FromPool != "baseline" || d.ToPool != "baseline" || s.Sheds()[g.ID()] != 7 || d.Undo == "" {
+	if d.Action != Shed || d.Requests != 7 || d.FromPool != "baseline" || d.ToPool != "baseline" || s.Sheds()[g.ID()] != 7 || d.Undo != "tracegate ctl lift "+string(g.ID()) {
 		t.Fatalf("%+v, %+v", d, s)
 	}
 	ds, s := Decide(DefaultPolicy(), s, Input{Now: start.Add(59 * time.Second)})
@@ -474,6 +474,35 @@ func TestShedByHandMovesNothing(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, s.Groups[g.ID()]); diff != "" || during == 0 && len(ds) > 0 {
 				t.Errorf("%s, for %s: %+v\n%s", name, during, ds, diff)
+			}
+		}
+	}
+}
+
+// TestLiftByHand ends a limit of anybody's and says nothing of the place, but that policy
+// leaves a group at home alone for a while.
+func TestLiftByHand(t *testing.T) {
+	t.Parallel()
+	g := group.Group{Env: "prod", Tenant: "a"}
+	away := GroupState{Env: g.Env, Tenant: g.Tenant, Seen: start, Pool: semconv.PoolIsolated, Since: start, Left: start, By: ByPolicy, IsolatedFor: time.Hour, Share: 10}
+	home := GroupState{Env: g.Env, Tenant: g.Tenant, Seen: start}
+	left := home
+	left.Since, left.By, left.Manual, left.Until = start, "operator:ann", true, start.Add(ReleaseFor)
+	for name, c := range map[string]struct {
+		before, want GroupState
+		pool         string
+	}{
+		"at home":         {home, left, "baseline"},
+		"on the way home": {away, away, semconv.PoolIsolated},
+	} {
+		for _, by := range []string{"", "operator:bob"} {
+			c.before.Shed, c.before.ShedAt, c.before.ShedBy = 7, start, by
+			d, s := State{Groups: map[group.ID]GroupState{g.ID(): c.before}}.Lift(Order{Group: g, Home: "baseline", By: "operator:ann", Now: start})
+			if d.Action != Lift || d.FromPool != c.pool || d.ToPool != c.pool || d.Requests != 7 || d.Undo != "tracegate ctl shed "+string(g.ID())+" --requests 7" {
+				t.Errorf("%s, limited by %q: %+v", name, by, d)
+			}
+			if diff := cmp.Diff(c.want, s.Groups[g.ID()]); diff != "" {
+				t.Errorf("%s, limited by %q:\n%s", name, by, diff)
 			}
 		}
 	}

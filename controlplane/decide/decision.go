@@ -183,7 +183,9 @@ func (p Policy) Measure(d Decision, short []sli.Stats, now time.Time) Outcome {
 // undo is the command that takes a decision back; empty: there is nothing to take back.
 func (d Decision) undo() string {
 	switch d.Action {
-	case Isolate, Pin, Shed:
+	case Shed:
+		return "tracegate ctl lift " + string(d.Group)
+	case Isolate, Pin:
 		return "tracegate ctl release " + string(d.Group)
 	case Release:
 		return "tracegate ctl isolate " + string(d.Group)

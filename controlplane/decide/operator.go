@@ -59,6 +59,21 @@ func (s State) Shed(o Order) (Decision, State) {
 	return o.decided(Decision{Action: Shed, FromPool: pool, ToPool: pool, Requests: o.Requests}), out
 }
 
+// Lift ends a group's limit, whoever's it is, and leaves the group where it is. At home policy
+// leaves it alone for a while, as after Release.
+func (s State) Lift(o Order) (Decision, State) {
+	g := s.Groups[o.Group.ID()]
+	d := Decision{Action: Lift, FromPool: cmp.Or(g.Pool, o.Home), ToPool: cmp.Or(g.Pool, o.Home), Requests: g.Shed}
+	if g.Pool == "" {
+		o.For = cmp.Or(o.For, ReleaseFor)
+		return s.order(o, d, "")
+	}
+	out := s.clone()
+	g.unlimited()
+	out.Groups[o.Group.ID()] = g
+	return o.decided(d), out
+}
+
 func (s State) order(o Order, d Decision, pool string) (Decision, State) {
 	out, id := s.clone(), o.Group.ID()
 	g := out.Groups[id]

@@ -3,6 +3,7 @@ package decide
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tracegate/tracegate/mesh/group"
@@ -137,9 +138,11 @@ func (e *evaluation) silent(id group.ID) bool {
 	return len(e.short[id])+len(e.longOf(id)) == 0 && e.Now.Sub(e.Watermark) <= e.StaleAfter
 }
 
-// stay says once why a group is where it is.
+// stay says once why a group is where it is; of reasons that take turns, each once in a long
+// window.
 func (e *evaluation) stay(id group.ID, g GroupState, d Decision, not, why string) GroupState {
-	if !heldFor(g.Held, why) {
+	if says, _, _ := strings.Cut(why, ":"); !heldFor(g.Held, why) && e.Now.Sub(g.Told[says]) >= e.LongWindow {
+		g.Told = told(g.Told, says, e.Now, max(e.LongWindow, e.IsolateForMax))
 		d.Action, d.FromPool, d.ToPool, d.Reason = Hold, g.Pool, g.Pool, not+why
 		e.decide(id, d)
 	}

@@ -116,6 +116,33 @@ func TestReleaseLooksAtEachService(t *testing.T) {
 	}
 }
 
+// TestReasonsInTurnAreSaidOnceEach: a group that stays where it is, now for one reason and now
+// for another.
+func TestReasonsInTurnAreSaidOnceEach(t *testing.T) {
+	t.Parallel()
+	p := DefaultPolicy()
+	g, other := group.Group{Env: "prod", Tenant: "a"}, group.Group{Env: "prod", Tenant: "b"}
+	s := State{Groups: map[group.ID]GroupState{g.ID(): {
+		Env: g.Env, Tenant: g.Tenant, Pool: semconv.PoolIsolated, By: ByPolicy, Since: start, Left: start, IsolatedFor: p.IsolateFor,
+	}}}
+	bad := []sli.Stats{got(g, "core", semconv.PoolIsolated, 100, 50)}
+	crowded := []sli.Stats{got(g, "core", semconv.PoolIsolated, 100, 0), got(other, "core", semconv.PoolBaseline, 100, 50)}
+	var said []Decision
+	first := start.Add(2 * p.LongWindow)
+	for now := first; now.Before(first.Add(p.LongWindow)); now = now.Add(step) {
+		stats := bad
+		if now.Sub(first)/step%2 == 1 {
+			stats = crowded
+		}
+		var ds []Decision
+		ds, s = Decide(p, s, Input{Now: now, Newest: now, Short: stats, Long: stats, Isolatable: map[string]bool{"core": true}})
+		said = append(said, slices.DeleteFunc(ds, func(d Decision) bool { return d.Group != g.ID() })...)
+	}
+	if len(said) != 2 || said[0].Action != Hold || said[1].Action != Hold || said[0].Reason == said[1].Reason {
+		t.Errorf("%d holds in a long window: %+v", len(said), said)
+	}
+}
+
 // TestWhatWasBeforeHoldsNobody: a service that the group has not asked since it was isolated
 // says nothing about its isolated pool.
 func TestWhatWasBeforeHoldsNobody(t *testing.T) {

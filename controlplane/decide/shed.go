@@ -86,7 +86,7 @@ func (e *evaluation) limited(id group.ID, g GroupState) GroupState {
 		return g
 	}
 	e.decide(id, e.lifting(g, fmt.Sprintf("%s are over, and it asks for %.0f requests a second", round(since), rate)))
-	g.Shed, g.ShedAt = 0, time.Time{}
+	g.unlimited()
 	return g
 }
 

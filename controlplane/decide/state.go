@@ -66,9 +66,14 @@ type GroupState struct {
 	Held     string    `json:"held,omitempty"` // why it is not moved though it is bad
 	Seen     time.Time `json:"seen,omitzero"`  // last evaluation with requests
 
-	// Told is which holds were recorded at home lately, by what they say, and when. It is
+	// Told is which holds were recorded lately, by what they say, and when. It is
 	// replaced, never edited.
 	Told map[string]time.Time `json:"told,omitempty"`
+}
+
+// unlimited ends its limit.
+func (g *GroupState) unlimited() {
+	g.Shed, g.ShedAt, g.ShedBy, g.ShedUntil = 0, time.Time{}, "", time.Time{}
 }
 
 // Group is the group the state is about.

@@ -108,6 +108,11 @@ func (c *Client) Shed(ctx context.Context, id group.ID, o Order) (decide.Decisio
 	return c.order(ctx, id, "shed", o)
 }
 
+// Lift ends a group's limit, whoever's it is, and leaves the group where it is.
+func (c *Client) Lift(ctx context.Context, id group.ID, o Order) (decide.Decision, error) {
+	return c.order(ctx, id, "lift", o)
+}
+
 // Confirm follows the advice of a decision.
 func (c *Client) Confirm(ctx context.Context, decision string, o Order) (decide.Decision, error) {
 	body, err := json.Marshal(o)
