@@ -121,7 +121,7 @@ log.cleaner.dedupe.buffer.size=8388608
 		return
 	}
 	java := func(args ...string) *exec.Cmd {
-		cmd := child.Command(ctx, "java", append([]string{"-Xmx384m", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", filepath.Join(jars, "*")}, args...)...)
+		cmd := child.Command(ctx, "java", append([]string{"-Xmx384m", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData", "-Djava.io.tmpdir=" + dir, "-cp", filepath.Join(jars, "*")}, args...)...)
 		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 		return cmd
 	}

@@ -61,7 +61,7 @@ func (s *starter) kafka() error {
 	if err := os.WriteFile(file, []byte(properties), 0o600); err != nil {
 		return err
 	}
-	java := []string{"java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp", jars}
+	java := []string{"java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-XX:-UsePerfData", "-Djava.io.tmpdir=" + s.Dir, "-cp", jars}
 	format := append(append([]string{}, java...), "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", file, "--standalone")
 	cmd := child.Command(s.ctx, format[0], format[1:]...)
 	cmd.Dir = s.Dir

@@ -127,6 +127,7 @@ func Open(dir string, bounds Bounds) (*Spool, error) {
 		if err != nil || ext != extension && ext != oldest {
 			continue // not ours
 		}
+		s.next = max(s.next, number+1)
 		found, err := inspect(filepath.Join(dir, f.Name()))
 		if err != nil {
 			s.unreadable = append(s.unreadable, err)
@@ -134,7 +135,6 @@ func Open(dir string, bounds Bounds) (*Spool, error) {
 		}
 		found.name = f.Name()
 		s.add(found)
-		s.next = max(s.next, number+1)
 	}
 	return s, nil
 }

@@ -325,9 +325,12 @@ func TestUnreadableSegmentsHoldUpNothing(t *testing.T) {
 	if got := s.Usage(); got.Segments != 1 || got.Rows != 3 {
 		t.Errorf("usage = %+v, want what could not be read", got)
 	}
-	if got := open(t, dir, wide).Unreadable(); len(got) != 1 {
+	s = open(t, dir, wide)
+	if got := s.Unreadable(); len(got) != 1 {
 		t.Errorf("unreadable = %v, want one", got)
 	}
+	put(t, s, batch("a", "3", 1, "z")) // under another name
+	compare(t, drain(t, s), []Segment{segment("3", kept(1, "z"))})
 }
 
 // TestAnyCrash cuts what was written at any byte: what is kept is a prefix, and its rows are
