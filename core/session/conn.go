@@ -3,6 +3,7 @@ package session
 import (
 	crand "crypto/rand"
 	"encoding/base32"
+	"math"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -26,12 +27,13 @@ const (
 	live                  // pushes go straight to the queue
 )
 
-// conn is one connection. mu guards everything below it and is never held while
-// something waits.
+// conn is one connection. mu guards everything below it, and state, dirty and moveCode, and
+// is never held while something waits.
 //
-// There are many of them and most are idle, so it is kept small: times are unix
-// nanoseconds (8 bytes instead of 24), what only some need is made when they do (a
-// channel is 96 bytes), and what many have in common is shared (see origin).
+// There are many of them and most are idle, so it is kept small, 288 bytes, which the
+// allocator has a size for: times are unix nanoseconds (8 bytes instead of 24), what only
+// some need is made when they do (a channel is 96 bytes), what many have in common is
+// shared (see origin), and small fields stand together.
 type conn struct {
 	hub      *Hub
 	tcp      *net.TCPConn // what is read from it goes through gorilla, see readLoop; nil where there is a stream
@@ -42,20 +44,21 @@ type conn struct {
 	id       [16]byte  // see session
 	login    uuid.UUID // of the log-in session
 	upgrade  spanIDs
-	expires  int64 // of the log-in session
+	binary   bool // frames are protobuf; never changes
+	state    state
+	dirty    bool   // while catching: there may be more than was read
+	pings    uint8  // since the last sign of life; the ticker's
+	moveCode uint16 // to close with at moveBy
+	expires  int64  // of the log-in session
 	born     int64
-	lastSeen atomic.Int64 // the newest sign of life
-	lastPing atomic.Int64
+	lastSeen atomic.Int64  // the newest sign of life
 	commands bucket.Bucket // used by the one goroutine that handles a command
 	slots    chan struct{} // sends waiting for the log; made by the first of them
 
 	mu        sync.Mutex
-	state     state
-	dirty     bool // while catching: there may be more than was read
-	binary    bool // frames are protobuf; never changes
 	positions chat.Positions
 	out       outbox
-	moving    moving
+	moveBy    int64         // when it is closed, as it was asked to go elsewhere; zero: it was not
 	gone      chan struct{} // closed when the connection is; nil while nobody waits for it
 }
 
@@ -160,13 +163,17 @@ func (c *conn) compare(heads map[string]chat.Span) {
 func (c *conn) tick(at time.Time) {
 	now := at.UnixNano()
 	seen, limits := c.lastSeen.Load(), c.hub.limits.Load()
+	silent := time.Duration(now - seen)
+	if silent < limits.PingEvery {
+		c.pings = 0
+	}
 	switch {
 	case now > c.expires:
 		c.close(protocol.CloseExpired, true)
 	case time.Duration(now-max(seen, limits.since)) >= limits.StaleAfter:
 		c.close(protocol.CloseStale, false)
-	case time.Duration(now-seen) >= limits.PingEvery && time.Duration(now-c.lastPing.Load()) >= limits.PingEvery:
-		c.lastPing.Store(now)
+	case silent >= limits.PingEvery*(time.Duration(c.pings)+1) && c.pings < math.MaxUint8:
+		c.pings++
 		c.ping()
 	}
 	c.mu.Lock()

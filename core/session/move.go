@@ -9,12 +9,6 @@ import (
 	"github.com/tracegate/tracegate/mesh/placement"
 )
 
-// moving is a connection that was asked to go elsewhere; guarded by its conn's mu.
-type moving struct {
-	until int64 // when it is closed; zero when it has not been asked
-	code  uint16
-}
-
 // move is what a group was asked lately, so that connections which come back (the
 // other pool has no healthy endpoint, and the edge sent them here on purpose) are not
 // sent in circles.
@@ -105,9 +99,9 @@ func (h *Hub) due(g group.ID, version int64, now time.Time) bool {
 func (c *conn) askToMove(now time.Time, spread, grace time.Duration, code int, reason string) {
 	delay := jitter(spread)
 	c.mu.Lock()
-	asked := c.moving.until != 0 || c.out.closed
+	asked := c.moveBy != 0 || c.out.closed
 	if !asked {
-		c.moving = moving{until: now.Add(delay + grace).UnixNano(), code: uint16(code)}
+		c.moveBy, c.moveCode = now.Add(delay+grace).UnixNano(), uint16(code)
 	}
 	c.mu.Unlock()
 	if asked {
@@ -123,8 +117,8 @@ func (c *conn) askToMove(now time.Time, spread, grace time.Duration, code int, r
 func (c *conn) stay() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.moving.code == protocol.CloseMoved {
-		c.moving = moving{}
+	if c.moveCode == protocol.CloseMoved {
+		c.moveBy, c.moveCode = 0, 0
 	}
 }
 
@@ -132,8 +126,8 @@ func (c *conn) stay() {
 func (c *conn) closeMoved(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m := c.moving; m.until != 0 && now > m.until {
-		c.closeLocked(int(m.code), true)
+	if c.moveBy != 0 && now > c.moveBy {
+		c.closeLocked(int(c.moveCode), true)
 	}
 }
 
