@@ -15,6 +15,7 @@ import (
 	"github.com/tracegate/tracegate/controlplane/certificate"
 	"github.com/tracegate/tracegate/controlplane/plan"
 	"github.com/tracegate/tracegate/controlplane/policy"
+	"github.com/tracegate/tracegate/observability/store"
 )
 
 // planEdge is what the configuration says of every edge.
@@ -154,10 +155,7 @@ func (c Config) edgeURL() string {
 
 // url is where ClickHouse answers, and how.
 func (c ClickHouseConfig) url() string {
-	if c.TLS.Enabled {
-		return "https://" + c.Addr
-	}
-	return "http://" + c.Addr
+	return store.Config{Addr: c.Addr, TLS: c.TLS}.URL()
 }
 
 // edgeClient trusts what the machine trusts, and this machine's authority.

@@ -166,9 +166,11 @@ func (e *evaluation) services(id group.ID) []string { return servicesOf(e.short[
 // servicesOf are those that statistics are of, by name.
 func servicesOf(stats ...[]sli.Stats) []string {
 	var out []string
-	for _, st := range slices.Concat(stats...) {
-		if st.Service != "" {
-			out = append(out, st.Service)
+	for _, part := range stats {
+		for _, st := range part {
+			if st.Service != "" {
+				out = append(out, st.Service)
+			}
 		}
 	}
 	slices.Sort(out)

@@ -50,27 +50,35 @@ func (s State) Release(o Order) (Decision, State) {
 // Shed limits a group where it is, and changes nothing else: who moved it, and until when,
 // stays as it was. At home policy leaves it there until the limit ends.
 func (s State) Shed(o Order) (Decision, State) {
-	out, id := s.clone(), o.Group.ID()
-	g := out.Groups[id]
-	pool := cmp.Or(g.Pool, o.Home)
-	g.Color, g.Env, g.Tenant = o.Group.Color, o.Group.Env, o.Group.Tenant
-	g.Shed, g.ShedAt, g.ShedBy, g.ShedUntil = o.Requests, o.Now, o.By, until(o)
-	out.Groups[id] = g
-	return o.decided(Decision{Action: Shed, FromPool: pool, ToPool: pool, Requests: o.Requests}), out
+	return s.limit(o, Decision{Action: Shed, Requests: o.Requests}, func(g *GroupState) {
+		g.Shed, g.ShedAt, g.ShedBy, g.ShedUntil = o.Requests, o.Now, o.By, until(o)
+	})
 }
 
 // Lift ends a group's limit, whoever's it is, and leaves the group where it is. At home policy
 // leaves it alone for a while, as after Release.
 func (s State) Lift(o Order) (Decision, State) {
-	g := s.Groups[o.Group.ID()]
-	d := Decision{Action: Lift, FromPool: cmp.Or(g.Pool, o.Home), ToPool: cmp.Or(g.Pool, o.Home), Requests: g.Shed}
-	if g.Pool == "" {
+	was := s.Groups[o.Group.ID()]
+	if was.Pool == "" {
 		o.For = cmp.Or(o.For, ReleaseFor)
-		return s.order(o, d, "")
 	}
-	out := s.clone()
-	g.unlimited()
-	out.Groups[o.Group.ID()] = g
+	return s.limit(o, Decision{Action: Lift, Requests: was.Shed}, func(g *GroupState) {
+		g.unlimited()
+		if g.Pool == "" {
+			g.Since, g.By, g.Manual, g.Until = o.Now, o.By, true, until(o)
+		}
+	})
+}
+
+// limit carries out an order about a group's limit, which says nothing of its place.
+func (s State) limit(o Order, d Decision, change func(*GroupState)) (Decision, State) {
+	out, id := s.clone(), o.Group.ID()
+	g := out.Groups[id]
+	d.FromPool = cmp.Or(g.Pool, o.Home)
+	d.ToPool = d.FromPool
+	g.Color, g.Env, g.Tenant = o.Group.Color, o.Group.Env, o.Group.Tenant
+	change(&g)
+	out.Groups[id] = g
 	return o.decided(d), out
 }
 

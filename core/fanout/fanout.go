@@ -89,19 +89,15 @@ func (c Config) Validate() error {
 
 // connect makes a client, which connects when it is first used.
 func (c Config) connect() (redis.UniversalClient, error) {
-	opts := &redis.UniversalOptions{
+	dial, err := tlsdial.Dial(c.TLS, c.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	return redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs: c.Addrs, IsClusterMode: c.Cluster, Username: c.Username, Password: c.Password,
 		DialTimeout: c.Timeout, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, ContextTimeoutEnabled: true,
-		MaxRetries: 1, DisableIdentity: true, Protocol: 2,
-	}
-	if c.TLS.Enabled {
-		d, err := tlsdial.New(c.TLS, c.Timeout)
-		if err != nil {
-			return nil, err
-		}
-		opts.Dialer = d.DialContext
-	}
-	return redis.NewUniversalClient(opts), nil
+		MaxRetries: 1, DisableIdentity: true, Protocol: 2, Dialer: dial,
+	}), nil
 }
 
 // Push is a stored entry on its way to one user; where User is empty, to Users wherever

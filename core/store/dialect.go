@@ -64,6 +64,13 @@ type dialect struct {
 	unique func(error) bool
 }
 
+// What both dialects read of conversations, and of who is in them, by a list of ids.
+const (
+	selectStanding = `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open, refused_at FROM conversations WHERE id IN `
+	selectMembers  = `SELECT c.id, c.member_seq, u.id, u.name, m.role, m.joined_seq FROM conversations c JOIN members m ON m.conversation_id = c.id
+			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN `
+)
+
 // flag is a column that says yes or no.
 func flag(on bool) int {
 	if on {

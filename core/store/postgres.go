@@ -28,11 +28,10 @@ func postgresDialect() dialect {
 		name:              "postgres",
 		lockMigrations:    `SELECT pg_advisory_xact_lock(7219641308)`,
 		forUpdate:         ` FOR UPDATE`,
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open, refused_at FROM conversations WHERE id IN ` + ids + ` ORDER BY id FOR UPDATE`,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open, refused_at FROM conversations WHERE id IN ` + ids,
+		lockConversations: selectStanding + ids + ` ORDER BY id FOR UPDATE`,
+		standingOf:        selectStanding + ids,
 		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids + ` ORDER BY id FOR NO KEY UPDATE`,
-		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role, m.joined_seq FROM conversations c JOIN members m ON m.conversation_id = c.id
-			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
+		membersOf:         selectMembers + ids,
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
 			FROM jsonb_to_recordset($1::jsonb) AS j(c text, s text, k text) JOIN messages m
 			ON m.conversation_id = j.c AND m.sender_id = j.s AND m.client_id = j.k`,

@@ -39,11 +39,10 @@ func sqliteDialect() dialect {
 	const ids = `(SELECT value FROM json_each($1))`
 	return dialect{
 		name:              "sqlite",
-		lockConversations: `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open, refused_at FROM conversations WHERE id IN ` + ids,
-		standingOf:        `SELECT id, last_seq, member_seq, pair IS NULL, COALESCE(pair, ''), blocked, member_count, open, refused_at FROM conversations WHERE id IN ` + ids,
+		lockConversations: selectStanding + ids,
+		standingOf:        selectStanding + ids,
 		lockUsers:         `SELECT id FROM users WHERE id IN ` + ids,
-		membersOf: `SELECT c.id, c.member_seq, u.id, u.name, m.role, m.joined_seq FROM conversations c JOIN members m ON m.conversation_id = c.id
-			JOIN users u ON u.id = m.user_id WHERE m.left_seq = 0 AND c.id IN ` + ids,
+		membersOf:         selectMembers + ids,
 		existing: `SELECT m.conversation_id, m.sender_id, m.client_id, m.seq
 			FROM json_each($1) j JOIN messages m
 			ON m.conversation_id = j.value ->> 'c' AND m.sender_id = j.value ->> 's' AND m.client_id = j.value ->> 'k'`,

@@ -62,18 +62,15 @@ func (c Config) Validate() error {
 
 // connect makes a client, which connects when it is first used.
 func (c Config) connect() (redis.UniversalClient, error) {
-	opts := &redis.UniversalOptions{
+	dial, err := tlsdial.Dial(c.TLS, c.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	return redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs: c.Redis, IsClusterMode: c.Cluster, Username: c.Username, Password: string(c.Password), MaxRetries: -1, // a retry comes too late
 		DialTimeout: c.Timeout, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, PoolTimeout: c.Timeout, ContextTimeoutEnabled: true,
-	}
-	if c.TLS.Enabled {
-		d, err := tlsdial.New(c.TLS, c.Timeout)
-		if err != nil {
-			return nil, err
-		}
-		opts.Dialer = d.DialContext
-	}
-	return redis.NewUniversalClient(opts), nil
+		Dialer: dial,
+	}), nil
 }
 
 // Run serves until ctx is done. listener may be nil, then it listens on cfg.Listen.

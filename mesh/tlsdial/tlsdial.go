@@ -60,6 +60,18 @@ func New(cfg Config, timeout time.Duration) (*Dialer, error) {
 	return &Dialer{cfg: cfg, net: net.Dialer{Timeout: timeout}, last: first}, nil
 }
 
+// Dial is what a new Dialer connects by; nil where cfg asks for no TLS.
+func Dial(cfg Config, timeout time.Duration) (func(ctx context.Context, network, addr string) (net.Conn, error), error) {
+	if !cfg.Enabled {
+		return nil, nil
+	}
+	d, err := New(cfg, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return d.DialContext, nil
+}
+
 // DialContext connects to host:port, whose certificate must be good for the host, or for
 // the name that is configured.
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {

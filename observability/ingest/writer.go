@@ -39,8 +39,6 @@ var (
 	errTryAgain = errors.New("try again")
 )
 
-var errDamaged = errors.New("batch is not what was spooled")
-
 // writer stores batches, or spools them while the sink is away.
 type writer struct {
 	cfg    Config
@@ -247,15 +245,16 @@ func (w *writer) end(seg spool.Segment, book func()) error {
 // decodeSegment joins the batches of a segment, and counts the rows that are lost.
 func decodeSegment(seg spool.Segment) (part records, damaged int) {
 	damaged = seg.Damaged
+	var whole batch
 	for _, b := range seg.Batches {
-		p, err := decode(b.Payload)
-		if err != nil || p.len() != b.Rows {
+		rows, err := decode(b.Payload)
+		if err != nil || rows.len() != b.Rows {
 			damaged += b.Rows
 			continue
 		}
-		part.spans, part.points, part.logs = append(part.spans, p.spans...), append(part.points, p.points...), append(part.logs, p.logs...)
+		whole.add(submission{rows: rows})
 	}
-	return part, damaged
+	return whole.rows(), damaged
 }
 
 // encode is gob, compressed: types and names of fields come with the data, so a spool
@@ -284,16 +283,16 @@ func encode(part records) ([]byte, error) {
 func decode(payload []byte) (part records, err error) {
 	z, err := zstd.NewReader(bytes.NewReader(payload), zstd.WithDecoderConcurrency(1))
 	if err != nil {
-		return records{}, fmt.Errorf("%w: %w", errDamaged, err)
+		return records{}, fmt.Errorf("decode batch: %w", err)
 	}
 	defer z.Close()
 	dec := gob.NewDecoder(z)
 	if err := dec.Decode(&part.spans); err != nil {
-		return records{}, fmt.Errorf("%w: %w", errDamaged, err)
+		return records{}, fmt.Errorf("decode batch: %w", err)
 	}
 	for _, rows := range []any{&part.points, &part.logs} {
 		if err := dec.Decode(rows); err != nil && !errors.Is(err, io.EOF) {
-			return records{}, fmt.Errorf("%w: %w", errDamaged, err)
+			return records{}, fmt.Errorf("decode batch: %w", err)
 		}
 	}
 	return part, nil

@@ -110,7 +110,7 @@ func (s *Store) request(ctx context.Context, q url.Values, body []byte, read fun
 			q.Set(name, fmt.Sprint(value))
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.cfg.url()+"/?"+q.Encode(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.cfg.URL()+"/?"+q.Encode(), bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -176,7 +176,8 @@ func connect(cfg Config, secure *tlsdial.Dialer, database string) (driver.Conn, 
 	return conn, nil
 }
 
-func (c Config) url() string {
+// URL is where the server answers.
+func (c Config) URL() string {
 	if c.TLS.Enabled {
 		return "https://" + c.Addr
 	}
