@@ -486,14 +486,17 @@ func TestLiftByHand(t *testing.T) {
 	g := group.Group{Env: "prod", Tenant: "a"}
 	away := GroupState{Env: g.Env, Tenant: g.Tenant, Seen: start, Pool: semconv.PoolIsolated, Since: start, Left: start, By: ByPolicy, IsolatedFor: time.Hour, Share: 10}
 	home := GroupState{Env: g.Env, Tenant: g.Tenant, Seen: start}
+	kept := home
+	kept.Since, kept.By, kept.Manual, kept.Until = start, "operator:bob", true, start.Add(time.Hour)
 	left := home
 	left.Since, left.By, left.Manual, left.Until = start, "operator:ann", true, start.Add(ReleaseFor)
 	for name, c := range map[string]struct {
 		before, want GroupState
 		pool         string
 	}{
-		"at home":         {home, left, "baseline"},
-		"on the way home": {away, away, semconv.PoolIsolated},
+		"at home":                 {home, left, "baseline"},
+		"on the way home":         {away, away, semconv.PoolIsolated},
+		"kept at home for longer": {kept, kept, "baseline"},
 	} {
 		for _, by := range []string{"", "operator:bob"} {
 			c.before.Shed, c.before.ShedAt, c.before.ShedBy = 7, start, by

@@ -56,15 +56,16 @@ func (s State) Shed(o Order) (Decision, State) {
 }
 
 // Lift ends a group's limit, whoever's it is, and leaves the group where it is. At home policy
-// leaves it alone for a while, as after Release.
+// leaves it alone for a while, as after Release, or for as long as an operator has said.
 func (s State) Lift(o Order) (Decision, State) {
 	was := s.Groups[o.Group.ID()]
-	if was.Pool == "" {
+	spared := was.Pool == "" && !was.Manual
+	if spared {
 		o.For = cmp.Or(o.For, ReleaseFor)
 	}
 	return s.limit(o, Decision{Action: Lift, Requests: was.Shed}, func(g *GroupState) {
 		g.unlimited()
-		if g.Pool == "" {
+		if spared {
 			g.Since, g.By, g.Manual, g.Until = o.Now, o.By, true, until(o)
 		}
 	})
